@@ -1,0 +1,112 @@
+"""A complete upload as the answer to GET: ranges, file name, and nothing a browser would run."""
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from tusasgi._errors import RangeNotSatisfiable, UploadNotFound
+from tusasgi._headers import Headers
+from tusasgi._models import Upload
+from tusasgi._protocol import Response
+from tusasgi.stores import SupportsRead
+
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+_MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
+_UNSAFE_IN_NAME = re.compile(r'[\x00-\x1f\x7f"\\/]')
+
+# What a browser may show in place. Everything else is a download of unknown bytes: HTML, SVG
+# and XML can carry scripts that would run with the rights of our origin.
+_SHOWN_IN_PLACE = re.compile(
+    r"audio/.+|video/.+|image/(png|jpeg|gif|webp|avif|bmp)|application/(pdf|mxf)|text/plain"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileInfo:
+    """How a download is presented."""
+
+    name: str
+    content_type: str
+
+    @classmethod
+    def of(cls, upload: Upload) -> "FileInfo":
+        """What an inspection found counts more than what the client said."""
+        told = upload.metadata.get("filetype") or upload.metadata.get("type") or b""
+        name = upload.metadata.get("filename") or upload.metadata.get("name") or b""
+        return cls(
+            name=name.decode("utf-8", "replace") or upload.id,
+            content_type=str(upload.facts.get("content_type") or told.decode("latin-1")),
+        )
+
+
+def download(
+    upload: Upload, store: SupportsRead, headers: Headers, file: FileInfo | None = None
+) -> Response:
+    """Answer a GET for a complete upload, in whole or for one range of bytes.
+
+    Raises `UploadNotFound` while the upload is unfinished and `RangeNotSatisfiable` for a range
+    beyond the end. Several ranges at once are answered with the whole, as RFC 9110 allows.
+    """
+    if not upload.is_complete or upload.length is None:
+        raise UploadNotFound("the upload is not complete yet")
+    etag = f'"{upload.id}"'
+    wanted = headers.get("range") if headers.get("if-range", etag) == etag else None
+    part = _parse_range(wanted, upload.length)
+    start, stop = part or (0, upload.length)
+    answer = {
+        "Accept-Ranges": "bytes",
+        "Content-Length": str(stop - start),
+        "ETag": etag,
+        **_presentation(file or FileInfo.of(upload)),
+    }
+    if part is not None:
+        answer["Content-Range"] = f"bytes {start}-{stop - 1}/{upload.length}"
+    return Response(
+        status=200 if part is None else 206,
+        headers=answer,
+        stream=_exactly(store.read(upload, start, stop), stop - start),
+    )
+
+
+async def _exactly(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        size -= len(chunk)
+        yield chunk
+    if size:
+        raise OSError(f"the store gave {size} bytes too few")
+
+
+def _parse_range(header: str | None, length: int) -> tuple[int, int] | None:
+    """Return start and stop of the one range asked for, None for the whole (RFC 9110, 14.2)."""
+    match = _RANGE.fullmatch((header or "").replace(" ", ""))
+    if match is None or match[0] == "bytes=-":
+        return None
+    first, last = match.groups()
+    if first == "":
+        start, stop = max(0, length - int(last)), length
+    else:
+        start, stop = int(first), min(length, int(last) + 1 if last else length)
+        if last and int(last) < start:
+            return None  # not a valid range: as if it had not been sent
+    if start >= stop:
+        raise RangeNotSatisfiable(f"the upload has {length} bytes", length=length)
+    return start, stop
+
+
+def _presentation(file: FileInfo) -> dict[str, str]:
+    content_type = file.content_type.partition(";")[0].strip().lower()
+    is_shown = bool(
+        _MEDIA_TYPE.fullmatch(content_type) and _SHOWN_IN_PLACE.fullmatch(content_type)
+    )
+    name = _UNSAFE_IN_NAME.sub("_", file.name)[:255]
+    ascii_name = name.encode("ascii", "replace").decode("ascii").replace("?", "_")
+    disposition = "inline" if is_shown else "attachment"
+    return {
+        "Content-Type": content_type if is_shown else "application/octet-stream",
+        "Content-Disposition": (
+            f"{disposition}; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe='')}"
+        ),
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "sandbox; default-src 'none'; media-src 'self'",
+    }

@@ -1,0 +1,184 @@
+"""What can go wrong, each kind with the HTTP status it is answered with.
+
+TusError
+├── InvalidRequest          400  a header is missing, malformed or contradicts another
+├── Unauthorized            401  no valid credentials (raised by hooks)
+├── Forbidden               403  not allowed (raised by hooks)
+├── UploadNotFound          404  there is no such upload, or it is somebody else's
+│   └── InvalidUploadId     404  the id cannot be the id of any upload
+├── MethodNotAllowed        405  the method is unknown here, or its extension is off
+├── BodyTimeout             408  the client stopped sending without closing
+├── OffsetConflict          409  the append does not start where the upload ends
+├── UploadExists            409  a host chose an id that is taken
+├── UploadExpired           410  the upload's time has passed
+├── UnsupportedVersion      412  not TUS 1.0.0
+├── TooLarge                413  more bytes than the length, or a length over the maximum
+├── UnsupportedContentType  415  the request body is not application/offset+octet-stream
+├── UnsupportedMedia        415  the first bytes are not of an accepted format
+├── RangeNotSatisfiable     416  a download asks for bytes beyond the end
+├── TooSmall                422  a length under the minimum, or a first append too short to judge
+├── UploadLocked            423  another request holds the upload and did not let go
+├── StoreUnavailable        503  the store cannot be reached for now
+└── StoreFull               507  the store has no room left
+
+A message says both values (what was asked, what is) and is safe to show to the client:
+it never names a path, a key or another client's data.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class TusError(Exception):
+    """A refusal with a status; hosts may derive kinds of their own."""
+
+    status: ClassVar[int] = 500
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Response headers that belong to this refusal."""
+        return {}
+
+
+class InvalidRequest(TusError):
+    """A header is missing, malformed or contradicts another."""
+
+    status = 400
+
+
+class Unauthorized(TusError):
+    """The request carries no valid credentials."""
+
+    status = 401
+
+
+class Forbidden(TusError):
+    """The request is understood, and not allowed."""
+
+    status = 403
+
+
+class UploadNotFound(TusError):
+    """There is no such upload, or none that this client may know of."""
+
+    status = 404
+
+
+class InvalidUploadId(UploadNotFound):
+    """The id does not match the grammar of ids, so it names no upload."""
+
+
+class MethodNotAllowed(TusError):
+    """The method is unknown on this URL, or belongs to an extension that is off."""
+
+    status = 405
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Allow": self.allow}
+
+
+class BodyTimeout(TusError):
+    """The client sent nothing for too long; what came before is kept."""
+
+    status = 408
+
+
+class OffsetConflict(TusError):
+    """The append does not start at the offset of the upload; nothing is kept of it."""
+
+    status = 409
+
+    def __init__(self, message: str, *, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Upload-Offset": str(self.offset)}
+
+
+class UploadExists(TusError):
+    """An upload with the chosen id exists already."""
+
+    status = 409
+
+
+class UploadExpired(TusError):
+    """The upload was not finished in time."""
+
+    status = 410
+
+
+class UnsupportedVersion(TusError):
+    """`Tus-Resumable` is missing or names another version."""
+
+    status = 412
+
+
+class TooLarge(TusError):
+    """More bytes than the upload's length, or a length above the maximum."""
+
+    status = 413
+
+
+class UnsupportedContentType(TusError):
+    """The request body is not of the media type that the protocol prescribes."""
+
+    status = 415
+
+
+class UnsupportedMedia(TusError):
+    """The first bytes of the upload are not of an accepted format."""
+
+    status = 415
+
+
+class RangeNotSatisfiable(TusError):
+    """A download asks for bytes beyond the end of the upload."""
+
+    status = 416
+
+    def __init__(self, message: str, *, length: int) -> None:
+        super().__init__(message)
+        self.length = length
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Content-Range": f"bytes */{self.length}"}
+
+
+class TooSmall(TusError):
+    """A length below the minimum, or a first append too short to be inspected."""
+
+    status = 422
+
+
+class UploadLocked(TusError):
+    """Another request holds the upload; trying again later helps."""
+
+    status = 423
+
+
+class StoreUnavailable(TusError):
+    """The store cannot be reached for now; what was acknowledged is safe."""
+
+    status = 503
+
+    def __init__(self, message: str, *, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": str(self.retry_after)}
+
+
+class StoreFull(TusError):
+    """The store has no room left; what was acknowledged is safe."""
+
+    status = 507

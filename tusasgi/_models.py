@@ -1,0 +1,168 @@
+"""The values that all rooms speak of: frozen, keyword-only, without behaviour that does I/O."""
+
+import enum
+import re
+from collections.abc import AsyncIterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from tusasgi._errors import InvalidUploadId
+
+Fact = str | int | float | bool | None
+"""What an inspection may find out about an upload: one JSON scalar."""
+
+# No dots, slashes or escapes: an id is one URL segment and one file name as it stands.
+_UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def check_upload_id(upload_id: str) -> str:
+    """Return the id, or raise `InvalidUploadId` if it breaks the grammar of ids.
+
+    An id has 1 to 64 characters, each an ASCII letter, a digit, `-` or `_`.
+    """
+    if not _UPLOAD_ID.fullmatch(upload_id):
+        raise InvalidUploadId("no upload can have this id")
+    return upload_id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Upload:
+    """One upload as it stands in the store.
+
+    `offset` and `length` count bytes; a `length` of None is not declared yet.
+    `expires` is aware UTC, and None for an upload that does not expire.
+    `is_complete` is a recorded state: an upload may have all its bytes and not be complete yet,
+    while it is being made durable and handed to the `completed` hook.
+    """
+
+    id: str
+    length: int | None
+    created: datetime
+    offset: int = 0
+    metadata: Mapping[str, bytes] = field(default_factory=dict)
+    metadata_header: str | None = None
+    """`Upload-Metadata` exactly as the client wrote it, if a client did."""
+    max_size: int | None = None
+    """The most bytes it may get while its length is not declared."""
+    owner: str | None = None
+    """Whose upload it is, in the host's own terms."""
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    """What the `inspect` hook returned."""
+    expires: datetime | None = None
+    is_complete: bool = False
+
+    @property
+    def has_all_bytes(self) -> bool:
+        return self.offset == self.length
+
+    def is_expired(self, now: datetime) -> bool:
+        """True when the upload was not finished in time. A complete upload never expires."""
+        return not self.is_complete and self.expires is not None and self.expires <= now
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Bounds on the length of an upload, in bytes."""
+
+    max_size: int | None = None
+    min_size: int = 0
+
+    def __post_init__(self) -> None:
+        if self.min_size < 0:
+            raise ValueError("min_size must not be negative")
+        if self.max_size is not None and self.max_size < self.min_size:
+            raise ValueError("max_size must not be below min_size")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expiry:
+    """How long an unfinished upload is kept.
+
+    `initial` counts from the creation, `after_append` from the end of each append that stored
+    something and replaces what was left. None leaves the date alone. With `hide`, a request
+    for an expired upload is answered 404 as if there had never been one, not 410.
+    """
+
+    initial: timedelta | None = None
+    after_append: timedelta | None = None
+    hide: bool = False
+
+    def __post_init__(self) -> None:
+        for window in (self.initial, self.after_append):
+            if window is not None and window <= timedelta(0):
+                raise ValueError("an expiry window must be positive")
+
+    @property
+    def is_on(self) -> bool:
+        return self.initial is not None or self.after_append is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Creation:
+    """The wish to create an upload. The `creating` hook may replace any of it."""
+
+    length: int | None
+    metadata: Mapping[str, bytes] = field(default_factory=dict)
+    metadata_header: str | None = None
+    upload_id: str | None = None
+    owner: str | None = None
+    limits: Limits | None = None
+    """Limits for this upload alone; None means those of the engine."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Append:
+    """The wish to add bytes at `offset`.
+
+    `length` declares the length of an upload that had none. `size` is the number of bytes
+    to come, where that is known beforehand.
+    """
+
+    offset: int
+    length: int | None = None
+    size: int | None = None
+
+
+class Operation(enum.Enum):
+    """What a request wants to do; told to the `authorize` hook."""
+
+    CREATE = "create"
+    GET = "get"
+    APPEND = "append"
+    TERMINATE = "terminate"
+    READ = "read"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """The head of a request, as hooks see it. The body is not in it."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    """By lower-case name; several lines of one name are joined by `, `."""
+    scope: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The ASGI scope, for what middleware has left there (`user`, `state`, …)."""
+
+
+class Ending(enum.Enum):
+    """How a body came to its end."""
+
+    COMPLETE = "complete"
+    CLIENT_LEFT = "client left"
+    INTERRUPTED = "interrupted"
+    TIMED_OUT = "timed out"
+
+
+class Source(AsyncIterable[bytes], Protocol):
+    """The bytes of one append as they arrive.
+
+    The iteration ends when there is nothing more to come, for whichever reason; `ending`
+    then says which, and is None before. `interrupt` makes it end soon.
+    """
+
+    @property
+    def ending(self) -> Ending | None: ...
+
+    def interrupt(self) -> None: ...

@@ -1,0 +1,218 @@
+"""TUS 1.0.0 as pure functions: request to command, upload to response. No I/O, no clock.
+
+Sections named in comments are those of the protocol text, version 1.0.0 as of 2025-06-26.
+"""
+
+import enum
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tusasgi._errors import InvalidRequest, TusError, UnsupportedContentType, UnsupportedVersion
+from tusasgi._headers import Headers, format_metadata, http_date, parse_metadata, parse_size
+from tusasgi._models import Append, Creation, Limits, Upload
+
+VERSION = "1.0.0"
+CONTENT_TYPE = "application/offset+octet-stream"
+
+
+class Extension(enum.StrEnum):
+    """The protocol extensions we know, in the order in which they are advertised."""
+
+    CREATION = "creation"
+    CREATION_WITH_UPLOAD = "creation-with-upload"
+    CREATION_DEFER_LENGTH = "creation-defer-length"
+    TERMINATION = "termination"
+    EXPIRATION = "expiration"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Response:
+    """A response without a connection: status, headers, and a body that is whole or a stream.
+
+    With a `stream` the headers carry its Content-Length.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    stream: AsyncIterator[bytes] | None = None
+
+
+MethodOverride = Literal["any", "post", "off"]
+
+
+def method_of(method: str, headers: Headers, override: MethodOverride) -> str:
+    """Return the method to act on: `X-HTTP-Method-Override` wins where it is honoured."""
+    wanted = headers.single("X-HTTP-Method-Override")
+    if not wanted or override == "off" or (override == "post" and method != "POST"):
+        return method
+    return wanted.upper()
+
+
+def check_version(headers: Headers) -> None:
+    """Refuse every version but ours, and a request that names none."""
+    version = headers.single("Tus-Resumable")
+    if version != VERSION:
+        raise UnsupportedVersion(f"Tus-Resumable must be {VERSION}")
+
+
+def parse_append(headers: Headers) -> Append:
+    """Read the head of a PATCH: media type, offset, late length, size of the body."""
+    if not _is_upload_content(headers):
+        raise UnsupportedContentType(f"Content-Type must be {CONTENT_TYPE}")
+    offset = parse_size(headers, "Upload-Offset")
+    if offset is None:
+        raise InvalidRequest("Upload-Offset is missing")
+    return Append(
+        offset=offset,
+        length=parse_size(headers, "Upload-Length"),
+        size=body_size(headers),
+    )
+
+
+def parse_creation(headers: Headers, offered: Collection[Extension]) -> Creation:
+    """Read the head of a POST that creates an upload."""
+    if headers.single("Upload-Concat") is not None:
+        raise InvalidRequest("Upload-Concat: concatenation is not offered here")
+    length = parse_size(headers, "Upload-Length")
+    deferred = headers.single("Upload-Defer-Length")
+    if deferred is not None:
+        _check_deferred(deferred, length, offered)
+    elif length is None:
+        raise InvalidRequest("Upload-Length is missing")
+    header = headers.joined("Upload-Metadata")
+    return Creation(length=length, metadata=parse_metadata(header), metadata_header=header)
+
+
+def _check_deferred(deferred: str, length: int | None, offered: Collection[Extension]) -> None:
+    # Never 501 for an extension that is off: clients retry a 5xx.
+    if Extension.CREATION_DEFER_LENGTH not in offered:
+        raise InvalidRequest("Upload-Defer-Length: the length must be given at creation")
+    if deferred != "1":
+        raise InvalidRequest("Upload-Defer-Length must be 1")
+    if length is not None:
+        raise InvalidRequest("Upload-Length and Upload-Defer-Length contradict each other")
+
+
+def carries_upload(headers: Headers) -> bool:
+    """True if a creation request brings the first bytes along; refuse another kind of body."""
+    # Many HTTP libraries send a Content-Type of their own with an empty POST: ignore it.
+    if not has_body(headers) and not _is_upload_content(headers):
+        return False
+    if not _is_upload_content(headers):
+        raise UnsupportedContentType(f"Content-Type of a body must be {CONTENT_TYPE}")
+    return body_size(headers) != 0
+
+
+def _is_upload_content(headers: Headers) -> bool:
+    content_type = headers.single("Content-Type") or ""
+    return content_type.partition(";")[0].strip(" \t").lower() == CONTENT_TYPE
+
+
+def has_body(headers: Headers) -> bool:
+    """True if a body is announced. (HTTP/2 may bring one unannounced.)"""
+    return "transfer-encoding" in headers or bool(body_size(headers))
+
+
+def body_size(headers: Headers) -> int | None:
+    """Return the announced size of the body, None if it is not known beforehand."""
+    # A message with both is chunked: RFC 9112 section 6.3.
+    if "transfer-encoding" in headers:
+        return None
+    return parse_size(headers, "Content-Length")
+
+
+def expects_continue(headers: Headers) -> bool:
+    """True if the client waits for `100 Continue` before it sends the body."""
+    return headers.get("expect", "").lower() == "100-continue"
+
+
+def capabilities(offered: Collection[Extension], limits: Limits) -> Response:
+    """Answer OPTIONS. Lists are written without blanks: some clients compare the parts as is."""
+    headers = {"Tus-Resumable": VERSION, "Tus-Version": VERSION}
+    if offered:
+        headers["Tus-Extension"] = ",".join(name for name in Extension if name in offered)
+    if limits.max_size is not None:
+        headers["Tus-Max-Size"] = str(limits.max_size)
+    return Response(status=204, headers=headers)
+
+
+def creation_headers(upload: Upload, location: str) -> dict[str, str]:
+    """Return what a response that announces a new upload has to carry.
+
+    For a host that creates uploads in an endpoint of its own, as for our POST.
+    """
+    return {
+        "Tus-Resumable": VERSION,
+        "Location": location,
+        "Upload-Offset": str(upload.offset),
+        **_expires(upload),
+    }
+
+
+def created(upload: Upload, location: str) -> Response:
+    return Response(status=201, headers=creation_headers(upload, location))
+
+
+def described(upload: Upload) -> Response:
+    """Answer HEAD."""
+    headers = {
+        "Tus-Resumable": VERSION,
+        "Cache-Control": "no-store",
+        "Upload-Offset": str(upload.offset),
+        **_expires(upload),
+    }
+    if upload.length is None:
+        headers["Upload-Defer-Length"] = "1"
+    else:
+        headers["Upload-Length"] = str(upload.length)
+    # As the client wrote it: decoded values never reach a header.
+    if metadata := upload.metadata_header or format_metadata(upload.metadata):
+        headers["Upload-Metadata"] = metadata
+    return Response(status=200, headers=headers)
+
+
+def appended(upload: Upload) -> Response:
+    headers = {"Tus-Resumable": VERSION, "Upload-Offset": str(upload.offset), **_expires(upload)}
+    return Response(status=204, headers=headers)
+
+
+def terminated() -> Response:
+    return Response(status=204, headers={"Tus-Resumable": VERSION})
+
+
+def plain_text(error: TusError) -> Response:
+    """The body of a refusal, unless the host renders its own: one line of text."""
+    return Response(
+        status=error.status,
+        headers={"Content-Type": "text/plain; charset=utf-8"},
+        body=f"{error}\n".encode(),
+    )
+
+
+def failed() -> Response:
+    """The answer when something broke that is not the client's fault."""
+    headers = {"Tus-Resumable": VERSION, "Content-Type": "text/plain; charset=utf-8"}
+    return Response(status=500, headers=headers, body=b"internal error\n")
+
+
+def refused(error: TusError, rendered: Response, *, is_head: bool) -> Response:
+    """Add to a rendered refusal what the protocol wants on it."""
+    headers = {"Tus-Resumable": VERSION, "Cache-Control": "no-store", **rendered.headers}
+    headers.update(error.headers)
+    if rendered.status == 412:
+        headers["Tus-Version"] = VERSION
+    if is_head:
+        # tuspy looks for this header and never at the status.
+        headers.pop("Upload-Offset", None)
+        headers.pop("Content-Type", None)
+    return Response(
+        status=rendered.status, headers=headers, body=b"" if is_head else rendered.body
+    )
+
+
+def _expires(upload: Upload) -> dict[str, str]:
+    if upload.expires is None or upload.is_complete:
+        return {}
+    return {"Upload-Expires": http_date(upload.expires)}

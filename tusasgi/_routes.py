@@ -1,0 +1,58 @@
+"""Which upload a request is about, and what its URL is, under any kind of mount. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tusasgi._errors import UploadNotFound
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Route:
+    """`upload_id` is None for the collection; `base` is the public path of the collection."""
+
+    upload_id: str | None
+    base: str
+
+
+def find_route(scope: Mapping[str, Any], prefix: str) -> Route:
+    """Find the upload that a request names; raise `UploadNotFound` for any other path.
+
+    Frameworks differ in what they leave in `path` (see `docs/mounting.md`): the full path with
+    `root_path` in front (Starlette), only the tail (Litestar), or the full path without a
+    `root_path` that a proxy took away (`FastAPI(root_path=…)`). `prefix` is the path that the
+    app itself answers under, when no framework routes to it.
+    """
+    path: str = scope["path"]
+    root_path: str = scope.get("root_path", "").rstrip("/")
+    tail = _without_prefix(_without_root(path, root_path), prefix)
+    upload_id = tail.strip("/") or None
+    if upload_id is not None and "/" in upload_id:
+        raise UploadNotFound("there is nothing at this URL")
+    return Route(upload_id=upload_id, base=_public_base(scope, root_path, path, tail))
+
+
+def _without_root(path: str, root_path: str) -> str:
+    """Take away `root_path`, or the longest end of it that `path` begins with."""
+    root = root_path
+    while root:
+        if path == root or path.startswith(f"{root}/"):
+            return path[len(root) :]
+        _, slash, rest = root[1:].partition("/")
+        root = slash + rest
+    return path
+
+
+def _without_prefix(path: str, prefix: str) -> str:
+    if prefix and (path == prefix or path.startswith(f"{prefix}/")):
+        return path[len(prefix) :]
+    return path
+
+
+def _public_base(scope: Mapping[str, Any], root_path: str, path: str, tail: str) -> str:
+    raw_path = scope.get("raw_path")
+    seen = path if raw_path is None else raw_path.decode("latin-1")
+    base = seen.rstrip("/").removesuffix(tail.rstrip("/"))
+    if base == root_path or base.startswith(f"{root_path}/"):
+        return base
+    return root_path if root_path.endswith(base) else root_path + base

@@ -1,0 +1,61 @@
+"""What may be done to an upload, as pure functions: values in, nothing or a refusal out.
+
+No HTTP, no I/O, no clock. The order of checks inside a function is the order in which
+`docs/protocol.md` lists them.
+"""
+
+from datetime import datetime
+
+from tusasgi._errors import InvalidRequest, OffsetConflict, TooLarge, TooSmall, UploadExpired
+from tusasgi._models import Append, Limits, Upload
+
+
+def check_length(length: int, limits: Limits) -> None:
+    """Refuse a length outside the limits."""
+    if limits.max_size is not None and length > limits.max_size:
+        raise TooLarge(f"{length} bytes are more than the maximum of {limits.max_size}")
+    if length < limits.min_size:
+        raise TooSmall(f"{length} bytes are less than the minimum of {limits.min_size}")
+
+
+def check_alive(upload: Upload, now: datetime) -> None:
+    """Refuse an upload that was not finished in time, reaped or not."""
+    if upload.is_expired(now):
+        raise UploadExpired(f"the upload expired at {upload.expires:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def check_append(append: Append, upload: Upload, limits: Limits) -> None:
+    """Refuse an append that does not fit: 409, then 400 and 413 or 422 for the length, then 413."""
+    if append.offset != upload.offset:
+        raise OffsetConflict(
+            f"the upload is at offset {upload.offset}, not {append.offset}", offset=upload.offset
+        )
+    if append.length is not None:
+        _check_declared_length(append.length, upload, limits)
+    if append.size is not None:
+        length = upload.length if append.length is None else append.length
+        check_room(append.size, room_for(upload, length))
+
+
+def _check_declared_length(declared: int, upload: Upload, limits: Limits) -> None:
+    if upload.length is None:
+        if declared < upload.offset:
+            raise InvalidRequest(
+                f"Upload-Length {declared} is below the offset {upload.offset} already reached"
+            )
+        max_size = limits.max_size if upload.max_size is None else upload.max_size
+        check_length(declared, Limits(min_size=limits.min_size, max_size=max_size))
+    elif declared != upload.length:
+        raise InvalidRequest(f"the length is {upload.length} and cannot become {declared}")
+
+
+def room_for(upload: Upload, length: int | None) -> int | None:
+    """Return how many bytes may still come; None if nothing bounds them."""
+    bound = upload.max_size if length is None else length
+    return None if bound is None else bound - upload.offset
+
+
+def check_room(size: int, room: int | None) -> None:
+    """Refuse more bytes than there is room for."""
+    if room is not None and size > room:
+        raise TooLarge(f"the body runs past the end: at most {room} more bytes may come")

@@ -1,0 +1,64 @@
+"""Where a host has its say in the life of an upload."""
+
+from collections.abc import Mapping
+
+from tusasgi._models import Creation, Fact, Operation, Request, Upload
+
+
+class Hooks:
+    """Override what you need; every method here allows everything and does nothing.
+
+    Raise a `TusError` to refuse: its status and message go to the client. Any other exception
+    is a bug or an outage, rises to the server and is answered 500 without its text.
+    """
+
+    head_size: int = 0
+    """How many of the first bytes `inspect` wants to see; 0 switches the inspection off."""
+
+    min_head_size: int = 1
+    """The fewest bytes `inspect` can judge. A first append that ends earlier is refused
+    with `TooSmall` (or, if the client left, simply not kept) unless the upload is shorter."""
+
+    async def authorize(
+        self, request: Request, operation: Operation, upload: Upload | None
+    ) -> None:
+        """Decide whether this request may do this; called for every request but OPTIONS.
+
+        `upload` is None when it is to be created or does not exist. Raise `Unauthorized`,
+        `Forbidden`, or `UploadNotFound` to hide that somebody else's upload exists.
+        """
+
+    async def creating(self, creation: Creation, request: Request | None) -> Creation:
+        """Refuse, or return the creation with metadata, limits, owner or id replaced.
+
+        `request` is None when the host creates the upload itself.
+        """
+        return creation
+
+    async def inspect(self, upload: Upload, head: bytes) -> Mapping[str, Fact]:
+        """Judge the first bytes before any of them is stored; called once per upload.
+
+        `head` holds `head_size` bytes or more, fewer only if the first append or the upload
+        is shorter. The facts returned are kept with the upload. Raise a `TusError` to refuse:
+        the upload is then terminated. (After a crash or a full disk before the first byte
+        was stored, it is called again.)
+        """
+        return {}
+
+    async def completed(self, upload: Upload) -> None:
+        """All bytes are there and durable. Called at least once, before the client is told.
+
+        If it raises, the upload stays incomplete and the next request tries again.
+        """
+
+    async def terminated(self, upload: Upload) -> None:
+        """The upload is about to be removed by a client, the host or a refused inspection.
+
+        Called at least once. If it raises, the upload stays.
+        """
+
+    async def expired(self, upload: Upload) -> None:
+        """The upload was not finished in time and is about to be removed by the sweeper.
+
+        Called at least once. If it raises, the upload stays until the next sweep.
+        """

@@ -1,0 +1,89 @@
+"""What a store is: the core protocol, and one small protocol for each capability."""
+
+from collections.abc import AsyncIterable, AsyncIterator
+from datetime import datetime
+from typing import Protocol, runtime_checkable
+
+from tusasgi._models import Upload
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Keeps uploads: a record and bytes for each.
+
+    The engine gives a store one writer per upload at a time. The promises, checked by
+    `tusasgi.testing.StoreSuite`:
+
+    1. The offset is derived from the bytes that are stored. After a crash at any instant
+       `get` reports an offset at or above the last acknowledged one, and every byte below
+       it is there.
+    2. Records are replaced whole and atomically; no state needs repair by hand.
+    3. Cancellation at any await leaves 1 and 2 true.
+    4. Memory per running append is bounded by a constant, whatever the size of the chunks.
+    5. Ids are checked (`InvalidUploadId`), and nothing outside the store's own place is
+       touched. An unknown id is `UploadNotFound`, a store without room `StoreFull`.
+    """
+
+    async def create(self, upload: Upload) -> None:
+        """Keep a new upload, durably; raise `UploadExists` if its id is taken."""
+        ...
+
+    async def get(self, upload_id: str) -> Upload:
+        """Return the upload with its true offset. Disturbs nobody who is appending."""
+        ...
+
+    async def append(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
+        """Add the chunks at the end and return the upload with its new offset.
+
+        The *end* of the chunks means: keep what came, also when the client left. An
+        *exception* from them means: keep nothing of this call; it is raised again. A failure
+        of the store itself, and cancellation, keep a part of what came, from its beginning.
+        """
+        ...
+
+    async def update(self, upload: Upload) -> None:
+        """Replace the record, durably: everything but the offset is taken from `upload`."""
+        ...
+
+    async def finish(self, upload: Upload) -> None:
+        """Make every byte durable, in its final place. May be called again."""
+        ...
+
+
+@runtime_checkable
+class SupportsTerminate(Protocol):
+    """A store that can remove uploads."""
+
+    async def terminate(self, upload_id: str) -> None:
+        """Remove record and bytes, and what a broken earlier removal left. May be repeated."""
+        ...
+
+
+@runtime_checkable
+class SupportsDeferLength(Protocol):
+    """A store that takes bytes for an upload whose length is not known yet."""
+
+    async def declare_length(self, upload: Upload, length: int) -> Upload:
+        """Record the length, durably, and return the upload with it."""
+        ...
+
+
+@runtime_checkable
+class SupportsExpire(Protocol):
+    """A store that finds what has expired without looking at everything."""
+
+    def expired(self, now: datetime) -> AsyncIterator[str]:
+        """Yield the ids of unfinished uploads whose time has passed, and of remains.
+
+        The cost grows with what has expired, not with what is stored.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsRead(Protocol):
+    """A store that can give the bytes back."""
+
+    def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:
+        """Yield the bytes from `start` up to, not including, `stop`."""
+        ...

@@ -1,0 +1,56 @@
+"""The record of an upload as JSON, for stores that keep bytes somewhere else."""
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from tusasgi._models import Upload
+
+_VERSION = 1
+
+
+def dump_record(upload: Upload) -> bytes:
+    """Write everything but the offset, which is derived from the bytes."""
+    return json.dumps(
+        {
+            "version": _VERSION,
+            "id": upload.id,
+            "length": upload.length,
+            "created": upload.created.isoformat(),
+            "metadata": {
+                key: base64.b64encode(value).decode() for key, value in upload.metadata.items()
+            },
+            "metadata_header": upload.metadata_header,
+            "max_size": upload.max_size,
+            "owner": upload.owner,
+            "facts": dict(upload.facts),
+            "expires": upload.expires.isoformat() if upload.expires else None,
+            "is_complete": upload.is_complete,
+        },
+        indent=1,
+    ).encode()
+
+
+def load_record(text: bytes, *, offset: int) -> Upload:
+    """Read a record. Raises `ValueError` for one written by a later, incompatible version."""
+    record: dict[str, Any] = json.loads(text)
+    if record["version"] != _VERSION:
+        raise ValueError(f"record version {record['version']} is not {_VERSION}")
+    return Upload(
+        id=record["id"],
+        length=record["length"],
+        created=_moment(record["created"]),
+        offset=offset,
+        metadata={key: base64.b64decode(value) for key, value in record["metadata"].items()},
+        metadata_header=record["metadata_header"],
+        max_size=record["max_size"],
+        owner=record["owner"],
+        facts=record["facts"],
+        expires=_moment(record["expires"]) if record["expires"] else None,
+        is_complete=record["is_complete"],
+    )
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
