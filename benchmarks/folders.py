@@ -1,9 +1,5 @@
-"""How should a folder of uploads be laid out? Times one flat folder against two-level ones.
+"""How should a folder of uploads be laid out? One flat folder beside one and two levels."""
 
-    python -m benchmarks.folders [--files 1000000] [--dir DIR]
-"""
-
-import argparse
 import os
 import random
 import shutil
@@ -59,16 +55,13 @@ def remove(root: str, layout: Layout, upload_ids: list[str]) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--files", type=int, default=1_000_000)
-    parser.add_argument("--dir", default=None, help="where to make the folders")
-    options = parser.parse_args()
+def compare(files: int, folder: str | None) -> None:
+    """Print what creating, looking up and removing a file costs in each layout."""
     print(f"{'layout':10} {'create':>9} {'look up':>9} {'remove':>9}   (microseconds each)")
     for layout in (flat, one_level, two_level):
-        root = tempfile.mkdtemp(dir=options.dir)
+        root = tempfile.mkdtemp(dir=folder)
         try:
-            upload_ids = [uuid.uuid4().hex for _ in range(options.files)]
+            upload_ids = [uuid.uuid4().hex for _ in range(files)]
             sample = random.sample(upload_ids, min(100_000, len(upload_ids)))
             created = create(root, layout, upload_ids) / len(upload_ids)
             looked_up = look_up(root, layout, sample) / len(sample)
@@ -79,7 +72,3 @@ def main() -> None:
             )
         finally:
             shutil.rmtree(root)
-
-
-if __name__ == "__main__":
-    main()
