@@ -48,9 +48,7 @@ def _idle_connections(server: Server, clients: int) -> int:
         return server.rss()
 
 
-def _round(
-    server: Server, clients: int, seconds: float, sockets: contextlib.ExitStack
-) -> int:
+def _round(server: Server, clients: int, seconds: float, sockets: contextlib.ExitStack) -> int:
     connections = [
         sockets.enter_context(socket.create_connection(("127.0.0.1", server.port)))
         for _ in range(clients)
@@ -66,6 +64,7 @@ def _round(
         for connection in connections:
             connection.sendall(b"x" * 512)
         peak = max(peak, server.rss())
+        time.sleep(0.25)
     return peak
 
 

@@ -102,12 +102,14 @@ class TusApp:
             method = protocol.method_of(method, headers, self._method_override)
             response = await self._respond(method, scope, headers, body)
         except TusError as error:
-            rendered = self._render_error(error)
-            response = protocol.refused(error, rendered, is_head=method == "HEAD")
+            response = self._refused(error, method)
         except Exception:
-            await answer(protocol.failed())
+            await answer(self._refused(TusError("internal error"), method))
             raise
         await answer(response)
+
+    def _refused(self, error: TusError, method: str) -> Response:
+        return protocol.refused(error, self._render_error(error), is_head=method == "HEAD")
 
     async def _respond(self, method: str, scope: Scope, headers: Headers, body: Body) -> Response:
         route = find_route(scope, self._prefix)

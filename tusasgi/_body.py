@@ -38,8 +38,18 @@ class Body:
 
     async def __anext__(self) -> bytes:
         while self.ending is None:
-            message = await self._next_message()
-            if message is not None and (chunk := self._take(message)):
+            if self._is_interrupted:
+                self.ending = Ending.INTERRUPTED
+                break
+            self.is_started = True
+            message = None
+            # One scope per wait: a scope around a `yield` to the store would cancel the store.
+            with anyio.move_on_after(self._timeout) as self._wait:
+                message = await self._receive()
+            self._wait = None
+            if message is None:
+                self.ending = Ending.INTERRUPTED if self._is_interrupted else Ending.TIMED_OUT
+            elif chunk := self._take(message):
                 return chunk
         raise StopAsyncIteration
 
@@ -54,20 +64,6 @@ class Body:
         with anyio.move_on_after(seconds):
             while self.is_flowing and limit > 0:
                 limit -= len(self._take(await self._receive()))
-
-    async def _next_message(self) -> Message | None:
-        self.is_started = True
-        if self._is_interrupted:
-            self.ending = Ending.INTERRUPTED
-            return None
-        # One scope per wait: a scope around a `yield` to the store would cancel the store.
-        with anyio.move_on_after(self._timeout) as self._wait:
-            message = await self._receive()
-            self._wait = None
-            return message
-        self._wait = None
-        self.ending = Ending.INTERRUPTED if self._is_interrupted else Ending.TIMED_OUT
-        return None
 
     def _take(self, message: Message) -> bytes:
         if message["type"] == "http.disconnect":

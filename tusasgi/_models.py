@@ -57,8 +57,10 @@ class Upload:
         return self.offset == self.length
 
     def is_expired(self, now: datetime) -> bool:
-        """True when the upload was not finished in time. A complete upload never expires."""
-        return not self.is_complete and self.expires is not None and self.expires <= now
+        """True when not all bytes came in time. One that has them never expires any more."""
+        if self.is_complete or self.has_all_bytes:
+            return False
+        return self.expires is not None and self.expires <= now
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

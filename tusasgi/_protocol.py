@@ -191,12 +191,6 @@ def plain_text(error: TusError) -> Response:
     )
 
 
-def failed() -> Response:
-    """The answer when something broke that is not the client's fault."""
-    headers = {"Tus-Resumable": VERSION, "Content-Type": "text/plain; charset=utf-8"}
-    return Response(status=500, headers=headers, body=b"internal error\n")
-
-
 def refused(error: TusError, rendered: Response, *, is_head: bool) -> Response:
     """Add to a rendered refusal what the protocol wants on it."""
     headers = {"Tus-Resumable": VERSION, "Cache-Control": "no-store", **rendered.headers}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, unquote
 
 from tusasgi._errors import UploadNotFound
 
@@ -50,9 +51,10 @@ def _without_prefix(path: str, prefix: str) -> str:
 
 
 def _public_base(scope: Mapping[str, Any], root_path: str, path: str, tail: str) -> str:
+    """Return the path of the collection as it stands in a URL, with what must be escaped."""
     raw_path = scope.get("raw_path")
-    seen = path if raw_path is None else raw_path.decode("latin-1")
+    seen = path if raw_path is None else unquote(raw_path.decode("latin-1"))
     base = seen.rstrip("/").removesuffix(tail.rstrip("/"))
-    if base == root_path or base.startswith(f"{root_path}/"):
-        return base
-    return root_path if root_path.endswith(base) else root_path + base
+    if base != root_path and not base.startswith(f"{root_path}/"):
+        base = root_path if root_path.endswith(base) else root_path + base
+    return quote(base)

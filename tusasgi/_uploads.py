@@ -3,7 +3,6 @@
 import contextlib
 import math
 import uuid
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -141,6 +140,13 @@ class Uploads:
         )
         if upload.length == 0 and self.hooks.head_size > 0:
             upload = replace(upload, facts=await self.hooks.inspect(upload, b""))
+        if creation.upload_id is None:
+            return await self._create(upload)
+        # A chosen id may have been an upload's before, or be chosen twice at once.
+        async with self._locker.lock(upload.id, interrupt=_no_interrupt):
+            return await self._create(upload)
+
+    async def _create(self, upload: Upload) -> Upload:
         await self.store.create(upload)
         return await self._complete(upload) if upload.has_all_bytes else upload
 
@@ -191,7 +197,7 @@ class Uploads:
     async def sweep(self) -> int:
         """Remove what has expired and return how many uploads that were.
 
-        Costs what has expired, not what is stored. Safe beside running appends, which are left
+        An upload whose time has passed with all its bytes there is completed instead. Costs what has expired, not what is stored. Safe beside running appends, which are left
         alone, and beside other sweepers.
         """
         if not isinstance(self.store, SupportsExpire):
@@ -295,6 +301,9 @@ class Uploads:
         except UploadNotFound:
             await self.store.terminate(upload_id)  # what a removal left that broke off
             return False
+        if upload.has_all_bytes and not upload.is_complete:
+            await self._complete(upload)  # what failed when the last byte came
+            return False
         if not upload.is_expired(self._clock()):
             return False
         await self.hooks.expired(upload)
@@ -308,29 +317,29 @@ class _Chunks:
     def __init__(self, source: Source, room: int | None) -> None:
         self._iterator = aiter(source)
         self._room = math.inf if room is None else room
-        self._head: deque[bytes] = deque()
+        self._head: list[bytes] = []
 
     def __aiter__(self) -> "_Chunks":
         return self
 
     async def __anext__(self) -> bytes:
-        return self._head.popleft() if self._head else await self._pull()
-
-    async def head(self, size: int) -> bytes:
-        """Return the first bytes, `size` or more of them if so many come; they stay in line."""
-        head = bytearray()
-        while len(head) < size:
-            try:
-                chunk = await self._pull()
-            except StopAsyncIteration:
-                break
-            self._head.append(chunk)
-            head += chunk
-        return bytes(head)
-
-    async def _pull(self) -> bytes:
+        if self._head:
+            return self._head.pop()
         chunk = await anext(self._iterator)
         self._room -= len(chunk)
         if self._room < 0:
             raise TooLarge("the body runs past the end of the upload")
         return chunk
+
+    async def head(self, size: int) -> bytes:
+        """Return the first bytes, `size` or more of them if so many come; they stay in line."""
+        head = bytearray()
+        chunks: list[bytes] = []
+        while len(head) < size:
+            try:
+                chunks.append(await anext(self))
+            except StopAsyncIteration:
+                break
+            head += chunks[-1]
+        self._head = chunks[::-1]
+        return bytes(head)

@@ -33,7 +33,7 @@ Durability = Literal["complete", "append"]
 
 _BATCH_SIZE = 1024 * 1024
 _LINGER = 0.02  # seconds a batch waits to be filled, so that a slow client holds no memory
-_BUFFERS_PER_WRITE = 1024  # IOV_MAX on every system we know
+_BATCH_CHUNKS = 1024  # IOV_MAX on every system we know; tiny chunks cost more than their bytes
 _READ_SIZE = 256 * 1024
 _UNDER_WAY_FOR = 3600.0  # seconds after which an unfinished creation counts as left behind
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -141,6 +141,7 @@ class FileStore:
                 self._mark(upload.id, _hour_of(upload.expires))
             new = self._write_new(upload)
             try:
+                self._remove_remains(path)
                 _with_folder(path, lambda: os.link(new, f"{path}.info"))
             except FileExistsError:
                 raise UploadExists("an upload with this id exists already") from None
@@ -156,6 +157,11 @@ class FileStore:
         except FileNotFoundError:
             raise UploadNotFound("there is no such upload") from None
         return load_record(record, offset=_size_of(path))
+
+    def _remove_remains(self, path: str) -> None:
+        """Remove bytes without a record: an earlier upload of this id, half removed."""
+        if not os.path.exists(f"{path}.info"):
+            _unlink_if_there(path)
 
     def _update(self, upload: Upload) -> None:
         path = self.path(upload.id)
@@ -186,7 +192,8 @@ class FileStore:
         self._mark(upload_id, 0)
         for remains in (f"{path}.info", path):
             _unlink_if_there(remains)
-        _flush_folder(os.path.dirname(path))
+        with contextlib.suppress(FileNotFoundError):  # not even the folder was made
+            _flush_folder(os.path.dirname(path))
         for hour in hours:
             self._unmark(upload_id, hour)
 
@@ -226,9 +233,9 @@ class FileStore:
             upload = self._get(upload_id)
         except UploadNotFound:
             return self._is_left_behind(upload_id, hour, now)
-        is_marked_here = upload.expires is not None and _hour_of(upload.expires) == hour
-        if is_marked_here and not upload.is_complete:
-            return upload.is_expired(now)
+        expires = None if upload.is_complete else upload.expires
+        if expires is not None and _hour_of(expires) == hour:
+            return expires <= now
         self._unmark(upload_id, hour)  # it was finished, or has another mark by now
         return False
 
@@ -263,48 +270,53 @@ class _Writer:
         self._batch: list[bytes] = []
         self._size = 0
         self._is_ended = False
-        self._arrived = anyio.Event()
-        self._filled = anyio.Event()
-        self._taken = anyio.Event()
+        # Events exist only while somebody waits for them: thousands of slow clients add up.
+        self._arrived: anyio.Event | None = None
+        self._filled: anyio.Event | None = None
+        self._taken: anyio.Event | None = None
 
     async def put(self, chunk: bytes) -> None:
         """Add a chunk to the batch; wait first while the batch is full."""
-        while self._size >= _BATCH_SIZE and self.failure is None:
+        while self._is_full and self.failure is None:
+            self._taken = anyio.Event()
             await self._taken.wait()
         self._batch.append(chunk)
         self._size += len(chunk)
-        self._arrived.set()
-        if self._size >= _BATCH_SIZE:
-            self._filled.set()
+        _signal(self._arrived)
+        if self._is_full:
+            _signal(self._filled)
 
     def end(self, *, discard: bool) -> None:
         """Let `run` return when everything is written, or at once with `discard`."""
         if discard:
             self._batch = []
         self._is_ended = True
-        self._arrived.set()
-        self._filled.set()
+        _signal(self._arrived)
+        _signal(self._filled)
 
     async def run(self) -> None:
         while self.failure is None:
-            await self._arrived.wait()
-            if not self._filled.is_set():
-                with anyio.move_on_after(_LINGER):
-                    await self._filled.wait()
-            batch = self._take()
+            await self._wait_for_batch()
+            batch, self._batch, self._size = self._batch, [], 0
+            _signal(self._taken)
             if batch:
                 await run_sync(self._write, batch)
             elif self._is_ended:
-                break
-        self._taken.set()
+                return
+        _signal(self._taken)
 
-    def _take(self) -> list[bytes]:
-        batch, self._batch, self._size = self._batch, [], 0
-        self._taken.set()
-        self._taken = anyio.Event()
-        if not self._is_ended:
-            self._arrived, self._filled = anyio.Event(), anyio.Event()
-        return batch
+    @property
+    def _is_full(self) -> bool:
+        return self._size >= _BATCH_SIZE or len(self._batch) >= _BATCH_CHUNKS
+
+    async def _wait_for_batch(self) -> None:
+        if not self._batch and not self._is_ended:
+            self._arrived = anyio.Event()
+            await self._arrived.wait()
+        if not self._is_full and not self._is_ended:
+            self._filled = anyio.Event()
+            with anyio.move_on_after(_LINGER):
+                await self._filled.wait()
 
     # What runs in worker threads.
 
@@ -337,14 +349,18 @@ class _Writer:
         return self._file
 
 
+def _signal(event: anyio.Event | None) -> None:
+    if event is not None:
+        event.set()
+
+
 def _write_all(file: int, chunks: list[bytes], offset: int) -> int:
     """Write the chunks at `offset` and return where they end."""
-    for start in range(0, len(chunks), _BUFFERS_PER_WRITE):
-        views = [memoryview(chunk) for chunk in chunks[start : start + _BUFFERS_PER_WRITE]]
-        while views:
-            written = os.pwritev(file, views, offset)
-            offset += written
-            views = _rest(views, written)
+    views = [memoryview(chunk) for chunk in chunks]
+    while views:
+        written = os.pwritev(file, views, offset)
+        offset += written
+        views = _rest(views, written)
     return offset
 
 

@@ -11,7 +11,8 @@ from tusasgi.testing._asgi import (
     Step,
     request,
 )
-from tusasgi.testing._stores import StoreSuite
+from tusasgi.testing._lockers import LockerSuite
+from tusasgi.testing._stores import Arriving, StoreSuite, new_upload
 
 __all__ = [
     "DISCONNECT",
@@ -19,9 +20,12 @@ __all__ = [
     "STALL",
     "ASGIDriver",
     "Answer",
+    "Arriving",
     "Client",
     "Exchange",
+    "LockerSuite",
     "Step",
     "StoreSuite",
+    "new_upload",
     "request",
 ]

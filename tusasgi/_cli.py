@@ -1,0 +1,389 @@
+"""The command `tusasgi`: a server that needs no code, and the sweeper of its folder."""
+
+import argparse
+import asyncio
+import contextlib
+import importlib.util
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, NoReturn
+
+import anyio
+
+from tusasgi import Expiry, Limits, TusApp, Uploads, __version__
+from tusasgi.lockers.file import FileLocker
+from tusasgi.stores.file import Durability, FileStore
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger("tusasgi.cli")
+
+# How the settings reach the workers, which are processes of their own.
+_ENVIRONMENT = "TUSASGI_SERVE"
+
+_UNITS = {
+    "": 1, "b": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+_SIZE = re.compile(r"([0-9]{1,18}) ?([A-Za-z]{0,3})")
+_PATH = re.compile(r"/([A-Za-z0-9._~-]+/)*")
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s]+")
+_URL = re.compile(r"https?://[^/?#\s]+(/[^?#\s]*)?")
+
+_METHODS = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"]
+_ASKED = [
+    "Authorization", "Content-Type", "Range", "Tus-Resumable", "Upload-Checksum", "Upload-Concat",
+    "Upload-Defer-Length", "Upload-Length", "Upload-Metadata", "Upload-Offset",
+    "X-HTTP-Method-Override", "X-Request-ID", "X-Requested-With",
+]  # fmt: skip
+_ANSWERED = [
+    "Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location",
+    "Tus-Checksum-Algorithm", "Tus-Extension", "Tus-Max-Size", "Tus-Resumable", "Tus-Version",
+    "Upload-Concat", "Upload-Defer-Length", "Upload-Expires", "Upload-Length", "Upload-Metadata",
+    "Upload-Offset",
+]  # fmt: skip
+_SAVE_SECONDS = 2  # for what stopped uploads still have to write
+_PREFLIGHT_SECONDS = 7200  # the longest that Chromium remembers
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; a wrong option ends it with code 2, what cannot be done with 1."""
+    options = _parser().parse_args(arguments)
+    options.run(options)
+
+
+# The commands.
+
+
+def _serve(options: argparse.Namespace) -> None:
+    if not all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn")):
+        _fail("serve needs the extra `server`: pip install 'tusasgi[server]'")
+    import uvicorn
+
+    directory = os.path.abspath(options.dir)
+    _check_folder(directory)
+    port = _check_address(options.host, options.port)
+    settings = Settings(
+        directory=directory,
+        path=options.path,
+        max_size=options.max_size,
+        expires_after=options.expires_after,
+        cors_origins=options.cors_origin,
+        public_url=options.public_url,
+        durability=options.durability,
+        shutdown_timeout=options.shutdown_timeout,
+    )
+    os.environ[_ENVIRONMENT] = json.dumps(asdict(settings))
+    url = options.public_url or f"{_origin(options.host, port)}{options.path}"
+    print(f"Clients upload to {url} and the bytes go to {directory}", flush=True)
+    uvicorn.run(
+        "tusasgi._cli:create_app",
+        factory=True,
+        host=options.host,
+        port=port,
+        workers=options.workers,
+        timeout_graceful_shutdown=options.shutdown_timeout + _SAVE_SECONDS,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+    )
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    directory = os.path.abspath(options.dir)
+    if not os.path.isdir(directory):
+        _fail(f"there is no folder {directory}")
+    try:
+        count = anyio.run(_uploads(directory).sweep)
+    except* OSError as failures:
+        _fail(f"not everything could be removed: {failures.exceptions[0]}")
+    print(f"{count} expired {'upload' if count == 1 else 'uploads'} removed")
+
+
+def _fail(message: str) -> NoReturn:
+    sys.exit(f"tusasgi: {message}")
+
+
+def _check_folder(directory: str) -> None:
+    try:
+        os.makedirs(directory, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        _fail(f"cannot write to the folder {directory}: {error.strerror}")
+
+
+def _check_address(host: str, port: int) -> int:
+    """Return the port that is free there, a chosen one for 0.
+
+    Asked before the server is: several workers would each tell of the failure in their way.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            free: int = probe.getsockname()[1]
+    except OSError as error:
+        _fail(f"cannot listen on {host} port {port}: {error.strerror}")
+    return free
+
+
+def _origin(host: str, port: int) -> str:
+    if host in ("", "0.0.0.0", "::"):
+        host = socket.gethostname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+# The app of one worker.
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What the app of a worker has to know."""
+
+    directory: str
+    path: str = "/files/"
+    max_size: int | None = None
+    expires_after: int | None = None
+    cors_origins: Sequence[str] = ()
+    public_url: str | None = None
+    durability: Durability = "complete"
+    shutdown_timeout: int = 5
+
+
+def create_app() -> "Starlette":
+    """Build the app by the settings in the environment, in the process that will run it."""
+    return build_app(Settings(**json.loads(os.environ[_ENVIRONMENT])))
+
+
+def build_app(settings: Settings) -> "Starlette":
+    """Build the app that `serve` runs: uploads, downloads, CORS, and the sweeper."""
+    from starlette.applications import Starlette
+    from starlette.routing import BaseRoute, Route
+
+    uploads = _uploads(
+        settings.directory,
+        settings.durability,
+        max_size=settings.max_size,
+        expires_after=settings.expires_after,
+    )
+    tus = TusApp(uploads, public_url=settings.public_url, prefix=settings.path, downloads=True)
+    app = _Stoppable(tus, settings.shutdown_timeout)
+    routes: list[BaseRoute] = [Route(settings.path + "{upload_id:path}", app)]
+    if settings.path != "/":
+        routes += [Route(settings.path.rstrip("/"), app), Route("/", _front_page(settings))]
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        app.stop_by_signal()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_sweep_on, uploads, _sweep_interval(settings))
+            yield
+            tasks.cancel_scope.cancel()
+
+    return Starlette(routes=routes, middleware=_middleware(settings), lifespan=lifespan)
+
+
+def _uploads(
+    directory: str,
+    durability: Durability = "complete",
+    *,
+    max_size: int | None = None,
+    expires_after: int | None = None,
+) -> Uploads:
+    window = None if expires_after is None else timedelta(seconds=expires_after)
+    return Uploads(
+        FileStore(directory, durability=durability),
+        locker=FileLocker(os.path.join(directory, "locks")),
+        limits=Limits(max_size=max_size),
+        expiry=Expiry(initial=window, after_append=window),
+    )
+
+
+def _middleware(settings: Settings) -> "list[Middleware]":
+    from starlette.middleware import Middleware
+    from starlette.middleware.cors import CORSMiddleware
+
+    if not settings.cors_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=_METHODS,
+            allow_headers=_ASKED,
+            expose_headers=_ANSWERED,
+            max_age=_PREFLIGHT_SECONDS,
+        )
+    ]
+
+
+def _front_page(settings: Settings) -> "Callable[[Request], Awaitable[Response]]":
+    from starlette.responses import PlainTextResponse
+
+    async def front_page(request: "Request") -> "Response":
+        url = settings.public_url or f"{request.base_url}{settings.path[1:]}"
+        return PlainTextResponse(f"tusasgi {__version__}: upload by TUS 1.0.0 to {url}\n")
+
+    return front_page
+
+
+class _Stoppable:
+    """Ends what is still being received some seconds after the process was told to stop.
+
+    A server waits for it, and then cancels it. Here it is to the app as if the client had left:
+    what came is kept, and the client is told how much that is.
+    """
+
+    def __init__(self, app: "ASGIApp", seconds: float) -> None:
+        self._app = app
+        self._seconds = seconds
+        self._is_over = False
+        self._waiting: set[anyio.CancelScope] = set()
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        async def receive_until_over() -> "Message":
+            if not self._is_over:
+                with anyio.CancelScope() as wait:
+                    self._waiting.add(wait)
+                    try:
+                        return await receive()
+                    finally:
+                        self._waiting.discard(wait)
+            return {"type": "http.disconnect"}
+
+        await self._app(scope, receive_until_over, send)
+
+    def stop_by_signal(self) -> None:
+        """Listen to the signals that stop the server, which gets them as before."""
+        loop = asyncio.get_running_loop()
+
+        def listen(number: signal.Signals) -> None:
+            stop_server = signal.getsignal(number)
+
+            def stop(received: int, frame: "FrameType | None") -> None:
+                loop.call_soon_threadsafe(loop.call_later, self._seconds, self._stop)
+                if callable(stop_server):
+                    stop_server(received, frame)
+
+            signal.signal(number, stop)
+
+        listen(signal.SIGINT)
+        listen(signal.SIGTERM)
+
+    def _stop(self) -> None:
+        self._is_over = True
+        for wait in self._waiting:
+            wait.cancel()
+
+
+def _sweep_interval(settings: Settings) -> float:
+    """Often enough that nothing outlives its time by more than a tenth, and not too often."""
+    return min(max((settings.expires_after or 36_000) / 10, 1.0), 3600.0)
+
+
+async def _sweep_on(uploads: Uploads, interval: float) -> None:
+    while True:
+        try:
+            await uploads.sweep()
+        except* OSError as failures:  # an upload or a disk that gives trouble; others go on
+            logger.warning("Sweeping did not remove everything: %s", failures.exceptions)
+        await anyio.sleep(interval)
+
+
+# The options.
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="tusasgi", description="Resumable uploads by TUS 1.0.0")
+    parser.add_argument("--version", action="version", version=f"tusasgi {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_serve(commands.add_parser("serve", help="receive uploads into a folder"))
+    sweep = commands.add_parser("sweep", help="remove what has expired in a folder")
+    sweep.add_argument("--dir", required=True, help="the folder that `serve` was given")
+    sweep.set_defaults(run=_sweep)
+    return parser
+
+
+def _add_serve(serve: argparse.ArgumentParser) -> None:
+    serve.set_defaults(run=_serve)
+    add = serve.add_argument
+    add("--dir", default="data", help="folder for the uploads (default: ./data)")
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add("--port", type=_port, default=1080, help="0 takes a free one (default: %(default)s)")
+    add("--path", type=_path, default="/files/", help="where clients create (default: %(default)s)")
+    add("--max-size", type=_size, metavar="SIZE", help="of one upload, as 5000000 or 10GiB")
+    add("--expires-after", type=_positive, metavar="SECONDS",
+        help="remove an unfinished upload so long after its last byte came")  # fmt: skip
+    add("--workers", type=_positive, default=1, help="processes (default: %(default)s)")
+    add("--cors-origin", type=_cors_origin, action="append", default=[], metavar="ORIGIN",
+        help="web origin whose pages may upload, or *; may be given more than once")  # fmt: skip
+    add("--public-url", type=_public_url, metavar="URL",
+        help="of --path, as clients see it; without it `Location` is a path")  # fmt: skip
+    add("--durability", choices=("complete", "append"), default="complete",
+        help="flush complete uploads to disk, or each append (default: %(default)s)")  # fmt: skip
+    add("--shutdown-timeout", type=_positive, default=5, metavar="SECONDS",
+        help="how long running uploads may go on when stopping (default: %(default)s)")  # fmt: skip
+
+
+def _positive(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    if match is None or match[2].lower() not in _UNITS or int(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 5000000, 500MB or 10GiB")
+    return int(match[1]) * _UNITS[match[2].lower()]
+
+
+def _path(text: str) -> str:
+    path = f"/{text.strip('/')}/".replace("//", "/")
+    if not text.startswith("/") or not _PATH.fullmatch(path):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path such as /files/")
+    return path
+
+
+def _cors_origin(text: str) -> str:
+    if not _ORIGIN.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an origin such as https://example.com")
+    return text
+
+
+def _public_url(text: str) -> str:
+    if not _URL.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL such as https://example.com/files")
+    return f"{text.rstrip('/')}/"

@@ -1,0 +1,307 @@
+"""What every locker promises, as a suite of tests to be run on a locker of your own."""
+
+import abc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+import pytest
+
+from tusasgi import UploadLocked
+from tusasgi.lockers import Locker
+from tusasgi.testing._faults import cancelled_at
+
+_PATIENT, _IMPATIENT = 30.0, 0.1  # seconds
+
+
+class LockerSuite(abc.ABC):
+    """Subclass it as `TestMyLocker`, say how a locker is made, and run pytest.
+
+    Every test runs once for each backend of the fixture `anyio_backend`. Lockers made over the
+    same place must reach each other if `is_shared`; else one object is used for all holders.
+    """
+
+    pytestmark = pytest.mark.anyio
+
+    is_shared: bool = True
+    """False if a lock reaches only as far as its locker object."""
+
+    handover_seconds: float = 1.0
+    """The longest time from the release of a lock to its next holder."""
+
+    @abc.abstractmethod
+    def make_locker(self, place: Path, *, patience: float) -> Locker:
+        """Return a locker over this place whose newcomers wait for so many seconds."""
+
+    async def leftovers(self, locker: Locker, place: Path) -> object:
+        """Return what is kept although no lock is held; it must be false."""
+        return None
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Path:
+        """An empty folder, for a locker that wants one."""
+        return tmp_path / "place"
+
+    @pytest.fixture
+    def locker(self, place: Path) -> Locker:
+        return self.make_locker(place, patience=_PATIENT)
+
+    @pytest.fixture
+    def other(self, locker: Locker, place: Path) -> Locker:
+        """A locker as another worker has it."""
+        return self.make_locker(place, patience=_PATIENT) if self.is_shared else locker
+
+    @pytest.fixture
+    def impatient(self, place: Path) -> Locker:
+        return self.make_locker(place, patience=_IMPATIENT)
+
+    @pytest.fixture
+    async def _nothing_is_left(self, locker: Locker, place: Path) -> AsyncIterator[None]:
+        yield
+        assert not await self.leftovers(locker, place)
+
+    async def test_a_lock_can_be_taken_again_and_again(
+        self, locker: Locker, _nothing_is_left: None
+    ) -> None:
+        for _ in range(20):
+            async with locker.lock("a", interrupt=_unexpected):
+                pass
+
+    async def test_locks_on_different_uploads_do_not_meet(
+        self, locker: Locker, other: Locker, _nothing_is_left: None
+    ) -> None:
+        async with (
+            locker.lock("a", interrupt=_unexpected),
+            other.lock("b", interrupt=_unexpected),
+            other.lock("A", interrupt=_unexpected),
+        ):
+            pass
+
+    async def test_a_newcomer_interrupts_the_holder_and_gets_the_lock_when_it_lets_go(
+        self, locker: Locker, other: Locker, _nothing_is_left: None
+    ) -> None:
+        first, second = _Holder(locker), _Holder(other)
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(first.hold_until_interrupted)
+            assert not first.is_interrupted.is_set()
+            tasks.start_soon(second.hold_until_released)
+            await first.is_interrupted.wait()
+            with anyio.fail_after(self.handover_seconds):
+                await second.has_lock.wait()
+            assert not first.is_holding
+            second.released.set()
+
+    async def test_one_holds_the_lock_at_a_time_and_everyone_gets_it(
+        self, locker: Locker, other: Locker, _nothing_is_left: None
+    ) -> None:
+        holding, served = 0, []
+
+        async def take(number: int) -> None:
+            nonlocal holding
+            async with (locker, other)[number % 2].lock("a", interrupt=_nothing):
+                holding += 1
+                assert holding == 1
+                await anyio.lowlevel.checkpoint()
+                served.append(number)
+                holding -= 1
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(12):
+                tasks.start_soon(take, number)
+        assert sorted(served) == list(range(12))
+
+    async def test_of_several_newcomers_the_newest_goes_on(
+        self, locker: Locker, other: Locker, _nothing_is_left: None
+    ) -> None:
+        holders = [_Holder(one) for one in (locker, other, locker, other)]
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(holders[0].hold_until_interrupted)
+            for holder in holders[1:]:
+                tasks.start_soon(holder.hold_until_interrupted)
+                await _until_all_wait()
+            with anyio.fail_after(len(holders) * self.handover_seconds):
+                await holders[-1].has_lock.wait()
+            await _until_all_wait()
+            assert holders[-1].is_holding
+            assert not holders[-1].is_interrupted.is_set()
+            for holder in holders:
+                holder.released.set()
+
+    async def test_a_holder_that_does_not_let_go_makes_the_newcomer_give_up(
+        self, place: Path, impatient: Locker
+    ) -> None:
+        locker, holder = impatient, _Holder(impatient)
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(holder.hold_until_released)
+            with pytest.raises(UploadLocked):
+                async with locker.lock("a", interrupt=_unexpected):
+                    pytest.fail("two holders")
+            assert holder.is_interrupted.is_set()
+            assert holder.is_holding
+            holder.released.set()
+        await _can_be_taken(locker)
+        assert not await self.leftovers(locker, place)
+
+    async def test_without_take_over_a_held_lock_is_refused_and_nobody_disturbed(
+        self, locker: Locker, other: Locker, _nothing_is_left: None
+    ) -> None:
+        async with locker.lock("a", interrupt=_unexpected):
+            with anyio.fail_after(self.handover_seconds), pytest.raises(UploadLocked):
+                async with other.lock("a", interrupt=_unexpected, take_over=False):
+                    pytest.fail("two holders")
+            await _until_all_wait()
+
+    async def test_without_take_over_a_free_lock_is_taken_and_can_be_asked_for(
+        self, locker: Locker, other: Locker, _nothing_is_left: None
+    ) -> None:
+        sweeper, newcomer = _Holder(locker, take_over=False), _Holder(other)
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(sweeper.hold_until_interrupted)
+            tasks.start_soon(newcomer.hold_until_released)
+            await newcomer.has_lock.wait()
+            newcomer.released.set()
+
+    async def test_a_newcomer_that_goes_away_leaves_a_lock_that_works(
+        self, locker: Locker, other: Locker, _nothing_is_left: None
+    ) -> None:
+        holder, newcomer = _Holder(locker), _Holder(other)
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(holder.hold_until_released)
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as inner:
+                    inner.start_soon(newcomer.hold_until_released)
+                    await holder.is_interrupted.wait()
+                    scope.cancel()
+            assert not newcomer.has_lock.is_set()
+            holder.released.set()
+        await _can_be_taken(locker)
+
+    async def test_a_newcomer_that_goes_away_in_the_moment_of_its_turn_passes_the_lock_on(
+        self, locker: Locker, other: Locker, _nothing_is_left: None
+    ) -> None:
+        holder, scope = _Holder(locker), anyio.CancelScope()
+
+        async def give_up() -> None:
+            with scope:
+                async with other.lock("a", interrupt=_nothing):
+                    await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(holder.hold_until_released)
+            tasks.start_soon(give_up)
+            await holder.is_interrupted.wait()
+            holder.on_release = scope.cancel
+            holder.released.set()
+        await _can_be_taken(locker)
+
+    async def test_a_newcomer_cancelled_at_any_await_leaves_a_lock_that_works(
+        self, locker: Locker, other: Locker, _nothing_is_left: None
+    ) -> None:
+        async def take() -> None:
+            async with other.lock("a", interrupt=_nothing):
+                await anyio.lowlevel.checkpoint()
+
+        at, was_cut = 0, True
+        while was_cut:
+            holder = _Holder(locker)
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(holder.hold_until_interrupted)
+                was_cut = await cancelled_at(at, take())
+                holder.released.set()
+            await _can_be_taken(locker)
+            at += 1
+        assert at > 1
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            pytest.param(ValueError("a bug"), id="exception"),
+            pytest.param(UploadLocked("a refusal"), id="refusal"),
+        ],
+    )
+    async def test_an_exception_passes_through_as_it_is_and_frees_the_lock(
+        self, error: Exception, locker: Locker, _nothing_is_left: None
+    ) -> None:
+        with pytest.raises(type(error)) as raised:
+            async with locker.lock("a", interrupt=_unexpected):
+                raise error
+        assert raised.value is error
+        await _can_be_taken(locker)
+
+    async def test_a_cancelled_holder_frees_the_lock(
+        self, locker: Locker, other: Locker, _nothing_is_left: None
+    ) -> None:
+        with anyio.CancelScope() as scope:
+            async with locker.lock("a", interrupt=_unexpected):
+                scope.cancel()
+                await anyio.lowlevel.checkpoint()
+        await _can_be_taken(other)
+
+
+class _Holder:
+    """Somebody who takes the lock on upload `a` and tells what happens."""
+
+    def __init__(self, locker: Locker, *, take_over: bool = True) -> None:
+        self.is_holding = False
+        self.has_lock = anyio.Event()
+        self.is_interrupted = anyio.Event()
+        self.released = anyio.Event()
+        self.on_release: Callable[[], None] = _nothing
+        self._locker = locker
+        self._take_over = take_over
+
+    async def hold_until_interrupted(
+        self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        async with self._held():
+            task_status.started()
+            async with anyio.create_task_group() as tasks:
+                for event in (self.is_interrupted, self.released):
+                    tasks.start_soon(_cancel_after, event.wait, tasks.cancel_scope)
+
+    async def hold_until_released(
+        self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        async with self._held():
+            task_status.started()
+            await self.released.wait()
+
+    @asynccontextmanager
+    async def _held(self) -> AsyncIterator[None]:
+        interrupt, take_over = self.is_interrupted.set, self._take_over
+        async with self._locker.lock("a", interrupt=interrupt, take_over=take_over):
+            self.is_holding = True
+            self.has_lock.set()
+            try:
+                yield
+            finally:
+                self.is_holding = False
+                self.on_release()
+
+
+async def _cancel_after(wait: Callable[[], Awaitable[object]], scope: anyio.CancelScope) -> None:
+    await wait()
+    scope.cancel()
+
+
+async def _can_be_taken(locker: Locker) -> None:
+    with anyio.fail_after(1):
+        async with locker.lock("a", interrupt=_unexpected, take_over=False):
+            pass
+
+
+async def _until_all_wait() -> None:
+    # A locker that asks the kernel again and again never lets all tasks block.
+    for _ in range(20):
+        await anyio.lowlevel.checkpoint()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _unexpected() -> None:
+    pytest.fail("nobody has asked for this lock")
