@@ -51,15 +51,15 @@ def cases(scale: float) -> list[Case]:
 
 def measure(kind: str, rounds: int, scale: float, folder: str | None) -> list[Result]:
     """Run all cases against one server and return one result for each case and app."""
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        with running(kind, "benchmarks.floor_apps:app", FLOOR_DIR=place) as server:
-            for app in KINDS:
-                _transfer(server, app, Case("warm-up", 32 * MIB, 8 * MIB), place)
-            return [
-                result
-                for case in cases(scale)
-                for result in _measure_case(server, case, rounds, place)
-            ]
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as place,
+        running(kind, "benchmarks.floor_apps:app", FLOOR_DIR=place) as server,
+    ):
+        for app in KINDS:
+            _transfer(server, app, Case("warm-up", 32 * MIB, 8 * MIB), place)
+        return [
+            result for case in cases(scale) for result in _measure_case(server, case, rounds, place)
+        ]
 
 
 def _measure_case(server: Server, case: Case, rounds: int, place: str) -> Iterator[Result]:

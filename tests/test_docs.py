@@ -51,7 +51,9 @@ def test_every_page_is_in_the_navigation() -> None:
 
 
 def test_nothing_names_the_place_where_it_was_written() -> None:
-    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     forbidden = re.compile(r"\.\./shared|/root/|pypi\.org/simple|registry\.npmjs")
     this = Path(__file__).relative_to(ROOT).as_posix()
     texts = {

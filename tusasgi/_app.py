@@ -1,6 +1,7 @@
 """The ASGI app: finds the upload and the method, asks the engine, answers."""
 
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from dataclasses import replace
 from typing import Any
 
 from tusasgi import _protocol as protocol
@@ -139,6 +140,8 @@ class TusApp:
             Extension.CREATION_WITH_UPLOAD in self._offered and protocol.carries_upload(headers)
         )
         creation = protocol.parse_creation(headers, self._offered)
+        if carries_upload:
+            creation = replace(creation, size=protocol.body_size(headers))
         upload = await self.uploads.create_from(creation, request)
         if carries_upload:
             upload = await self._append_first(upload, headers, body)
@@ -166,7 +169,8 @@ class TusApp:
     async def _get(self, route: Route, request: Request, headers: Headers, body: Body) -> Response:
         upload = await self.uploads.admit(request, Operation.READ, _id_of(route))
         assert isinstance(self.uploads.store, SupportsRead)  # checked by __init__
-        return download(await self.uploads.settle(upload), self.uploads.store, headers)
+        response = download(await self.uploads.settle(upload), self.uploads.store, headers)
+        return replace(response, headers={"Tus-Resumable": protocol.VERSION, **response.headers})
 
     async def _append_first(self, upload: Upload, headers: Headers, body: Body) -> Upload:
         """Store what came along with a creation; of a refused body no upload is left."""

@@ -1,7 +1,7 @@
 """A complete upload as the answer to GET: ranges, file name, and nothing a browser would run."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -16,9 +16,10 @@ _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
 _UNSAFE_IN_NAME = re.compile(r'[\x00-\x1f\x7f"\\/]')
 
 # What a browser may show in place. Everything else is a download of unknown bytes: HTML, SVG
-# and XML can carry scripts that would run with the rights of our origin.
+# and XML (which is any type that ends in "+xml") can carry scripts that would run with the
+# rights of our origin.
 _SHOWN_IN_PLACE = re.compile(
-    r"audio/.+|video/.+|image/(png|jpeg|gif|webp|avif|bmp)|application/(pdf|mxf)|text/plain"
+    r"(audio|video)/(?!.*\+xml$).+|image/(png|jpeg|gif|webp|avif|bmp)|application/(pdf|mxf)|text/plain"
 )
 
 
@@ -69,10 +70,14 @@ def download(
     )
 
 
-async def _exactly(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    async for chunk in chunks:
-        size -= len(chunk)
-        yield chunk
+async def _exactly(chunks: AsyncIterator[bytes], size: int) -> AsyncGenerator[bytes, None]:
+    try:
+        async for chunk in chunks:
+            size -= len(chunk)
+            yield chunk
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()  # and the file with it, when the client has left
     if size:
         raise OSError(f"the store gave {size} bytes too few")
 
@@ -96,9 +101,7 @@ def _parse_range(header: str | None, length: int) -> tuple[int, int] | None:
 
 def _presentation(file: FileInfo) -> dict[str, str]:
     content_type = file.content_type.partition(";")[0].strip().lower()
-    is_shown = bool(
-        _MEDIA_TYPE.fullmatch(content_type) and _SHOWN_IN_PLACE.fullmatch(content_type)
-    )
+    is_shown = bool(_MEDIA_TYPE.fullmatch(content_type) and _SHOWN_IN_PLACE.fullmatch(content_type))
     name = _UNSAFE_IN_NAME.sub("_", file.name)[:255]
     ascii_name = name.encode("ascii", "replace").decode("ascii").replace("?", "_")
     disposition = "inline" if is_shown else "attachment"

@@ -59,9 +59,15 @@ class Forbidden(TusError):
 
 
 class UploadNotFound(TusError):
-    """There is no such upload, or none that this client may know of."""
+    """There is no such upload, or none that this client may know of.
+
+    The message is the same for both unless you change it, and so tells nothing.
+    """
 
     status = 404
+
+    def __init__(self, message: str = "there is no such upload") -> None:
+        super().__init__(message)
 
 
 class InvalidUploadId(UploadNotFound):

@@ -111,6 +111,8 @@ class Creation:
     owner: str | None = None
     limits: Limits | None = None
     """Limits for this upload alone; None means those of the engine."""
+    size: int | None = None
+    """How many bytes come along with the request, where that is known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

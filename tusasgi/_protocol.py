@@ -4,7 +4,7 @@ Sections named in comments are those of the protocol text, version 1.0.0 as of 2
 """
 
 import enum
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -36,7 +36,7 @@ class Response:
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-    stream: AsyncIterator[bytes] | None = None
+    stream: AsyncGenerator[bytes, None] | None = None
 
 
 MethodOverride = Literal["any", "post", "off"]
@@ -201,9 +201,7 @@ def refused(error: TusError, rendered: Response, *, is_head: bool) -> Response:
         # tuspy looks for this header and never at the status.
         headers.pop("Upload-Offset", None)
         headers.pop("Content-Type", None)
-    return Response(
-        status=rendered.status, headers=headers, body=b"" if is_head else rendered.body
-    )
+    return Response(status=rendered.status, headers=headers, body=b"" if is_head else rendered.body)
 
 
 def _expires(upload: Upload) -> dict[str, str]:

@@ -43,8 +43,8 @@ def _check_declared_length(declared: int, upload: Upload, limits: Limits) -> Non
             raise InvalidRequest(
                 f"Upload-Length {declared} is below the offset {upload.offset} already reached"
             )
-        max_size = limits.max_size if upload.max_size is None else upload.max_size
-        check_length(declared, Limits(min_size=limits.min_size, max_size=max_size))
+        check_length(declared, Limits(max_size=upload.max_size))
+        check_length(declared, Limits(min_size=limits.min_size))
     elif declared != upload.length:
         raise InvalidRequest(f"the length is {upload.length} and cannot become {declared}")
 

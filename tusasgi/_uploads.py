@@ -27,7 +27,7 @@ from tusasgi._models import (
     Upload,
     check_upload_id,
 )
-from tusasgi._rules import check_alive, check_append, check_length, room_for
+from tusasgi._rules import check_alive, check_append, check_length, check_room, room_for
 from tusasgi.hooks import Hooks
 from tusasgi.lockers import Locker
 from tusasgi.lockers.memory import MemoryLocker
@@ -127,6 +127,8 @@ class Uploads:
                 raise ValueError(f"{type(self.store).__name__} needs the length at creation")
         else:
             check_length(creation.length, limits)
+        bound = limits.max_size if creation.length is None else creation.length
+        check_room(creation.size or 0, bound)
         now = self._clock()
         upload = Upload(
             id=check_upload_id(creation.upload_id or self._new_id()),
@@ -197,8 +199,9 @@ class Uploads:
     async def sweep(self) -> int:
         """Remove what has expired and return how many uploads that were.
 
-        An upload whose time has passed with all its bytes there is completed instead. Costs what has expired, not what is stored. Safe beside running appends, which are left
-        alone, and beside other sweepers.
+        An upload whose time has passed with all its bytes there is completed instead. Costs
+        what has expired, not what is stored. Safe beside running appends, which are left alone,
+        and beside other sweepers.
         """
         if not isinstance(self.store, SupportsExpire):
             return 0  # then no expiry can be set either
@@ -227,7 +230,7 @@ class Uploads:
             check_alive(upload, self._clock())
         except UploadExpired:
             if self.expiry.hide:
-                raise UploadNotFound("there is no such upload") from None
+                raise UploadNotFound() from None
             raise
 
     async def _declare_length(self, upload: Upload, append: Append) -> Upload:

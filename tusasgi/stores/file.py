@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 Durability = Literal["complete", "append"]
 
-_BATCH_SIZE = 1024 * 1024
+_BATCH_SIZE = 512 * 1024
 _LINGER = 0.02  # seconds a batch waits to be filled, so that a slow client holds no memory
 _BATCH_CHUNKS = 1024  # IOV_MAX on every system we know; tiny chunks cost more than their bytes
 _READ_SIZE = 256 * 1024
@@ -48,7 +48,7 @@ class FileStore:
     A complete upload has been flushed to the disk (fsync of file and folder), and so has every
     record. `durability` says what holds for the offsets before: with `"complete"` they survive
     the death of the process but may step back after a power cut; with `"append"` each append is
-    flushed before it is acknowledged. A running append holds at most 2 MiB and one chunk.
+    flushed before it is acknowledged. A running append holds at most 1 MiB and one chunk.
     """
 
     def __init__(
@@ -79,9 +79,11 @@ class FileStore:
                 tasks.start_soon(writer.run)
                 try:
                     async for chunk in chunks:
-                        await writer.put(chunk)
+                        if writer.is_full:
+                            await writer.wait_for_room()
                         if writer.failure is not None:
                             break
+                        writer.add(chunk)
                 except Exception as error:  # raised below, outside of the group
                     failure = error
                 writer.end(discard=failure is not None)
@@ -121,7 +123,7 @@ class FileStore:
         try:
             file = await run_sync(os.open, self.path(upload.id), os.O_RDONLY)
         except FileNotFoundError:
-            raise UploadNotFound("there is no such upload") from None
+            raise UploadNotFound() from None
         try:
             while start < stop:
                 data = await run_sync(os.pread, file, min(_READ_SIZE, stop - start), start)
@@ -155,7 +157,7 @@ class FileStore:
             with open(f"{path}.info", "rb") as info:
                 record = info.read()
         except FileNotFoundError:
-            raise UploadNotFound("there is no such upload") from None
+            raise UploadNotFound() from None
         return load_record(record, offset=_size_of(path))
 
     def _remove_remains(self, path: str) -> None:
@@ -275,16 +277,23 @@ class _Writer:
         self._filled: anyio.Event | None = None
         self._taken: anyio.Event | None = None
 
-    async def put(self, chunk: bytes) -> None:
-        """Add a chunk to the batch; wait first while the batch is full."""
-        while self._is_full and self.failure is None:
-            self._taken = anyio.Event()
-            await self._taken.wait()
+    @property
+    def is_full(self) -> bool:
+        return self._size >= _BATCH_SIZE or len(self._batch) >= _BATCH_CHUNKS
+
+    def add(self, chunk: bytes) -> None:
+        """Add a chunk to the batch that is written next."""
         self._batch.append(chunk)
         self._size += len(chunk)
         _signal(self._arrived)
-        if self._is_full:
+        if self.is_full:
             _signal(self._filled)
+
+    async def wait_for_room(self) -> None:
+        """Wait until a full batch is on its way to the disk, or `failure` says why it is not."""
+        while self.is_full and self.failure is None:
+            self._taken = anyio.Event()
+            await self._taken.wait()
 
     def end(self, *, discard: bool) -> None:
         """Let `run` return when everything is written, or at once with `discard`."""
@@ -305,15 +314,11 @@ class _Writer:
                 return
         _signal(self._taken)
 
-    @property
-    def _is_full(self) -> bool:
-        return self._size >= _BATCH_SIZE or len(self._batch) >= _BATCH_CHUNKS
-
     async def _wait_for_batch(self) -> None:
         if not self._batch and not self._is_ended:
             self._arrived = anyio.Event()
             await self._arrived.wait()
-        if not self._is_full and not self._is_ended:
+        if not self.is_full and not self._is_ended:
             self._filled = anyio.Event()
             with anyio.move_on_after(_LINGER):
                 await self._filled.wait()

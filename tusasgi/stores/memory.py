@@ -79,7 +79,7 @@ class MemoryStore:
         try:
             return self._bytes[check_upload_id(upload_id)]
         except KeyError:
-            raise UploadNotFound("there is no such upload") from None
+            raise UploadNotFound() from None
 
     def _is_current(self, deadline: datetime, upload_id: str) -> bool:
         record = self._records.get(upload_id)

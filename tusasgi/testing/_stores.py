@@ -29,6 +29,8 @@ from tusasgi.testing._faults import cancelled_at
 
 NOW = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
 _MIB = 1024 * 1024
+_FRESH_SIZE = 64 * 1024
+_MOST_AWAITS = 1000
 
 HOSTILE_IDS = [
     pytest.param("", id="empty"),
@@ -196,7 +198,7 @@ class StoreSuite(abc.ABC):
     @pytest.mark.parametrize(
         ("count", "size"),
         [
-            pytest.param(20_000, 1, id="one-byte"),
+            pytest.param(5_000, 1, id="one-byte"),
             pytest.param(2_500, 1021, id="about-1-KiB"),
             pytest.param(50, 65_536, id="64-KiB"),
             pytest.param(3, 1024 * 1024, id="1-MiB"),
@@ -283,22 +285,14 @@ class StoreSuite(abc.ABC):
         assert await self.content(store, await store.get(one.id)) == b"1" * 2_000_000
         assert await self.content(store, await store.get(two.id)) == b"2" * 2_000_000
 
-    @pytest.mark.parametrize(
-        ("count", "size"),
-        [
-            pytest.param(512, 64 * 1024, id="64-KiB-chunks"),
-            pytest.param(300_000, 2, id="two-byte-chunks"),
-        ],
-    )
-    async def test_the_memory_of_a_long_append_is_bounded(
-        self, count: int, size: int, store: Store
-    ) -> None:
+    async def test_the_memory_of_a_long_append_is_bounded(self, store: Store) -> None:
         if self.memory_bound is None:
             pytest.skip("this store is memory itself")
-        upload = await _created(store)
+        upload = await _created(store, length=None)
+        count = 4 * self.memory_bound // _FRESH_SIZE
         with _peak_memory() as peak:
-            await store.append(upload, _fresh_chunks(count, size))
-        assert (await store.get(upload.id)).offset == count * size
+            await store.append(upload, _fresh_chunks(count))
+        assert (await store.get(upload.id)).offset == count * _FRESH_SIZE
         assert peak() < self.memory_bound
 
     # Cancellation.
@@ -560,9 +554,9 @@ class Arriving(AsyncIterator[bytes]):
         raise StopAsyncIteration
 
 
-async def _fresh_chunks(count: int, size: int) -> AsyncIterator[bytes]:
-    for number in range(count):
-        yield number.to_bytes(8, "little")[:size].ljust(size, b"\0")
+async def _fresh_chunks(count: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield bytes(_FRESH_SIZE)
 
 
 async def _created(store: Store, *chunks: bytes, **fields: Any) -> Upload:
@@ -585,7 +579,7 @@ async def _refused(operation: Awaitable[object]) -> None:
 
 
 async def _at_every_await(cut: Callable[[int], Coroutine[Any, Any, bool]]) -> None:
-    for at in range(1000):
+    for at in range(_MOST_AWAITS):
         if not await cut(at):
             return
     pytest.fail("the operation suspends without end")

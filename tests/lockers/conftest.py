@@ -1,0 +1,16 @@
+"""What a locker may do in the event loop."""
+
+import pytest
+from blockbuster import BlockBuster
+
+# Each takes microseconds on a local folder, less than the way to a worker thread and back.
+_SHORT_CALLS = ("os.stat", "os.mkdir", "os.unlink", "os.read", "os.write", "os.path.samestat")
+
+
+@pytest.fixture(autouse=True)
+def calls_on_lock_files_are_short(blockbuster: BlockBuster) -> None:
+    blockbuster.functions["os.path.abspath"].can_block_in("tusasgi/lockers/file.py", "__init__")
+    for name in _SHORT_CALLS:
+        blockbuster.functions[name].can_block_in(
+            "tusasgi/lockers/file.py", {"lock", "_try", "_open_pipe", "_is_current"}
+        )

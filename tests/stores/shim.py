@@ -1,0 +1,90 @@
+"""`os` as the file store sees it, with somebody looking at every call."""
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tusasgi.stores import file as module
+
+CHANGES = frozenset(
+    {"open", "link", "unlink", "rename", "makedirs", "fsync", "pwritev", "ftruncate", "rmdir"}
+)
+
+
+class Os:
+    """Passes every call on, after `before(name, arguments)`, or to a function in its place."""
+
+    def __init__(
+        self,
+        before: Callable[[str, tuple[Any, ...]], None] = lambda name, arguments: None,
+        **instead: Callable[..., Any],
+    ) -> None:
+        self._before = before
+        self._instead = instead
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        if not callable(real):
+            return real
+        function = self._instead.get(name, real)
+
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            self._before(name, arguments)
+            return function(*arguments, **keywords)
+
+        return call
+
+
+@contextlib.contextmanager
+def seen_by(shim: Os) -> Iterator[None]:
+    """Let the file store call the shim."""
+    module.os = shim  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        module.os = os
+
+
+class Crash(BaseException):
+    """The process has died."""
+
+
+class Power:
+    """Fails before the n-th change, from 0; nothing but closing works from then on."""
+
+    def __init__(self, change: int) -> None:
+        self._left = change
+        self.is_off = False
+
+    def before(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if name in CHANGES and not self.is_off:
+            self.is_off = self._left == 0
+            self._left -= 1
+        if self.is_off and name != "close":
+            raise Crash
+
+
+class Counts:
+    """Counts the calls by name."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+
+    def before(self, name: str, arguments: tuple[Any, ...]) -> None:
+        self.calls[name] += 1
+
+
+class Disk:
+    """A disk with room for so many more bytes; a write that does not fit is cut short."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def pwritev(self, file: int, views: list[memoryview], offset: int) -> int:
+        if self.room == 0:
+            raise OSError(28, "No space left on device")
+        data = b"".join(views)[: self.room]
+        self.room -= len(data)
+        return os.pwrite(file, data, offset)

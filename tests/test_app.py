@@ -1,0 +1,491 @@
+"""The ASGI app over the engine: what it offers, routes and answers."""
+
+from collections.abc import AsyncIterable
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+
+from tests._stage import OCTETS, TUS, Clock, Recorder, Stage, make_stage
+from tusasgi import (
+    Expiry,
+    Forbidden,
+    Hooks,
+    Operation,
+    Request,
+    Response,
+    TusApp,
+    TusError,
+    Unauthorized,
+    UnsupportedMedia,
+    Upload,
+    Uploads,
+)
+from tusasgi.stores.memory import MemoryStore
+from tusasgi.testing import DISCONNECT, STALL, Answer, Exchange
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return make_stage(MemoryStore())
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tusasgi._send._LINGER_SECONDS", 0.01)
+
+
+class PlainStore:
+    """A store with the core and nothing more."""
+
+    def __init__(self) -> None:
+        self._inner = MemoryStore()
+
+    async def create(self, upload: Upload) -> None:
+        await self._inner.create(upload)
+
+    async def get(self, upload_id: str) -> Upload:
+        return await self._inner.get(upload_id)
+
+    async def append(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
+        return await self._inner.append(upload, chunks)
+
+    async def update(self, upload: Upload) -> None:
+        await self._inner.update(upload)
+
+    async def finish(self, upload: Upload) -> None:
+        await self._inner.finish(upload)
+
+
+async def extensions(app: TusApp) -> list[str]:
+    answer = await Exchange(app, "OPTIONS", "/", body=b"").run()
+    return answer.headers.get("tus-extension", "").split(",")
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param({"without": ["concatenation"]}, "concatenation", id="unknown-extension"),
+        pytest.param({"method_override": "all"}, "method_override", id="method-override"),
+    ],
+)
+def test_a_wrong_option_is_refused_at_once(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_stage(MemoryStore(), **options)
+
+
+async def test_a_store_with_the_core_alone_offers_what_needs_no_more() -> None:
+    assert await extensions(TusApp(Uploads(PlainStore()))) == ["creation", "creation-with-upload"]
+
+
+async def test_a_store_offers_what_it_has(stage: Stage) -> None:
+    assert await extensions(stage.app) == [
+        "creation",
+        "creation-with-upload",
+        "creation-defer-length",
+        "termination",
+    ]
+
+
+async def test_what_depends_on_creation_goes_with_it() -> None:
+    stage = make_stage(MemoryStore(), without={"creation"})
+    assert await extensions(stage.app) == ["termination"]
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "allow"),
+    [
+        pytest.param("/", {}, "OPTIONS, POST", id="collection"),
+        pytest.param("/", {"without": ["creation"]}, "OPTIONS", id="collection-without-creation"),
+        pytest.param("/x", {}, "OPTIONS, HEAD, PATCH, DELETE", id="upload"),
+        pytest.param("/x", {"without": ["termination"]}, "OPTIONS, HEAD, PATCH", id="no-delete"),
+        pytest.param(
+            "/x", {"downloads": True}, "OPTIONS, HEAD, PATCH, DELETE, GET", id="downloads"
+        ),
+    ],
+)
+async def test_allow_lists_what_is_possible(path: str, options: dict[str, Any], allow: str) -> None:
+    stage = make_stage(MemoryStore(), **options)
+    answer = await stage.driver.request("PUT", path)
+    assert (answer.status, answer.headers["allow"]) == (405, allow)
+
+
+@pytest.mark.parametrize(
+    ("setting", "wire", "status"),
+    [
+        pytest.param("any", "POST", 204, id="any-post"),
+        pytest.param("any", "GET", 204, id="any-get"),
+        pytest.param("post", "POST", 204, id="post-post"),
+        pytest.param("post", "PUT", 405, id="post-put"),
+        pytest.param("off", "POST", 405, id="off"),
+    ],
+)
+async def test_the_override_is_a_setting(setting: str, wire: str, status: int) -> None:
+    stage = make_stage(MemoryStore(), method_override=setting)
+    upload = await stage.upload()
+    own = {"X-HTTP-Method-Override": "DELETE"}
+    answer = await stage.driver.request(wire, f"/{upload.id}", own)
+    assert answer.status == status
+
+
+# What is told about a new upload
+
+
+@pytest.mark.parametrize(
+    ("public_url", "base"),
+    [
+        pytest.param(None, "/files/", id="path"),
+        pytest.param("https://cdn.example/up", "https://cdn.example/up/", id="url"),
+        pytest.param("https://cdn.example/up/", "https://cdn.example/up/", id="url-with-slash"),
+    ],
+)
+async def test_location_is_below_the_public_url(public_url: str | None, base: str) -> None:
+    stage = make_stage(MemoryStore(), public_url=public_url)
+    answer = await stage.driver.request("POST", "/", {"Upload-Length": "5"})
+    upload_id = answer.headers["location"].removeprefix(base)
+    assert (await stage.head(upload_id)).status == 200
+
+
+@pytest.mark.parametrize("prefix", ["/files", "files/", "/files/"])
+async def test_a_prefix_is_the_same_with_and_without_slashes(prefix: str) -> None:
+    app = TusApp(Uploads(MemoryStore()), prefix=prefix)
+    own = {**TUS, "Upload-Length": "5"}
+    answer = await Exchange(app, "POST", "/files", headers=own, body=b"").run()
+    assert answer.headers["location"].startswith("/files/")
+    location = answer.headers["location"]
+    assert (await Exchange(app, "HEAD", location, headers=TUS, body=b"").run()).status == 200
+
+
+# Creation with upload
+
+
+async def create(stage: Stage, body: Any, **headers: str) -> Answer:
+    lines = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await stage.driver.request("POST", "/", {"Content-Type": OCTETS, **lines}, body)
+
+
+def upload_id_of(answer: Answer) -> str:
+    return answer.headers["location"].rpartition("/")[2]
+
+
+async def test_a_chunked_creation_is_stored(stage: Stage) -> None:
+    answer = await create(stage, [b"he", b"llo"], Upload_Length="5")
+    assert (answer.status, answer.headers["upload-offset"]) == (201, "5")
+    assert await stage.content(upload_id_of(answer)) == b"hello"
+    assert stage.events == ["completed"]
+
+
+async def test_a_creation_of_unknown_length_takes_bytes_along(stage: Stage) -> None:
+    answer = await create(stage, b"hello", Upload_Defer_Length="1")
+    assert (answer.status, answer.headers["upload-offset"]) == (201, "5")
+
+
+async def test_an_empty_upload_may_come_with_an_empty_body(stage: Stage) -> None:
+    for body in (b"", []):
+        answer = await create(stage, body, Upload_Length="0")
+        assert (answer.status, answer.headers["upload-offset"]) == (201, "0")
+
+
+async def test_where_creation_takes_no_body_the_body_is_not_stored() -> None:
+    stage = make_stage(MemoryStore(), without=["creation-with-upload"])
+    answer = await create(stage, b"hello", Upload_Length="5")
+    assert (answer.status, answer.headers["upload-offset"]) == (201, "0")
+    assert await stage.offset(upload_id_of(answer)) == 0
+
+
+async def test_of_a_creation_whose_client_left_the_bytes_are_kept(stage: Stage) -> None:
+    answer = await create(stage, [b"hel", DISCONNECT], Upload_Length="5")
+    assert answer.headers["upload-offset"] == "3"
+
+
+async def test_a_creation_whose_client_fell_silent_leaves_nothing(impatient: None) -> None:
+    stage = make_stage(MemoryStore(), receive_timeout=0.02)
+    answer = await create(stage, [b"hel", STALL], Upload_Length="5")
+    assert answer.status == 408
+    assert "location" not in answer.headers
+    assert stage.snapshot() == {}
+
+
+async def test_a_creation_that_is_refused_on_the_way_leaves_nothing(stage: Stage) -> None:
+    for body in (b"hello!", [b"hel", b"lo!"]):
+        answer = await create(stage, body, Upload_Length="5")
+        assert answer.status == 413
+        assert stage.snapshot() == {}
+    # The first was refused before it was created, by its Content-Length.
+    assert stage.events == ["terminated"]
+
+
+async def test_a_creation_whose_head_is_refused_leaves_nothing() -> None:
+    class Picky(Recorder):
+        head_size = 3
+
+        async def inspect(self, upload: Upload, head: bytes) -> dict[str, Any]:
+            raise UnsupportedMedia("not a film")
+
+    stage = make_stage(MemoryStore(), hooks=Picky())
+    answer = await create(stage, b"hello", Upload_Length="5")
+    assert (answer.status, stage.snapshot()) == (415, {})
+
+
+async def test_a_creation_that_breaks_keeps_what_may_be_needed_to_find_out(stage: Stage) -> None:
+    async def broken(upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
+        raise RuntimeError("a bug")
+
+    stage.store.append = broken
+    with pytest.raises(RuntimeError, match="a bug"):
+        await create(stage, b"hello", Upload_Length="5")
+    assert len(stage.snapshot()) == 1
+
+
+# PATCH
+
+
+async def test_a_taken_over_patch_is_told_so_and_its_bytes_are_kept(
+    stage: Stage, impatient: None
+) -> None:
+    upload = await stage.upload(length=10)
+    first = stage.exchange(upload.id, 0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(first.run)
+        first.feed(b"hello")
+        await first.starved()
+        second = await stage.patch(upload.id, 5, b"world")
+    assert (second.status, second.headers["upload-offset"]) == (204, "10")
+    assert first.answer.status == 423
+    assert first.answer.headers["connection"] == "close"
+    assert "upload-offset" not in first.answer.headers
+    assert await stage.content(upload.id) == b"helloworld"
+
+
+async def test_a_delete_stops_a_running_patch(stage: Stage, impatient: None) -> None:
+    upload = await stage.upload(length=10)
+    running = stage.exchange(upload.id, 0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(running.run)
+        running.feed(b"hello")
+        await running.starved()
+        answer = await stage.driver.request("DELETE", f"/{upload.id}")
+    assert answer.status == 204
+    assert running.answer.status == 423
+    assert stage.snapshot() == {}
+
+
+async def test_head_leaves_a_running_patch_alone(stage: Stage) -> None:
+    upload = await stage.upload(length=10)
+    running = stage.exchange(upload.id, 0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(running.run)
+        running.feed(b"hello")
+        await running.starved()
+        assert await stage.offset(upload.id) == 5
+        running.end(b"world")
+    assert running.answer.headers["upload-offset"] == "10"
+
+
+async def test_a_silent_client_is_answered_408_and_may_go_on_later(impatient: None) -> None:
+    stage = make_stage(MemoryStore(), receive_timeout=0.02)
+    upload = await stage.upload(length=10)
+    answer = await stage.patch(upload.id, 0, [b"hello", STALL])
+    assert (answer.status, answer.body) == (408, b"nothing arrived for 0.02 seconds\n")
+    assert (await stage.patch(upload.id, 5, b"world")).status == 204
+    assert await stage.content(upload.id) == b"helloworld"
+
+
+async def test_without_a_timeout_a_silent_client_is_waited_for() -> None:
+    stage = make_stage(MemoryStore(), receive_timeout=None)
+    upload = await stage.upload(length=10)
+    with anyio.move_on_after(0.05) as scope:
+        await stage.patch(upload.id, 0, [b"hello", STALL])
+    assert scope.cancelled_caught
+
+
+async def test_a_body_that_is_complete_when_its_client_falls_silent_is_a_success(
+    impatient: None,
+) -> None:
+    stage = make_stage(MemoryStore(), receive_timeout=0.02)
+    upload = await stage.upload(length=5)
+    answer = await stage.patch(upload.id, 0, [b"hello", STALL])
+    assert (answer.status, answer.headers["upload-offset"]) == (204, "5")
+
+
+async def test_a_client_that_leaves_keeps_what_it_sent(stage: Stage) -> None:
+    upload = await stage.upload(length=10)
+    await stage.patch(upload.id, 0, [b"hello", DISCONNECT])
+    assert await stage.offset(upload.id) == 5
+
+
+async def test_an_empty_metadata_header_is_none(stage: Stage) -> None:
+    answer = await stage.driver.request("POST", "/", {"Upload-Length": "5", "Upload-Metadata": ""})
+    assert answer.status == 201
+    assert "upload-metadata" not in (await stage.head(upload_id_of(answer))).headers
+
+
+# Completion
+
+
+class Stumbling(Recorder):
+    """Fails at the first completion."""
+
+    async def completed(self, upload: Upload) -> None:
+        await super().completed(upload)
+        if len(self.events) == 1:
+            raise RuntimeError("the database is away")
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+async def test_a_failed_completion_is_repeated_by_the_next_request(method: str) -> None:
+    stage = make_stage(MemoryStore(), hooks=Stumbling(), downloads=True)
+    upload = await stage.upload()
+    with pytest.raises(RuntimeError, match="the database is away"):
+        await stage.patch(upload.id, 0, b"hello")
+    assert not (await stage.store.get(upload.id)).is_complete
+    assert (await stage.driver.request(method, f"/{upload.id}")).status == 200
+    assert (await stage.store.get(upload.id)).is_complete
+    assert stage.events == ["completed", "completed"]
+
+
+# DELETE
+
+
+async def test_a_delete_of_nothing_is_204_where_that_is_wanted() -> None:
+    stage = make_stage(
+        MemoryStore(), idempotent_delete=True, engine={"expiry": Expiry(initial=timedelta(hours=1))}
+    )
+    upload = await stage.upload()
+    stage.clock.advance(hours=2)
+    for path in (f"/{upload.id}", "/unknown", "/no.id"):
+        assert (await stage.driver.request("DELETE", path)).status == 204
+
+
+async def test_a_delete_of_nothing_is_404_otherwise(stage: Stage) -> None:
+    assert (await stage.driver.request("DELETE", "/unknown")).status == 404
+
+
+# Hooks and errors
+
+
+class Doorman(Hooks):
+    """Asks for a key, and writes down what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Operation, bool]] = []
+
+    async def authorize(
+        self, request: Request, operation: Operation, upload: Upload | None
+    ) -> None:
+        self.asked.append((request.method, operation, upload is not None))
+        if request.headers.get("authorization") != "key":
+            raise Unauthorized("a key, please")
+
+
+async def test_every_request_but_options_is_authorized() -> None:
+    hooks = Doorman()
+    stage = make_stage(MemoryStore(), hooks=hooks, downloads=True)
+    upload = await stage.upload()
+    for method, path in (
+        ("OPTIONS", "/"),
+        ("POST", "/"),
+        ("HEAD", f"/{upload.id}"),
+        ("PATCH", f"/{upload.id}"),
+        ("DELETE", f"/{upload.id}"),
+        ("GET", f"/{upload.id}"),
+        ("HEAD", "/unknown"),
+    ):
+        answer = await stage.driver.request(method, path)
+        assert answer.status == (204 if method == "OPTIONS" else 401)
+    assert hooks.asked == [
+        ("POST", Operation.CREATE, False),
+        ("HEAD", Operation.GET, True),
+        ("PATCH", Operation.APPEND, True),
+        ("DELETE", Operation.TERMINATE, True),
+        ("GET", Operation.READ, True),
+        ("HEAD", Operation.GET, False),
+    ]
+
+
+async def test_a_hook_sees_the_request_as_it_came() -> None:
+    seen = []
+
+    class Watcher(Hooks):
+        async def authorize(
+            self, request: Request, operation: Operation, upload: Upload | None
+        ) -> None:
+            seen.append(request)
+
+    stage = make_stage(MemoryStore(), hooks=Watcher())
+    await stage.driver.request("HEAD", "/x", {"X-Own": "1"}, scope={"state": {"user": "me"}})
+    (request,) = seen
+    assert (request.method, request.path) == ("HEAD", "/files/x")
+    assert request.headers["x-own"] == "1"
+    assert request.scope["state"] == {"user": "me"}
+
+
+async def test_a_host_renders_refusals_its_own_way() -> None:
+    def as_json(error: TusError) -> Response:
+        body = b'{"error": "%s"}' % str(error).encode()
+        headers = {"Content-Type": "application/json"}
+        return Response(status=error.status, headers=headers, body=body)
+
+    class Closed(Hooks):
+        async def authorize(self, *args: object) -> None:
+            raise Forbidden("closed")
+
+    stage = make_stage(MemoryStore(), hooks=Closed(), render_error=as_json)
+    answer = await stage.driver.request("POST", "/", {"Upload-Length": "5"})
+    assert (answer.status, answer.body) == (403, b'{"error": "closed"}')
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["tus-resumable"] == "1.0.0"
+
+
+async def test_a_bug_is_answered_without_its_text_and_rises_to_the_server(stage: Stage) -> None:
+    async def broken(upload_id: str) -> Upload:
+        raise RuntimeError("/srv/secret is broken")
+
+    stage.store.get = broken
+    for method in ("HEAD", "PATCH", "DELETE"):
+        exchange = stage.driver.exchange(method, "/x", body=b"")
+        with pytest.raises(RuntimeError, match="secret"):
+            await exchange.run()
+        answer = exchange.answer
+        assert answer.status == 500
+        assert answer.body == (b"" if method == "HEAD" else b"internal error\n")
+        assert answer.headers["tus-resumable"] == "1.0.0"
+        assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_a_bug_while_the_client_is_sending_is_answered_too(stage: Stage) -> None:
+    async def broken(upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
+        async for _ in chunks:
+            raise RuntimeError("a bug")
+        return upload
+
+    upload = await stage.upload(length=100_000_000)
+    stage.store.append = broken
+    exchange = stage.exchange(upload.id, 0, [bytes(1_000_000)] * 100)
+    with pytest.raises(RuntimeError, match="a bug"):
+        await exchange.run()
+    assert exchange.answer.status == 500
+    assert exchange.answer.headers["connection"] == "close"
+
+
+# Scopes
+
+
+async def test_a_request_without_an_http_version_is_taken_as_1_1(stage: Stage) -> None:
+    async def old(scope: Any, receive: Any, send: Any) -> None:
+        scope.pop("http_version")
+        await stage.app(scope, receive, send)
+
+    own = {**TUS, "Expect": "100-continue"}
+    answer = await Exchange(old, "PATCH", "/x", headers=own, body=b"hello").run()
+    assert (answer.status, answer.headers["connection"]) == (404, "close")
+
+
+def test_a_clock_is_all_an_engine_needs_to_be_made() -> None:
+    assert TusApp(Uploads(MemoryStore(), clock=Clock())).uploads.limits.max_size is None

@@ -1,0 +1,41 @@
+"""Stores that break a promise about their signatures: mypy must refuse each marked line."""
+
+from collections.abc import AsyncIterable
+from datetime import datetime
+
+from tusasgi import Upload, Uploads
+from tusasgi.stores import SupportsExpire, SupportsTerminate
+
+
+class SyncTerminate:
+    def terminate(self, upload_id: str) -> None: ...
+
+
+class ListOfExpired:
+    async def expired(self, now: datetime) -> list[str]:
+        return []
+
+
+class NoUpdate:
+    async def create(self, upload: Upload) -> None: ...
+
+    async def get(self, upload_id: str) -> Upload:
+        raise KeyError(upload_id)
+
+    async def append(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
+        return upload
+
+    async def finish(self, upload: Upload) -> None: ...
+
+
+class ListOfChunks(NoUpdate):
+    async def append(self, upload: Upload, chunks: list[bytes]) -> Upload:  # WRONG
+        return upload
+
+    async def update(self, upload: Upload) -> None: ...
+
+
+terminating: SupportsTerminate = SyncTerminate()  # WRONG
+expiring: SupportsExpire = ListOfExpired()  # WRONG
+Uploads(NoUpdate())  # WRONG
+Uploads(ListOfChunks())  # WRONG
