@@ -1,0 +1,1 @@
+"""Complete applications built on tusasgi, to read and to copy from."""

@@ -1,0 +1,171 @@
+"""Where the parts of Roughy are put together."""
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp
+
+from tusasgi import Expiry, Limits, TusApp, Uploads
+from tusasgi.lockers.file import FileLocker
+from tusasgi.stores.file import FileStore
+
+from .assets import Assets
+from .bell import Bell
+from .credits import Credits
+from .db import Database
+from .downloads import Downloads
+from .errors import ERROR_HANDLERS, render
+from .hooks import AssetHooks
+from .keys import Keys, ensure_keys, new_key
+from .links import Links
+from .pages import Pages
+from .private import read_or_make
+from .projects import Projects
+from .removals import Remover
+from .settings import MAX_SIZE, MIN_SIZE, Settings, SettingsError, parse_key
+from .sweeper import Sweeper
+from .worker import Worker
+
+_WORKERS = 2
+
+_REQUEST_HEADERS = [
+    "Authorization",
+    "Content-Type",
+    "Range",
+    "Tus-Resumable",
+    "Upload-Length",
+    "Upload-Metadata",
+    "Upload-Offset",
+    "X-HTTP-Method-Override",
+    "X-Request-ID",
+    "X-Requested-With",
+]
+_RESPONSE_HEADERS = [
+    "Location",
+    "Retry-After",
+    "Tus-Extension",
+    "Tus-Max-Size",
+    "Tus-Resumable",
+    "Tus-Version",
+    "Upload-Expires",
+    "Upload-Length",
+    "Upload-Metadata",
+    "Upload-Offset",
+]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Roughy:
+    """Everything that one process of Roughy consists of. `app` is the ASGI application."""
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self.settings = settings
+        self._clock = clock
+        secret = read_or_make(settings.data / "link-secret", new_key)
+        links = Links(secret, clock, settings.public_url)
+        bell = Bell()
+        self.db = Database(settings.database_url)
+        keys = Keys(self.db)
+        self.store = FileStore(settings.data / "uploads")
+        self.uploads = Uploads(
+            self.store,
+            locker=FileLocker(settings.data / "locks"),
+            hooks=AssetHooks(self.db, keys, bell),
+            limits=Limits(max_size=MAX_SIZE, min_size=MIN_SIZE),
+            expiry=Expiry(
+                initial=settings.upload_expires_after,
+                after_append=settings.upload_idle_after,
+                hide=True,
+            ),
+            clock=clock,
+        )
+        remover = Remover(self.db, self.uploads)
+        self.worker = Worker(self.db, self.uploads, self.store, bell, clock)
+        self.sweeper = Sweeper(self.db, self.uploads, remover, clock)
+        routes = [
+            *Projects(self.db, keys, remover, clock).routes(),
+            *Assets(self.db, keys, self.uploads, remover, links, clock).routes(),
+            *_upload_routes(self.uploads),
+            *Credits(self.db, keys).routes(),
+            *Downloads(self.db, self.uploads, self.store, links).routes(),
+            *Pages(self.db).routes(),
+        ]
+        starlette = Starlette(
+            routes=routes, exception_handlers=ERROR_HANDLERS, lifespan=self._lifespan
+        )
+        self.app = _with_cors(starlette, settings.cors_origins)
+
+    async def prepare(self) -> None:
+        """Make tables and accounts as far as they are missing."""
+        await self.db.prepare()
+        await ensure_keys(
+            self.db,
+            self.settings.api_keys or [own_key(self.settings)],
+            initial_credits=self.settings.initial_credits,
+            now=self._clock(),
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        await self.prepare()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(_WORKERS):
+                tasks.start_soon(self.worker.run)
+            tasks.start_soon(self.sweeper.run)
+            yield
+            tasks.cancel_scope.cancel()
+        await self.db.close()
+
+
+def own_key(settings: Settings) -> str:
+    """The key of an installation that was given none; it is kept in the data folder."""
+    try:
+        return parse_key(read_or_make(settings.data / "api-key", new_key))
+    except ValueError:
+        raise SettingsError(f"{settings.data / 'api-key'} holds no key") from None
+
+
+def create_app() -> ASGIApp:
+    """Make the app from the environment, for `uvicorn --factory examples.roughy.app:create_app`."""
+    data = Path(os.environ.get("ROUGHY_DATA", "roughy-data"))
+    return Roughy(Settings.of(data, os.environ)).app
+
+
+def _upload_routes(uploads: Uploads) -> list[BaseRoute]:
+    """The transfer endpoint; uploads are created by `POST /v1/assets` alone."""
+    path = "/v1/uploads"
+    app = TusApp(
+        uploads,
+        prefix=path,
+        without={"creation"},
+        idempotent_delete=True,
+        render_error=render,
+    )
+    # A Mount alone would redirect the path without a slash at its end.
+    return [Route(path, app), Mount(path, app)]
+
+
+def _with_cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
+    """Around everything, so that errors of every kind carry the headers too.
+
+    Without them a page sees only that the network failed.
+    """
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST"],
+        allow_headers=_REQUEST_HEADERS,
+        expose_headers=_RESPONSE_HEADERS,
+    )

@@ -1,0 +1,58 @@
+"""Real media files, written by PyAV and as small as they can be."""
+
+import io
+from fractions import Fraction
+
+import av
+
+
+def video(
+    seconds: int = 2, *, size: int = 0, muxer: str = "mp4", codec: str = "mpeg4", live: bool = False
+) -> bytes:
+    """One picture a second. With `size`, filled up to that many bytes with what players skip."""
+    file = io.BytesIO()
+    options = {"live": "1"} if live else {}
+    with av.open(file, "w", format=muxer, options=options) as out:
+        stream = out.add_stream(codec, rate=1)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(seconds):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            for plane in frame.planes:
+                plane.update(bytes([number * 9 % 256]) * plane.buffer_size)
+            frame.pts, frame.time_base = number, Fraction(1, 1)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    content = file.getvalue()
+    return content + _free_box(size - len(content)) if size > len(content) else content
+
+
+def _free_box(size: int) -> bytes:
+    """A box that players skip, each byte of it different from where it would be out of place."""
+    size = max(size, 8)
+    pattern = b"".join(number.to_bytes(4, "big") for number in range(size // 4))
+    return size.to_bytes(4, "big") + b"free" + pattern[: size - 8].ljust(size - 8, b".")
+
+
+def audio(seconds: float = 2.0, *, muxer: str = "mp3", codec: str = "mp3") -> bytes:
+    file = io.BytesIO()
+    with av.open(file, "w", format=muxer) as out:
+        stream = out.add_stream(codec, rate=16_000, layout="mono")
+        context = stream.codec_context
+        context.open()
+        resampler = av.AudioResampler(
+            format=context.format, layout="mono", rate=16_000, frame_size=context.frame_size
+        )
+        samples = int(seconds * 16_000)
+        frame = av.AudioFrame(format="s16", layout="mono", samples=samples)
+        wave = b"".join(
+            (n * 331 % 8000 - 4000).to_bytes(2, "little", signed=True) for n in range(samples)
+        )
+        frame.planes[0].update(wave)
+        frame.sample_rate, frame.pts = 16_000, 0
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            out.mux(stream.encode(part))
+        out.mux(stream.encode(None))
+    return file.getvalue()
+
+
+PDF = b"%PDF-1.7\n" + b"a page of text, and no sound at all\n" * 100

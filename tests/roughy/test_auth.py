@@ -1,0 +1,125 @@
+"""Checklist A: keys and ownership."""
+
+import uuid
+
+import pytest
+
+from examples.roughy.keys import revoke_key
+
+from .api import Api, error_of, id_of
+from .conftest import ALICE
+
+pytestmark = pytest.mark.anyio
+
+ENDPOINTS = [
+    ("POST", "/v1/projects"),
+    ("GET", "/v1/projects"),
+    ("GET", "/v1/projects/{id}"),
+    ("PATCH", "/v1/projects/{id}"),
+    ("DELETE", "/v1/projects/{id}"),
+    ("POST", "/v1/assets"),
+    ("GET", "/v1/assets"),
+    ("GET", "/v1/assets/{id}"),
+    ("DELETE", "/v1/assets/{id}"),
+    ("HEAD", "/v1/uploads/{id}"),
+    ("PATCH", "/v1/uploads/{id}"),
+    ("DELETE", "/v1/uploads/{id}"),
+    ("DELETE", "/v1/uploads/not-an-id"),
+    ("GET", "/v1/credits/balance"),
+    ("GET", "/v1/credits/history"),
+]
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        pytest.param(None, id="A01-none"),
+        pytest.param("Bearer sk_nobody_0123456789abcdef", id="A02-unknown"),
+        pytest.param("Bearer", id="A02-no-key"),
+        pytest.param("Bearer ", id="A02-empty"),
+        pytest.param(ALICE, id="A02-no-scheme"),
+        pytest.param(f"Basic {ALICE}", id="A02-other-scheme"),
+        pytest.param(f"Bearer {ALICE}x", id="A02-one-character-more"),
+        pytest.param(f"Bearer {ALICE}, Bearer {ALICE}", id="A02-two-keys"),
+        pytest.param("Bearer sk_\xe4\xf6\xfc\x80", id="A02-not-ascii"),
+    ],
+)
+async def test_every_endpoint_wants_a_valid_key(api: Api, authorization):
+    url = await api.new_upload(1000)
+    async with api.nothing_stored():
+        for method, path in ENDPOINTS:
+            headers = {"Tus-Resumable": "1.0.0"}
+            if authorization is not None:
+                headers["Authorization"] = authorization.encode("latin-1")
+            response = await api.http.request(method, path.format(id=id_of(url)), headers=headers)
+            assert response.status_code == 401, (method, path)
+            assert response.headers["www-authenticate"] == "Bearer"
+            if method != "HEAD":
+                assert error_of(response) == (401, "unauthenticated")
+
+
+async def test_the_scheme_is_bearer_in_any_case(api: Api):
+    response = await api.http.get("/v1/projects", headers={"Authorization": f"bEaReR  {ALICE}"})
+    assert response.status_code == 200
+
+
+async def test_the_key_of_the_creation_works_for_the_whole_upload(api: Api, mp4):  # A03
+    url = await api.new_upload(len(mp4))
+    assert (await api.patch(url, 0, mp4[:100])).status_code == 204
+    assert (await api.head(url)).status_code == 200
+    assert (await api.cancel(url)).status_code == 204
+
+
+async def test_capabilities_need_no_key(api: Api):  # A04
+    for path in ("/v1/uploads", "/v1/uploads/", f"/v1/uploads/{uuid.uuid4()}"):
+        response = await api.http.options(path)
+        assert response.status_code == 204
+        assert response.headers["tus-version"] == "1.0.0"
+
+
+async def test_what_belongs_to_others_looks_like_what_does_not_exist(api: Api, other: Api, mp4):
+    # A05: the same status, headers and body, so nothing tells one from the other.
+    project_id = await api.new_project()
+    url = await api.new_upload(len(mp4), project_id=project_id)
+    unknown = str(uuid.uuid4())
+    read = [
+        ("GET", "/v1/projects/{id}", project_id, {}),
+        ("PATCH", "/v1/projects/{id}", project_id, {"json": {"name": "mine now"}}),
+        ("DELETE", "/v1/projects/{id}", project_id, {}),
+        ("GET", "/v1/assets/{id}", id_of(url), {}),
+        ("DELETE", "/v1/assets/{id}", id_of(url), {}),
+    ]
+    async with api.nothing_stored():
+        for method, path, theirs, more in read:
+            foreign = await other.call(method, path.format(id=theirs), **more)
+            missing = await other.call(method, path.format(id=unknown), **more)
+            assert error_of(foreign) == (404, "not_found")
+            assert _all_of(foreign) == _all_of(missing)
+        for ask in (other.head, lambda url: other.patch(url, 0, mp4)):
+            foreign, missing = await ask(url), await ask(url.replace(id_of(url), unknown))
+            assert foreign.status_code == 404
+            assert _all_of(foreign) == _all_of(missing)
+
+
+async def test_lists_show_nothing_of_others(api: Api, other: Api):  # A05
+    project_id = await api.new_project()
+    await api.new_upload(1000, project_id=project_id)
+    for path in ("/v1/projects", "/v1/assets", f"/v1/assets?project_id={project_id}"):
+        assert (await other.get(path)).json()["total"] == 0
+
+
+async def test_a_revoked_key_opens_nothing_and_the_account_stays(api: Api, roughy):
+    async with roughy.db.writing() as session:
+        assert await revoke_key(session, ALICE)
+    assert error_of(await api.get("/v1/projects")) == (401, "unauthenticated")
+
+
+async def test_keys_are_not_in_the_database(api: Api):
+    kept = repr(await api.stored())
+    assert "api_keys" in kept
+    assert ALICE not in kept
+    assert ALICE[3:] not in kept
+
+
+def _all_of(response):
+    return response.status_code, sorted(response.headers.multi_items()), response.content

@@ -1,0 +1,157 @@
+"""`python -m examples.roughy`, without a server."""
+
+import asyncio
+import re
+import stat
+
+import pytest
+from sqlalchemy import text
+
+from examples.roughy.__main__ import main
+from examples.roughy.app import own_key
+from examples.roughy.db import Database
+from examples.roughy.keys import find_account
+from examples.roughy.ledger import balance_of
+from examples.roughy.settings import Settings
+
+
+@pytest.fixture
+def blockbuster() -> None:
+    """Switched off: a command serves nobody while it works."""
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("ROUGHY_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("ROUGHY_INITIAL_CREDITS", "10")
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    return Settings.of(tmp_path / "data", {})
+
+
+def in_database(settings, ask):
+    async def run():
+        db = Database(settings.database_url)
+        try:
+            async with db.writing() as session:
+                return await ask(session)
+        finally:
+            await db.close()
+
+    return asyncio.run(run())
+
+
+def balance(settings, key):
+    async def ask(session):
+        account_id = await find_account(session, key)
+        return None if account_id is None else await balance_of(session, account_id)
+
+    return in_database(settings, ask)
+
+
+def test_a_key_is_added_printed_and_revoked(settings, capsys):
+    assert main(["key", "add"]) == 0
+    key, account = re.fullmatch(
+        r"(sk_\S{43})  \(account (\S+)\)\n", capsys.readouterr().out
+    ).groups()
+    assert balance(settings, key) == 10
+    assert main(["key", "add", "--account", account]) == 0
+    second = capsys.readouterr().out.split()[0]
+    assert balance(settings, second) == 10  # the same account, so no other credits
+    assert main(["key", "revoke", key]) == 0
+    assert balance(settings, key) is None
+    assert balance(settings, second) == 10
+
+
+def test_credits_are_added(settings, capsys):
+    main(["key", "add"])
+    key = capsys.readouterr().out.split()[0]
+    assert main(["credits", "add", "5"]) == 0  # there is but one account
+    assert main(["credits", "add", "7", "--key", key]) == 0
+    assert balance(settings, key) == 22
+    main(["key", "add"])
+    other = capsys.readouterr().out.split()[-1].rstrip(")")
+    assert main(["credits", "add", "1", "--account", other]) == 0
+    assert capsys.readouterr().out == f"account {other} has 11 credits\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["credits", "add", "5"], id="no-account"),
+        pytest.param(["credits", "add", "0"], id="no-credits"),
+        pytest.param(["credits", "add", "5", "--key", "sk_nobody"], id="unknown-key"),
+        pytest.param(["credits", "add", "5", "--account", "x"], id="no-id"),
+        pytest.param(
+            ["key", "add", "--account", "01a2110b-c3c8-7866-bec1-0b320d032541"], id="unknown"
+        ),
+        pytest.param(["key", "revoke", "sk_nobody"], id="nothing-to-revoke"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(settings, capsys, arguments):
+    assert main(arguments) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert re.fullmatch(r"roughy: [^\n]+\n", told.err)
+    assert (
+        in_database(settings, lambda session: session.scalar(text("SELECT count(*) FROM ledger")))
+        == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        pytest.param("ROUGHY_UPLOAD_IDLE_AFTER", "soon", id="setting"),
+        pytest.param("ROUGHY_DATABASE_URL", "postgresql://me:secret@127.0.0.1:1/x", id="no-server"),
+        pytest.param("ROUGHY_DATABASE_URL", "sqlite:////nowhere/at/all.sqlite3", id="no-folder"),
+    ],
+)
+@pytest.mark.parametrize("command", [["key", "add"], ["serve", "--port", "0"]])
+def test_a_wrong_setting_is_one_line(monkeypatch, capsys, command, name, value):
+    monkeypatch.setenv(name, value)
+    assert main(command) == 2
+    told = capsys.readouterr()
+    assert re.fullmatch(r"roughy: [^\n]+\n", told.err)
+    assert "secret" not in told.err
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "http", "\uff18\uff10"])
+def test_a_wrong_option_is_refused(capsys, port):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--port", port])
+    assert stopped.value.code == 2
+    assert "--port" in capsys.readouterr().err
+
+
+def test_the_data_folder_may_be_named_before_or_after_the_command(tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(["--data", str(first), "key", "add"]) == 0
+    assert main(["key", "add", "--data", str(second)]) == 0
+    assert (first / "roughy.sqlite3").exists()
+    assert (second / "roughy.sqlite3").exists()
+
+
+def test_a_key_of_its_own_is_kept_for_the_owner_alone(settings):
+    key = own_key(settings)
+    assert key == own_key(settings)
+    path = settings.data / "api-key"
+    assert path.read_text() == key
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_spoilt_key_file_opens_nothing(settings, capsys):
+    settings.data.mkdir()
+    (settings.data / "api-key").write_text("")
+    assert main(["serve", "--port", "0"]) == 2
+    assert capsys.readouterr().err == f"roughy: {settings.data / 'api-key'} holds no key\n"
+
+
+def test_a_database_of_another_version_is_left_alone(settings, capsys):
+    assert main(["key", "add"]) == 0
+    in_database(settings, lambda s: s.execute(text("UPDATE schema_version SET version = 99")))
+    capsys.readouterr()
+    assert main(["key", "add"]) == 2
+    assert capsys.readouterr().err == ("roughy: the database has version 99, this code needs 1\n")

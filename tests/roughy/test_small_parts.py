@@ -1,0 +1,154 @@
+"""Ids, secrets, settings and the bell: what needs no database."""
+
+import stat
+import threading
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from examples.roughy.bell import Bell
+from examples.roughy.ids import parse_uuid, uuid7
+from examples.roughy.private import read_or_make
+from examples.roughy.settings import Settings, SettingsError
+from examples.roughy.wire import seconds_or_none, timestamp
+
+NOW = datetime(2026, 5, 2, 8, 54, 52, 423000, UTC)
+SOME = uuid.UUID("019de7f7-3a52-74d1-9eeb-323e0bfb7bb9")
+
+
+def test_ids_are_version_7_and_sort_by_time():
+    made = [uuid7(NOW + timedelta(microseconds=number)) for number in range(3000)]
+    assert made == sorted(made)
+    assert len(set(made)) == 3000
+    assert {(each.version, each.variant) for each in made} == {(7, uuid.RFC_4122)}
+    assert made[0].int >> 80 == int(NOW.timestamp() * 1000)
+
+
+def test_ids_of_one_moment_differ():
+    assert len({uuid7(NOW) for _ in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "7",
+        uuid.uuid4().hex,
+        f"{{{uuid.uuid4()}}}",
+        f"urn:uuid:{uuid.uuid4()}",
+        f"{uuid.uuid4()}\n",
+    ],
+)
+def test_only_the_usual_spelling_is_an_id(text):
+    assert parse_uuid(text) is None
+
+
+def test_an_id_is_read_in_either_case():
+    assert parse_uuid(str(SOME).upper()) == SOME
+
+
+def test_values_are_written_as_documented():
+    assert timestamp(NOW) == "2026-05-02T08:54:52.423000Z"
+    assert seconds_or_none(3_782_413) == "3782.413"
+    assert seconds_or_none(40) == "0.040"
+    assert seconds_or_none(None) is None
+
+
+def test_a_secret_is_made_once_and_for_its_owner_alone(tmp_path):
+    path = tmp_path / "data" / "secret"
+    made = read_or_make(path, lambda: "first")
+    assert (made, read_or_make(path, lambda: "second")) == ("first", "first")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert [each.name for each in path.parent.iterdir()] == ["secret"]
+
+
+def test_processes_that_start_at_once_share_a_secret(tmp_path):
+    path, barrier, got = tmp_path / "secret", threading.Barrier(8), []
+
+    def start(number):
+        def make():
+            barrier.wait(10)  # all of them have found that there is none
+            return f"secret {number}"
+
+        got.append(read_or_make(path, make))
+
+    threads = [threading.Thread(target=start, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 8
+    assert len(set(got)) == 1
+
+
+def test_settings_have_defaults(tmp_path):
+    settings = Settings.of(tmp_path, {})
+    assert settings.upload_expires_after == timedelta(days=7)
+    assert settings.upload_idle_after == timedelta(hours=48)
+    assert settings.database_url.database == str(tmp_path / "roughy.sqlite3")
+    assert (settings.api_keys, settings.cors_origins, settings.public_url) == ((), (), None)
+
+
+def test_settings_come_from_the_environment(tmp_path):
+    settings = Settings.of(
+        tmp_path,
+        {
+            "ROUGHY_DATABASE_URL": "postgresql://me:secret@db.example/roughy",
+            "ROUGHY_API_KEYS": "sk_0123456789abcdef, sk_fedcba9876543210,",
+            "ROUGHY_INITIAL_CREDITS": "0",
+            "ROUGHY_PUBLIC_URL": "https://api.example.com/",
+            "ROUGHY_CORS_ORIGINS": "https://a.example, http://localhost:3000",
+            "ROUGHY_UPLOAD_EXPIRES_AFTER": "60",
+            "ROUGHY_UPLOAD_IDLE_AFTER": " 30 ",
+        },
+    )
+    assert settings.database_url.drivername == "postgresql+asyncpg"
+    assert settings.api_keys == ("sk_0123456789abcdef", "sk_fedcba9876543210")
+    assert settings.initial_credits == 0
+    assert settings.public_url == "https://api.example.com"
+    assert settings.cors_origins == ("https://a.example", "http://localhost:3000")
+    assert settings.upload_expires_after == timedelta(minutes=1)
+    assert settings.upload_idle_after == timedelta(seconds=30)
+
+
+WRONG = [
+    ("DATABASE_URL", "mysql://localhost/x"),
+    ("DATABASE_URL", "roughy.db"),
+    ("DATABASE_URL", "sqlite://"),
+    ("DATABASE_URL", "sqlite:///:memory:"),
+    ("API_KEYS", "sk_short"),
+    ("API_KEYS", "0123456789abcdef0123"),
+    ("API_KEYS", "sk_0123456789abcdef,sk_not good enough at all"),
+    ("INITIAL_CREDITS", "-1"),
+    ("INITIAL_CREDITS", "many"),
+    ("INITIAL_CREDITS", "1.5"),
+    ("PUBLIC_URL", "api.example.com"),
+    ("PUBLIC_URL", "ftp://api.example.com"),
+    ("PUBLIC_URL", "https://api.example.com?x=1"),
+    ("CORS_ORIGINS", "app.example.com"),
+    ("CORS_ORIGINS", "https://app.example.com/path"),
+    ("UPLOAD_EXPIRES_AFTER", "0"),
+    ("UPLOAD_EXPIRES_AFTER", "7d"),
+    ("UPLOAD_IDLE_AFTER", "-5"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_wrong_setting_is_one_line_that_names_it(tmp_path, name, value):
+    with pytest.raises(SettingsError) as caught:
+        Settings.of(tmp_path, {f"ROUGHY_{name}": value})
+    line = str(caught.value)
+    assert line.startswith(f"ROUGHY_{name} ")
+    assert "\n" not in line
+    if name in ("API_KEYS", "DATABASE_URL"):  # there may be a secret in it
+        assert value not in line.removesuffix("sqlite:////var/lib/roughy/roughy.sqlite3")
+
+
+@pytest.mark.anyio
+async def test_a_ring_while_nobody_waits_is_not_lost():
+    bell = Bell()
+    bell.ring()
+    await bell.wait(1000)
+    await bell.wait(0)  # and it rings once

@@ -1,0 +1,167 @@
+"""Who prepares which asset, and what a worker that died leaves."""
+
+import asyncio
+import uuid
+from datetime import timedelta
+
+import pytest
+
+from examples.roughy import worker
+from examples.roughy.db import Asset, Removal
+
+from .api import Api, id_of
+from .conftest import ALICE
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_claimed_asset_is_left_to_its_worker(api: Api, start, mp4):
+    second = await start()
+    asset_id = await api.upload(mp4)
+    assert (await api.roughy.worker.claim()).asset_id == uuid.UUID(asset_id)
+    assert await second.worker.claim() is None
+    assert not await second.worker.prepare_next()
+
+
+async def test_the_claim_of_a_dead_worker_lapses(api: Api, start, clock, mp4):
+    second = await start()
+    asset_id = await api.upload(mp4)
+    await api.roughy.worker.claim()  # and nothing more is heard of it
+    clock.advance(seconds=7)
+    assert await second.worker.prepare_next()
+    assert (await api.asset(asset_id))["state"] == "ready"
+    assert await api.balance() == 99
+
+
+async def test_the_oldest_asset_comes_first(api: Api, mp4):
+    project_id = await api.new_project()
+    made = [await api.upload(mp4, project_id=project_id) for _ in range(3)]
+    claimed = [str((await api.roughy.worker.claim()).asset_id) for _ in range(3)]
+    assert claimed == made
+    assert await api.roughy.worker.claim() is None
+
+
+async def test_a_crash_between_the_last_byte_and_the_record_is_finished(api: Api, roughy, mp4):
+    """The hook has run, the store's record does not say yet that the upload is complete."""
+    url = await api.new_upload(len(mp4))
+    update = roughy.store.update
+
+    async def die(upload):
+        if upload.is_complete:
+            raise KeyboardInterrupt
+        await update(upload)
+
+    roughy.store.update = die
+    with pytest.raises(BaseException):  # noqa: B017 - whatever the servers make of it
+        await api.patch(url, 0, mp4)
+    del roughy.store.update
+    assert not (await roughy.store.get(id_of(url))).is_complete
+    assert (await api.asset(id_of(url)))["state"] == "processing"
+    await api.work()
+    assert (await roughy.store.get(id_of(url))).is_complete
+    asset = await api.asset(id_of(url))
+    assert asset["state"] == "ready"
+    assert (await api.http.get(asset["download_url"])).content == mp4
+    assert await api.balance() == 99
+
+
+async def test_an_asset_whose_bytes_are_gone_fails(api: Api, roughy, mp4):
+    asset_id = await api.upload(mp4)
+    await roughy.store.terminate(asset_id)
+    await api.work()
+    asset = await api.asset(asset_id)
+    assert (asset["state"], asset["error_code"]) == ("failed", "unreadable_media")
+    assert await api.balance() == 100
+
+
+async def test_bytes_marked_for_removal_are_removed_by_the_sweeper(api: Api, roughy, mp4):
+    """As a process leaves them that dies after the rows are gone."""
+    project_id = await api.new_project()
+    before = await api.stored()
+    asset_id = await api.upload(mp4, project_id=project_id)
+    async with roughy.db.writing() as session:
+        await session.delete(await session.get(Asset, uuid.UUID(asset_id)))
+        session.add(Removal(upload_id=uuid.UUID(asset_id)))
+        session.add(Removal(upload_id=uuid.UUID(int=7)))  # removed already, its mark is not
+    assert (await api.head(f"/v1/uploads/{asset_id}")).status_code == 404
+    await roughy.sweeper.sweep()
+    assert await api.stored() == before
+
+
+async def test_an_upload_finished_after_its_asset_was_deleted_is_no_asset(api, roughy, mp4):
+    url = await api.new_upload(len(mp4))
+    await api.patch(url, 0, mp4[:100])
+    async with roughy.db.writing() as session:
+        await session.delete(await session.get(Asset, uuid.UUID(id_of(url))))
+    assert (await api.patch(url, 100, mp4[100:])).status_code == 404
+    assert (await api.get("/v1/assets")).json()["total"] == 0
+
+
+async def test_a_worker_keeps_its_claim_as_long_as_it_works(api: Api, roughy, monkeypatch, mp4):
+    asset_id = await api.upload(mp4)
+    measure, seen = worker.measure, []
+
+    async def slowly(path):
+        async with roughy.db.reading() as session:
+            first = (await session.get(Asset, uuid.UUID(asset_id))).claimed_until
+        while not seen:
+            async with roughy.db.reading() as session:
+                now = (await session.get(Asset, uuid.UUID(asset_id))).claimed_until
+            if now != first:
+                seen.append(now - first)
+        return await measure(path)
+
+    monkeypatch.setattr(worker, "measure", slowly)
+    monkeypatch.setattr(worker, "_RENEW_SECONDS", 0.01)
+    await api.work()
+    assert seen[0] > timedelta(0)
+    assert (await api.asset(asset_id))["state"] == "ready"
+
+
+async def test_processes_that_start_at_once_make_everything_once(start, clock):
+    processes = await asyncio.gather(*(start() for _ in range(4)))
+    api = Api(processes[0], clock, ALICE)
+    async with api.http:
+        assert await api.balance() == 100
+        assert len((await api.stored())["accounts"]) == 2
+
+
+async def test_a_project_deleted_while_assets_are_made_leaves_nothing(api: Api, roughy, mp4):
+    """No answer is a 500, and nothing is left without its project, whoever was first."""
+    before = await api.stored()
+    project_id = await api.new_project()
+
+    async def make() -> int:
+        response = await api.create(len(mp4), project_id=project_id)
+        if response.status_code == 201:
+            patched = await api.patch(response.headers["location"], 0, mp4)
+            assert patched.status_code in (204, 404, 423)
+        return response.status_code
+
+    async def remove() -> int:
+        return (await api.call("DELETE", f"/v1/projects/{project_id}")).status_code
+
+    done = await asyncio.gather(make(), make(), make(), remove(), make(), make(), remove())
+    assert {*done[:3], *done[4:6]} <= {201, 404}
+    assert sorted([done[3], done[6]]) == [204, 404]
+    await roughy.sweeper.sweep()
+    assert await api.stored() == before
+
+
+async def test_top_ups_charges_and_deletions_at_once_agree_in_the_end(api: Api, start, mp4):
+    """They lock in the same order, so none of them has to be given up."""
+    second = await start()
+    project_id = await api.new_project()
+    ids = [await api.upload(mp4, project_id=project_id) for _ in range(6)]
+    await api.set_balance(0)
+    await asyncio.gather(
+        *(process.worker.prepare_next() for process in (api.roughy, second) for _ in range(3)),
+        *(api.top_up(1) for _ in range(4)),
+        *(api.call("DELETE", f"/v1/assets/{asset_id}") for asset_id in ids[:2]),
+    )
+    await api.work()
+    ready = (await api.get("/v1/assets", state="ready")).json()["total"]
+    charged = [entry for entry in await api.history() if entry["type"] == "consume_asset"]
+    assert await api.balance() == 4 - len(charged) >= 0
+    assert ready == 4 - sum(entry["asset_id"] in ids[:2] for entry in charged)
+    assert (await api.get("/v1/assets")).json()["total"] == 4
