@@ -119,7 +119,9 @@ def test_a_chunked_body_past_the_end_is_413_and_rolled_back(client: Client) -> N
     path = client.create(500_000)
     client.patch(path, 0, DATA[:200_000])
     with client.patching(path, 200_000, None) as patch:
-        for start in range(200_000, 600_000, 100_000):
+        patch.send_chunk(DATA[200_000:300_000])
+        wait_until(lambda: client.offset(path) == 300_000)  # some of it is on the disk
+        for start in range(300_000, 600_000, 100_000):
             patch.send_chunk(DATA[start : start + 100_000])
         patch.send_chunk(b"")
         assert patch.answer().status == 413
