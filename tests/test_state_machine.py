@@ -199,6 +199,12 @@ class LivesOfUploads(RuleBasedStateMachine):
             kept.expires = self.now + AFTER_APPEND
         assert (upload.offset, upload.is_complete) == (len(kept.content), kept.is_complete)
 
+    @rule(upload_id=ids, fits=st.floats(0, 1), more=st.integers(1, 10))
+    def run_past_the_end(self, upload_id: str, fits: float, more: int) -> None:
+        if kept := self.alive(upload_id):
+            first = b"f" * int(kept.room * fits)
+            self._append(upload_id, kept, [first, b"x" * (kept.room + more)], END)
+
     @rule(upload_id=ids, chunks=bodies)
     def append_and_die(self, upload_id: str, chunks: list[bytes]) -> None:
         """The request is cancelled while it waits for the client: a beginning is kept."""
@@ -319,7 +325,9 @@ class InMemory(LivesOfUploads):
 
 class InFiles(LivesOfUploads):
     def __init__(self) -> None:
-        self.folder = tempfile.mkdtemp(dir=SHM if os.access(SHM, os.W_OK) else None)
+        self.folder = tempfile.mkdtemp(
+            prefix="tusasgi-", dir=SHM if os.access(SHM, os.W_OK) else None
+        )
         super().__init__()
 
     def open_store(self) -> FileStore:

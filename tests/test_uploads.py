@@ -655,6 +655,16 @@ async def test_the_head_is_inspected_once_and_everything_is_stored(
     assert hooks.names.count("inspect") == 1
 
 
+async def test_an_inspection_may_find_nothing_to_say(store: MemoryStore) -> None:
+    class Silent(Hooks):
+        head_size = 2
+
+    uploads = Uploads(store, hooks=Silent())
+    upload = await uploads.create(length=3)
+    whole = await uploads.append(upload.id, Append(offset=0), body(b"abc"))
+    assert (whole.facts, whole.is_complete) == ({}, True)
+
+
 async def test_without_a_head_size_nothing_is_inspected() -> None:
     hooks = Recorder(head_size=0)
     await inspected(hooks, 3, b"abc")
@@ -883,7 +893,8 @@ async def test_a_sweep_leaves_a_running_append_alone(expiring: Uploads, clock: C
     results: list[Upload] = []
 
     async def append() -> None:
-        results.append(await expiring.append(upload.id, Append(offset=0), source))
+        with anyio.fail_after(10):
+            results.append(await expiring.append(upload.id, Append(offset=0), source))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(append)
@@ -1021,7 +1032,8 @@ class Running:
     async def run(self) -> None:
         uploads, upload_id, append = self._call
         try:
-            self.result = await uploads.append(upload_id, append, self.source)
+            with anyio.fail_after(10):
+                self.result = await uploads.append(upload_id, append, self.source)
         except OffsetConflict as refusal:
             self.refusal = refusal
 
