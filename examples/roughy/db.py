@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+import anyio
 from sqlalchemy import (
     BigInteger,
     Connection,
@@ -31,6 +32,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 SCHEMA_VERSION = 1
+
+_STATEMENT_SECONDS = 30  # then the database is in trouble, and a request is answered 500
 
 
 class State(enum.StrEnum):
@@ -155,11 +158,16 @@ class Removal(Base):
 
 
 class Database:
-    """Hands out transactions. `close` it when done."""
+    """Hands out transactions. `close` it when done.
+
+    A transaction is short, and cancellation waits for its end: a driver that is cut off within
+    a statement loses the connection, and aiosqlite then waits for it for ever.
+    """
 
     def __init__(self, url: URL) -> None:
-        self._engine = create_async_engine(url)
         self._is_sqlite = url.get_backend_name() == "sqlite"
+        limit = {"timeout" if self._is_sqlite else "command_timeout": _STATEMENT_SECONDS}
+        self._engine = create_async_engine(url, connect_args=limit)
         if self._is_sqlite:
             event.listen(self._engine.sync_engine, "connect", _set_up_sqlite)
             event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
@@ -168,17 +176,19 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
         """A transaction that sees one state of the database and changes nothing."""
-        async with AsyncSession(self._engine, expire_on_commit=False) as session:
-            yield session
+        with anyio.CancelScope(shield=True):
+            async with AsyncSession(self._engine, expire_on_commit=False) as session:
+                yield session
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncSession]:
         """A transaction that is kept when the block ends, and undone when it raises."""
-        async with (
-            AsyncSession(self._writing_engine, expire_on_commit=False) as session,
-            session.begin(),
-        ):
-            yield session
+        with anyio.CancelScope(shield=True):
+            async with (
+                AsyncSession(self._writing_engine, expire_on_commit=False) as session,
+                session.begin(),
+            ):
+                yield session
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[AsyncSession]:
@@ -209,7 +219,6 @@ def _set_up_sqlite(connection: Any, record: Any) -> None:
     # We begin transactions ourselves, below; Python's sqlite3 would begin some of them late.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA busy_timeout = 15000")
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")

@@ -21,6 +21,9 @@ _CPU_SECONDS = 300
 _LONGEST_MS = 10 * 365 * 86_400_000
 _PACKETS_TO_TRY = 500
 
+# FFmpeg is given the open file. A playlist would have it open others, or ask other servers.
+_NOTHING_ELSE = {"protocol_whitelist": "none"}
+
 # Frames without a container: what FFmpeg says of their length is a guess from the first few.
 _GUESSED = {"aac", "ac3", "amr", "dts", "eac3", "mp3"}
 
@@ -48,8 +51,7 @@ def main(path: str) -> None:
 
 def measure(path: str) -> int:
     """Return how many milliseconds the media last; one frame must decode."""
-    # A file that names others (a playlist, say) must not make us read those.
-    with av.open(path, options={"protocol_whitelist": "file"}) as media:
+    with open(path, "rb") as file, av.open(file, "r", options=_NOTHING_ELSE) as media:
         streams = [stream for stream in media.streams if stream.type in ("audio", "video")]
         if not media.streams:
             raise Unusable("unreadable_media", "there is nothing in the file that can be opened")
@@ -59,7 +61,7 @@ def measure(path: str) -> int:
             raise Unusable("unreadable_media", "nothing in the file can be played")
         told = None if media.format.name in _GUESSED else _told(media, streams)
     if told is None:
-        with av.open(path, options={"protocol_whitelist": "file"}) as media:
+        with open(path, "rb") as file, av.open(file, "r", options=_NOTHING_ELSE) as media:
             told = _counted(media)
     milliseconds = round(told * 1000)
     if not 0 <= milliseconds <= _LONGEST_MS:

@@ -33,7 +33,10 @@ def _free_box(size: int) -> bytes:
     return size.to_bytes(4, "big") + b"free" + pattern[: size - 8].ljust(size - 8, b".")
 
 
-def audio(seconds: float = 2.0, *, muxer: str = "mp3", codec: str = "mp3") -> bytes:
+def audio(
+    seconds: float = 2.0, *, muxer: str = "mp3", codec: str = "mp3", silent: float = 0.0
+) -> bytes:
+    """Noise, after `silent` seconds of silence."""
     file = io.BytesIO()
     with av.open(file, "w", format=muxer) as out:
         stream = out.add_stream(codec, rate=16_000, layout="mono")
@@ -44,10 +47,10 @@ def audio(seconds: float = 2.0, *, muxer: str = "mp3", codec: str = "mp3") -> by
         )
         samples = int(seconds * 16_000)
         frame = av.AudioFrame(format="s16", layout="mono", samples=samples)
-        wave = b"".join(
-            (n * 331 % 8000 - 4000).to_bytes(2, "little", signed=True) for n in range(samples)
-        )
-        frame.planes[0].update(wave)
+        quiet = int(silent * 16_000)
+        noise = ((n * 331 % 8000 - 4000) for n in range(samples - quiet))
+        wave = b"".join(sample.to_bytes(2, "little", signed=True) for sample in noise)
+        frame.planes[0].update(bytes(2 * quiet) + wave)
         frame.sample_rate, frame.pts = 16_000, 0
         for part in [*resampler.resample(frame), *resampler.resample(None)]:
             out.mux(stream.encode(part))

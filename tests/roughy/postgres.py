@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,10 +49,12 @@ def running(binaries: Path) -> Iterator[str]:
         ) as server:
             try:
                 _wait_until_ready(server)
+                # It would stop at a log that nobody reads.
+                threading.Thread(target=server.stderr.read).start()
                 yield f"postgresql://roughy@127.0.0.1:{port}/postgres"
             finally:
                 server.send_signal(signal.SIGINT)  # at once, whoever is connected
-                server.communicate(timeout=30)
+                server.wait(30)
     finally:
         shutil.rmtree(folder)
 

@@ -1,9 +1,12 @@
 """Checklist A: keys and ownership."""
 
+import hashlib
 import uuid
 
 import pytest
+from sqlalchemy import update
 
+from examples.roughy.db import ApiKey
 from examples.roughy.keys import revoke_key
 
 from .api import Api, error_of, id_of
@@ -112,6 +115,16 @@ async def test_a_revoked_key_opens_nothing_and_the_account_stays(api: Api, rough
     async with roughy.db.writing() as session:
         assert await revoke_key(session, ALICE)
     assert error_of(await api.get("/v1/projects")) == (401, "unauthenticated")
+
+
+async def test_a_key_is_compared_as_a_whole(api: Api, roughy):
+    """Two digests may begin alike: what the index finds is no more than a candidate."""
+    unknown = "sk_mallory_0123456789abcdef"
+    start = hashlib.sha256(unknown.encode()).hexdigest()[:8]
+    async with roughy.db.writing() as session:
+        await session.execute(update(ApiKey).values(start=start))
+    answer = await api.http.get("/v1/projects", headers={"Authorization": f"Bearer {unknown}"})
+    assert error_of(answer) == (401, "unauthenticated")
 
 
 async def test_keys_are_not_in_the_database(api: Api):

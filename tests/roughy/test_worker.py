@@ -4,10 +4,13 @@ import asyncio
 import uuid
 from datetime import timedelta
 
+import anyio
 import pytest
+from sqlalchemy import select
 
 from examples.roughy import worker
 from examples.roughy.db import Asset, Removal
+from tusasgi import UploadLocked
 
 from .api import Api, id_of
 from .conftest import ALICE
@@ -84,6 +87,25 @@ async def test_bytes_marked_for_removal_are_removed_by_the_sweeper(api: Api, rou
         session.add(Removal(upload_id=uuid.UUID(asset_id)))
         session.add(Removal(upload_id=uuid.UUID(int=7)))  # removed already, its mark is not
     assert (await api.head(f"/v1/uploads/{asset_id}")).status_code == 404
+    await roughy.sweeper.sweep()
+    assert await api.stored() == before
+
+
+async def test_bytes_that_could_not_be_removed_at_once_are_removed_later(
+    api: Api, roughy, monkeypatch, mp4
+):
+    project_id = await api.new_project()
+    before = await api.stored()
+    asset_id = await api.upload(mp4, project_id=project_id)
+
+    async def held(upload_id):
+        raise UploadLocked("another request holds the upload and does not let go")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(roughy.uploads, "terminate", held)
+        assert (await api.call("DELETE", f"/v1/assets/{asset_id}")).status_code == 204
+    assert (await api.get("/v1/assets")).json()["total"] == 0
+    assert (await api.stored())["files"] != {}
     await roughy.sweeper.sweep()
     assert await api.stored() == before
 
@@ -165,3 +187,20 @@ async def test_top_ups_charges_and_deletions_at_once_agree_in_the_end(api: Api, 
     assert await api.balance() == 4 - len(charged) >= 0
     assert ready == 4 - sum(entry["asset_id"] in ids[:2] for entry in charged)
     assert (await api.get("/v1/assets")).json()["total"] == 4
+
+
+async def test_cancelling_waits_for_the_end_of_a_transaction(api: Api, roughy):
+    """A statement that is cut off would take its connection along."""
+    begun = anyio.Event()
+
+    async def write() -> None:
+        async with roughy.db.writing() as session:
+            begun.set()
+            await session.execute(select(Asset))
+            session.add(Removal(upload_id=uuid.UUID(int=7)))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(write)
+        await begun.wait()
+        tasks.cancel_scope.cancel()
+    assert len((await api.stored())["removals"]) == 1
