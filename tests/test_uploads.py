@@ -27,6 +27,7 @@ from tusasgi import (
     Request,
     TooLarge,
     TooSmall,
+    TusError,
     UnsupportedMedia,
     Upload,
     UploadExists,
@@ -87,6 +88,9 @@ class Recorder(Hooks):
     async def inspect(self, upload: Upload, head: bytes) -> Mapping[str, Fact]:
         self._record("inspect", upload, head)
         return self.facts
+
+    async def refused(self, upload: Upload, refusal: TusError) -> None:
+        self._record("refused", upload, refusal)
 
     async def completed(self, upload: Upload) -> None:
         self._record("completed", upload)
@@ -621,6 +625,30 @@ async def inspected(
 
 
 @pytest.mark.parametrize(
+    "end", [pytest.param(DISCONNECT, id="client-left"), pytest.param(STALL, id="client-stalled")]
+)
+async def test_a_head_that_was_cut_short_does_not_condemn_the_upload(end: Step) -> None:
+    hooks = Recorder(head_size=4)
+    hooks.failures["inspect"] = UnsupportedMedia("too little to tell")
+    uploads, upload = await inspected(hooks, 9, b"ab", end)
+    assert upload.offset == 0
+    assert hooks.names == ["inspect"]
+    del hooks.failures["inspect"]
+    upload = await uploads.append(upload.id, Append(offset=0), body(b"abcdefghi"))
+    assert upload.is_complete
+
+
+async def test_a_whole_head_is_refused_also_when_the_client_leaves_behind_it() -> None:
+    hooks = Recorder(head_size=4)
+    refusal = UnsupportedMedia("not a film")
+    hooks.failures["inspect"] = refusal
+    with pytest.raises(UnsupportedMedia):
+        await inspected(hooks, 9, b"abcd", DISCONNECT)
+    assert hooks.names == ["inspect", "refused", "terminated"]
+    assert hooks.calls[1][2] is refusal
+
+
+@pytest.mark.parametrize(
     ("length", "chunks", "head"),
     [
         pytest.param(9, [b"abcdefghi"], b"abcdefghi", id="one-chunk"),
@@ -722,7 +750,7 @@ async def test_a_refused_head_ends_the_upload() -> None:
         await uploads.append(upload.id, Append(offset=0), body(b"abcdefghi"))
     with pytest.raises(UploadNotFound):
         await uploads.get(upload.id)
-    assert hooks.names == ["creating", "inspect", "terminated"]
+    assert hooks.names == ["creating", "inspect", "refused", "terminated"]
     assert hooks.calls[-1] == ("terminated", upload)
 
 

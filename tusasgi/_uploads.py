@@ -245,7 +245,10 @@ class Uploads:
             head = await chunks.head(self.hooks.head_size)
             if not self._is_long_enough(head, upload, source):
                 return upload
-            upload = await self._inspect(upload, head)
+            inspected = await self._inspect(upload, head, source)
+            if inspected is None:
+                return upload
+            upload = inspected
         stored = await self.store.append(upload, chunks)
         if stored.offset == upload.offset or stored.has_all_bytes:
             return stored
@@ -263,10 +266,14 @@ class Uploads:
             )
         return False
 
-    async def _inspect(self, upload: Upload, head: bytes) -> Upload:
+    async def _inspect(self, upload: Upload, head: bytes, source: Source) -> Upload | None:
+        """Return the upload with its facts; None if a cut left too little to refuse it for."""
         try:
             facts = await self.hooks.inspect(upload, head)
-        except TusError:
+        except TusError as refusal:
+            if self._is_cut_short(head, upload, source):
+                return None
+            await self.hooks.refused(upload, refusal)
             if isinstance(self.store, SupportsTerminate):
                 await self._terminate(upload)
             raise
@@ -275,6 +282,12 @@ class Uploads:
         upload = replace(upload, facts=facts)
         await self.store.update(upload)
         return upload
+
+    def _is_cut_short(self, head: bytes, upload: Upload, source: Source) -> bool:
+        if source.ending is None or source.ending is Ending.COMPLETE:
+            return False
+        wanted = self.hooks.head_size
+        return len(head) < (wanted if upload.length is None else min(wanted, upload.length))
 
     async def _postpone_expiry(self, upload: Upload) -> Upload:
         if self.expiry.after_append is None:

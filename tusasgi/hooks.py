@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from tusasgi._errors import TusError
 from tusasgi._models import Creation, Fact, Operation, Request, Upload
 
 
@@ -40,10 +41,17 @@ class Hooks:
 
         `head` holds `head_size` bytes or more, fewer only if the first append or the upload
         is shorter. The facts returned are kept with the upload. Raise a `TusError` to refuse:
-        the upload is then terminated. (After a crash or a full disk before the first byte
-        was stored, it is called again.)
+        `refused` is then called and the upload terminated, unless the connection broke before
+        the whole head had come: then nothing is kept and the next append is judged. (After a
+        crash or a full disk before the first byte was stored, it is called again.)
         """
         return {}
+
+    async def refused(self, upload: Upload, refusal: TusError) -> None:
+        """`inspect` refused the upload for good; it is about to be terminated.
+
+        Called at least once. If it raises, the upload stays.
+        """
 
     async def completed(self, upload: Upload) -> None:
         """All bytes are there and durable. Called at least once, before the client is told.

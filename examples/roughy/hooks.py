@@ -1,11 +1,21 @@
 """What the upload engine asks us: whose upload is it, what is in it, what now?"""
 
+import contextlib
 import uuid
 from collections.abc import Mapping
 
 from sqlalchemy import ColumnElement, delete, select, update
 
-from tusasgi import Fact, Hooks, Operation, Request, UnsupportedMedia, Upload, UploadNotFound
+from tusasgi import (
+    Fact,
+    Hooks,
+    Operation,
+    Request,
+    TusError,
+    UnsupportedMedia,
+    Upload,
+    UploadNotFound,
+)
 from tusasgi.media import HEAD_SIZE, MIN_HEAD_SIZE, inspect_head
 
 from .bell import Bell
@@ -16,6 +26,10 @@ from .keys import Keys
 
 UNSUPPORTED = "unsupported_media"
 _NOT_MEDIA = "the file is in no audio or video format that is supported"
+
+
+class NotMedia(Conflict):
+    """The first bytes are of no supported format."""
 
 
 class AssetHooks(Hooks):
@@ -54,21 +68,12 @@ class AssetHooks(Hooks):
         return asset.state
 
     async def inspect(self, upload: Upload, head: bytes) -> Mapping[str, Fact]:
-        """Find out what kind of media it is, or refuse it and let the asset say why.
-
-        The asset says so first: its client may never see the answer to its PATCH.
-        """
+        """Find out what kind of media it is, or refuse it."""
         try:
             media = await inspect_head(head)
         except UnsupportedMedia:
-            await self._note(
-                upload,
-                state=State.FAILED,
-                error_code=UNSUPPORTED,
-                error_message=_NOT_MEDIA,
-            )
             # 409 as documented, not 415. Clients that retry a 409 then get 404 from HEAD.
-            raise Conflict(_NOT_MEDIA) from None
+            raise NotMedia(_NOT_MEDIA) from None
         await self._note(
             upload,
             type=media.kind,
@@ -77,6 +82,18 @@ class AssetHooks(Hooks):
             size_bytes=upload.length,
         )
         return media.facts
+
+    async def refused(self, upload: Upload, refusal: TusError) -> None:
+        """Let the asset say why: its client may never see the answer to its PATCH."""
+        if not isinstance(refusal, NotMedia):
+            return
+        with contextlib.suppress(UploadNotFound):  # the asset was deleted meanwhile
+            await self._note(
+                upload,
+                state=State.FAILED,
+                error_code=UNSUPPORTED,
+                error_message=_NOT_MEDIA,
+            )
 
     async def completed(self, upload: Upload) -> None:
         """Hand the asset to a worker. May be called again, and for an asset just deleted."""
