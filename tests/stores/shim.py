@@ -9,7 +9,7 @@ from typing import Any
 from tusasgi.stores import file as module
 
 CHANGES = frozenset(
-    {"open", "link", "unlink", "rename", "makedirs", "fsync", "pwritev", "ftruncate", "rmdir"}
+    {"open", "link", "unlink", "rename", "mkdir", "fsync", "pwritev", "ftruncate", "rmdir"}
 )
 
 

@@ -140,11 +140,27 @@ class TestFlushing:
             )
         path = store.path(upload.id)
         # A new folder is made when it is found missing, and the name is given again.
-        (first, new), (naming, name), (last, folder) = dict.fromkeys(flushes.events)
+        events = [event for event in flushes.events if event not in _names_of_folders(store)]
+        (first, new), (naming, name), (last, folder) = dict.fromkeys(events)
         assert (first, last) == ("flush", "flush")
         assert f"/new/{upload.id}." in new
         assert (naming, name) == ("link" if change == "create" else "rename", f"{path}.info")
         assert folder == os.path.dirname(path)
+
+    async def test_the_names_of_new_folders_are_flushed_too(self, store: FileStore) -> None:
+        upload = new_upload()
+        flushes = Flushes()
+        with seen_by(Os(flushes.before)):
+            await store.create(upload)
+        last = flushes.events.index(("flush", os.path.dirname(store.path(upload.id))))
+        assert set(_names_of_folders(store)) <= set(flushes.events[:last])
+
+
+def _names_of_folders(store: FileStore) -> list[tuple[str, str]]:
+    """What is flushed when the folders of a store are made."""
+    uploads = os.path.dirname(os.path.dirname(store.path("any")))
+    root = os.path.dirname(uploads)
+    return [("flush", folder) for folder in (uploads, root, os.path.dirname(root))]
 
 
 # A disk without room.
@@ -467,13 +483,13 @@ async def test_a_folder_of_marks_that_a_sweeper_removed_is_made_again(
 ) -> None:
     removed: list[str] = []
 
-    def makedirs(path: str, exist_ok: bool) -> None:
-        os.makedirs(path, exist_ok=exist_ok)
-        if "expires" in path and not removed:
+    def mkdir(path: str) -> None:
+        os.mkdir(path)
+        if os.path.basename(os.path.dirname(path)) == "expires" and not removed:
             removed.append(path)
             os.rmdir(path)
 
-    with seen_by(Os(makedirs=makedirs)):
+    with seen_by(Os(mkdir=mkdir)):
         upload = await created(store, expires=NOW)
     assert len(removed) == 1
     assert [upload_id async for upload_id in store.expired(NOW)] == [upload.id]

@@ -88,7 +88,8 @@ class FileStore:
                     failure = error
                 writer.end(discard=failure is not None)
             if failure is not None:
-                await run_sync(writer.truncate, upload.offset)
+                with anyio.CancelScope(shield=True):  # cancelled or not, nothing of it is kept
+                    await run_sync(writer.truncate, upload.offset)
                 raise failure
             if writer.failure is not None:
                 raise writer.failure
@@ -404,7 +405,17 @@ def _with_folder(path: str, make: Callable[[], T]) -> T:
         try:
             return make()
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            _make_folder(os.path.dirname(path))
+
+
+def _make_folder(folder: str) -> None:
+    """Make a folder and those above it, each with its name on the disk."""
+    parent = os.path.dirname(folder)
+    if not os.path.isdir(parent):
+        _make_folder(parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder)
+    _flush_folder(parent)
 
 
 def _flush_folder(folder: str) -> None:
