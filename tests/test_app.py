@@ -50,8 +50,10 @@ class PlainStore:
     async def get(self, upload_id: str) -> Upload:
         return await self._inner.get(upload_id)
 
-    async def append(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
-        return await self._inner.append(upload, chunks)
+    async def append(
+        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+    ) -> Upload:
+        return await self._inner.append(upload, chunks, staged=staged)
 
     async def update(self, upload: Upload) -> None:
         await self._inner.update(upload)
@@ -71,7 +73,7 @@ async def extensions(app: TusApp) -> list[str]:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        pytest.param({"without": ["concatenation"]}, "concatenation", id="unknown-extension"),
+        pytest.param({"without": ["checksum-trailer"]}, "checksum-trailer", id="unknown-extension"),
         pytest.param({"method_override": "all"}, "method_override", id="method-override"),
     ],
 )
@@ -81,7 +83,11 @@ def test_a_wrong_option_is_refused_at_once(options: dict[str, Any], message: str
 
 
 async def test_a_store_with_the_core_alone_offers_what_needs_no_more() -> None:
-    assert await extensions(TusApp(Uploads(PlainStore()))) == ["creation", "creation-with-upload"]
+    assert await extensions(TusApp(Uploads(PlainStore()))) == [
+        "creation",
+        "creation-with-upload",
+        "checksum",
+    ]
 
 
 async def test_a_store_offers_what_it_has(stage: Stage) -> None:
@@ -89,13 +95,15 @@ async def test_a_store_offers_what_it_has(stage: Stage) -> None:
         "creation",
         "creation-with-upload",
         "creation-defer-length",
+        "checksum",
         "termination",
+        "concatenation",
     ]
 
 
 async def test_what_depends_on_creation_goes_with_it() -> None:
     stage = make_stage(MemoryStore(), without={"creation"})
-    assert await extensions(stage.app) == ["termination"]
+    assert await extensions(stage.app) == ["checksum", "termination"]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +242,9 @@ async def test_a_creation_whose_head_is_refused_leaves_nothing() -> None:
 
 
 async def test_a_creation_that_breaks_keeps_what_may_be_needed_to_find_out(stage: Stage) -> None:
-    async def broken(upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
+    async def broken(
+        upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+    ) -> Upload:
         raise RuntimeError("a bug")
 
     stage.store.append = broken
@@ -460,7 +470,9 @@ async def test_a_bug_is_answered_without_its_text_and_rises_to_the_server(stage:
 
 
 async def test_a_bug_while_the_client_is_sending_is_answered_too(stage: Stage) -> None:
-    async def broken(upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
+    async def broken(
+        upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+    ) -> Upload:
         async for _ in chunks:
             raise RuntimeError("a bug")
         return upload

@@ -158,8 +158,8 @@ REFUSALS = [
     pytest.param(
         post(400, "must be 1", Upload_Length=None, Upload_Defer_Length="2"), id="bad-deferral"
     ),
-    pytest.param(post(400, "not offered", Upload_Concat="partial"), id="partial"),
-    pytest.param(post(400, "not offered", Upload_Concat="final;/files/u"), id="final"),
+    pytest.param(post(400, "partial, or final", Upload_Concat="partial;/x"), id="partial"),
+    pytest.param(post(400, "another server", Upload_Concat="final;//x/files/u"), id="final"),
     pytest.param(
         post(415, OCTETS, Content_Length="5", Content_Type="application/json"), id="creation-type"
     ),
@@ -196,10 +196,10 @@ REFUSALS = [
     ),
     pytest.param(
         Bad(
-            400,
+            405,
             headers={"X-HTTP-Method-Override": "PATCH"},
             extra=(("X-HTTP-Method-Override", "DELETE"),),
-            message="more than once",
+            message="PATCH, DELETE is not possible",
         ),
         id="two-overrides",
     ),
@@ -478,7 +478,7 @@ async def test_a_full_store_says_so_and_the_upload_goes_on_when_there_is_room(
     upload = await stage.upload(length=10, content=b"hello")
     append = stage.store.append
 
-    async def full(upload: Upload, chunks: Any) -> Upload:
+    async def full(upload: Upload, chunks: Any, *, staged: bool = False) -> Upload:
         raise StoreFull("the store has no room left")
 
     stage.store.append = full

@@ -75,7 +75,7 @@ def test_an_upload_is_created_cut_resumed_downloaded_and_deleted(client: Client)
 def test_everything_that_the_store_can_do_is_offered(client: Client) -> None:
     answer = client.request("OPTIONS", "/files/")
     assert answer.headers["Tus-Extension"] == (
-        "creation,creation-with-upload,creation-defer-length,termination"
+        "creation,creation-with-upload,creation-defer-length,checksum,termination,concatenation"
     )
     assert answer.headers["Tus-Max-Size"] == "2000000"
 

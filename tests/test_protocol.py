@@ -28,6 +28,7 @@ from tusasgi import (
     UploadNotFound,
 )
 from tusasgi import _protocol as protocol
+from tusasgi._checksums import ALGORITHMS
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 UPLOAD = Upload(id="u", length=10, offset=5, created=NOW)
@@ -95,7 +96,7 @@ def test_every_other_version_is_refused(version: str | None) -> None:
 )
 def test_a_patch_is_read(lines: dict[str, str], append: Append) -> None:
     given_headers = headers(Content_Type=OCTETS, Upload_Offset="5", **lines)
-    assert protocol.parse_append(given_headers) == append
+    assert protocol.parse_append(given_headers, EVERYTHING) == append
 
 
 @pytest.mark.parametrize(
@@ -120,12 +121,12 @@ def test_a_patch_is_read(lines: dict[str, str], append: Append) -> None:
 )
 def test_a_bad_patch_is_refused(lines: dict[str, str], refusal: type[TusError]) -> None:
     with pytest.raises(refusal):
-        protocol.parse_append(headers(**lines))
+        protocol.parse_append(headers(**lines), EVERYTHING)
 
 
 def test_a_refused_type_names_the_right_one() -> None:
     with pytest.raises(UnsupportedContentType, match="application/offset"):
-        protocol.parse_append(headers(Upload_Offset="x"))
+        protocol.parse_append(headers(Upload_Offset="x"), EVERYTHING)
 
 
 # POST
@@ -148,7 +149,7 @@ def test_a_refused_type_names_the_right_one() -> None:
     ],
 )
 def test_a_creation_is_read(lines: dict[str, str], creation: Creation) -> None:
-    assert protocol.parse_creation(headers(**lines), EVERYTHING) == creation
+    assert protocol.parse_creation(headers(**lines), EVERYTHING, str) == creation
 
 
 @pytest.mark.parametrize(
@@ -162,19 +163,21 @@ def test_a_creation_is_read(lines: dict[str, str], creation: Creation) -> None:
             {"Upload_Defer_Length": "1", "Upload_Length": "5"}, "contradict", id="both-lengths"
         ),
         pytest.param(
-            {"Upload_Length": "5", "Upload_Concat": "partial"}, "not offered", id="concatenation"
+            {"Upload_Length": "5", "Upload_Concat": "whole"},
+            "partial, or final",
+            id="concatenation",
         ),
         pytest.param({"Upload_Length": "5", "Upload_Metadata": ","}, "key", id="metadata"),
     ],
 )
 def test_a_bad_creation_is_refused(lines: dict[str, str], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
-        protocol.parse_creation(headers(**lines), EVERYTHING)
+        protocol.parse_creation(headers(**lines), EVERYTHING, str)
 
 
 def test_a_deferred_length_is_refused_where_it_is_not_offered() -> None:
     with pytest.raises(InvalidRequest, match="must be given at creation"):
-        protocol.parse_creation(headers(Upload_Defer_Length="1"), {Extension.CREATION})
+        protocol.parse_creation(headers(Upload_Defer_Length="1"), {Extension.CREATION}, str)
 
 
 @pytest.mark.parametrize(
@@ -242,13 +245,13 @@ def test_no_header_bytes_raise_anything_but_a_refusal(raw: list[tuple[bytes, byt
     parsed = Headers(raw)
     for parse in (
         protocol.check_version,
-        protocol.parse_append,
+        lambda lines: protocol.parse_append(lines, EVERYTHING),
         protocol.carries_upload,
         protocol.has_body,
         protocol.body_size,
         protocol.expects_continue,
         lambda lines: protocol.method_of("POST", lines, "any"),
-        lambda lines: protocol.parse_creation(lines, EVERYTHING),
+        lambda lines: protocol.parse_creation(lines, EVERYTHING, str),
     ):
         with contextlib.suppress(TusError):
             parse(parsed)
@@ -264,8 +267,10 @@ def test_options_lists_everything_in_a_fixed_order_without_blanks() -> None:
         "Tus-Resumable": "1.0.0",
         "Tus-Version": "1.0.0",
         "Tus-Extension": (
-            "creation,creation-with-upload,creation-defer-length,termination,expiration"
+            "creation,creation-with-upload,creation-defer-length,checksum,termination,"
+            "concatenation,expiration"
         ),
+        "Tus-Checksum-Algorithm": ",".join(ALGORITHMS),
         "Tus-Max-Size": "1000",
     }
 

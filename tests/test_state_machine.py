@@ -32,6 +32,7 @@ from tusasgi import (
     UploadExists,
     UploadExpired,
     UploadNotFound,
+    UploadPending,
     Uploads,
 )
 from tusasgi.stores.file import FileStore
@@ -259,9 +260,9 @@ class LivesOfUploads(RuleBasedStateMachine):
         body = Body(Client(rest).receive, timeout=None)
         append = Append(offset=len(kept.content))
         self.hooks.failures_to_come = failures
-        self.refused(lambda: self.uploads.append(upload_id, append, body), RuntimeError)
+        self.refused(lambda: self.uploads.append(upload_id, append, body), UploadPending)
         for _ in range(failures - 1):
-            self.refused(lambda: self.uploads.get(upload_id), RuntimeError)
+            self.refused(lambda: self.uploads.get(upload_id), UploadPending)
         assert self.run(lambda: self.uploads.get(upload_id)).is_complete
         kept.content += rest
 

@@ -40,7 +40,9 @@ Failure = (AssertionError, pytest.fail.Exception, BaseExceptionGroup)
 
 
 class KeepsWhatWasRefused(MemoryStore):
-    async def append(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
+    async def append(
+        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+    ) -> Upload:
         stored = self._bytes_of(upload.id)
         async for chunk in chunks:
             stored += chunk
@@ -48,7 +50,9 @@ class KeepsWhatWasRefused(MemoryStore):
 
 
 class LosesEmptyEnds(MemoryStore):
-    async def append(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
+    async def append(
+        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+    ) -> Upload:
         whole = [chunk async for chunk in chunks]
         self._bytes_of(upload.id).extend(b"".join(whole[:2]))
         return await self.get(upload.id)
@@ -72,7 +76,7 @@ class KeepsWhatIsTerminated(MemoryStore):
 
 
 class FindsEverything(MemoryStore):
-    async def expired(self, now: datetime) -> AsyncIterator[str]:
+    async def due(self, now: datetime) -> AsyncIterator[str]:
         for upload_id in self._records:
             yield upload_id
 
@@ -179,13 +183,14 @@ async def test_the_suite_finds_a_store_that_breaks_its_promise(
         store_suite._supports_read,
         store_suite._supports_terminate,
         store_suite._supports_expire,
+        store_suite._supports_concat,
         store_suite._supports_defer_length,
     ],
 )
 async def test_what_a_store_does_not_support_is_skipped(needed: Callable[[Store], Any]) -> None:
     with pytest.raises(pytest.skip.Exception):
         needed(CoreStore())
-    assert len(list(store_suite._operations(CoreStore(), new_upload()))) == 5
+    assert len(list(store_suite._operations(CoreStore(), new_upload()))) == 6
 
 
 # Lockers, each with one thing wrong.

@@ -5,16 +5,19 @@ from tusasgi._body import Body
 from tusasgi._download import FileInfo, download
 from tusasgi._errors import (
     BodyTimeout,
+    ChecksumMismatch,
     Forbidden,
     InvalidRequest,
     InvalidUploadId,
     MethodNotAllowed,
     OffsetConflict,
     RangeNotSatisfiable,
+    ShuttingDown,
     StoreFull,
     StoreUnavailable,
     TooLarge,
     TooSmall,
+    TryAgain,
     TusError,
     Unauthorized,
     UnsupportedContentType,
@@ -24,16 +27,20 @@ from tusasgi._errors import (
     UploadExpired,
     UploadLocked,
     UploadNotFound,
+    UploadPending,
 )
 from tusasgi._headers import Headers, http_date
+from tusasgi._life import Event, State, state_of
 from tusasgi._models import (
     Append,
+    Checksum,
     Creation,
     Ending,
     Expiry,
     Fact,
     Limits,
     Operation,
+    Removal,
     Request,
     Source,
     Upload,
@@ -42,6 +49,7 @@ from tusasgi._models import (
 from tusasgi._protocol import Extension, Response, creation_headers
 from tusasgi._uploads import Uploads
 from tusasgi.hooks import Hooks
+from tusasgi.observer import Observer, Outcome
 
 __version__ = "0.1.0"
 
@@ -49,8 +57,11 @@ __all__ = [
     "Append",
     "Body",
     "BodyTimeout",
+    "Checksum",
+    "ChecksumMismatch",
     "Creation",
     "Ending",
+    "Event",
     "Expiry",
     "Extension",
     "Fact",
@@ -62,16 +73,22 @@ __all__ = [
     "InvalidUploadId",
     "Limits",
     "MethodNotAllowed",
+    "Observer",
     "OffsetConflict",
     "Operation",
+    "Outcome",
     "RangeNotSatisfiable",
+    "Removal",
     "Request",
     "Response",
+    "ShuttingDown",
     "Source",
+    "State",
     "StoreFull",
     "StoreUnavailable",
     "TooLarge",
     "TooSmall",
+    "TryAgain",
     "TusApp",
     "TusError",
     "Unauthorized",
@@ -83,9 +100,11 @@ __all__ = [
     "UploadExpired",
     "UploadLocked",
     "UploadNotFound",
+    "UploadPending",
     "Uploads",
     "check_upload_id",
     "creation_headers",
     "download",
     "http_date",
+    "state_of",
 ]

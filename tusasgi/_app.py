@@ -1,30 +1,34 @@
 """The ASGI app: finds the upload and the method, asks the engine, answers."""
 
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from urllib.parse import urlsplit
 
 from tusasgi import _protocol as protocol
-from tusasgi._body import Body, Receive
+from tusasgi._body import Receive
 from tusasgi._download import download
 from tusasgi._errors import (
     BodyTimeout,
     MethodNotAllowed,
+    ShuttingDown,
     TusError,
     UploadExpired,
     UploadLocked,
     UploadNotFound,
+    UploadPending,
 )
-from tusasgi._headers import Headers
-from tusasgi._models import Append, Ending, Operation, Request, Upload
+from tusasgi._exchange import Exchange, Scope, log_outcome
+from tusasgi._models import Append, Ending, Operation, Upload
 from tusasgi._protocol import Extension, MethodOverride, Response
-from tusasgi._routes import Route, find_route
+from tusasgi._routes import find_id, find_route
+from tusasgi._rules import check_takes_bytes
 from tusasgi._send import Send, send_response
 from tusasgi._uploads import Uploads
 from tusasgi.stores import SupportsDeferLength, SupportsRead, SupportsTerminate
 
-Scope = MutableMapping[str, Any]
-Handler = Callable[[Route, Request, Headers, Body], Awaitable[Response]]
+Handler = Callable[[Exchange], Awaitable[Response]]
+Answer = Callable[[Response], Awaitable[None]]
 
 
 class TusApp:
@@ -81,132 +85,172 @@ class TusApp:
         if scope["type"] == "lifespan":
             await _answer_lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._answer(scope, receive, send)
+            exchange = Exchange(
+                scope, receive, timeout=self._receive_timeout, override=self._method_override
+            )
+            await self._observed(exchange, send)
         else:
             raise ValueError(f"tusasgi serves http, not {scope['type']}")
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope["headers"])
-        body = Body(receive, timeout=self._receive_timeout)
+    async def _observed(self, exchange: Exchange, send: Send) -> None:
+        """Answer, and tell the observer and the log how."""
+        status = 0
 
         async def answer(response: Response) -> None:
+            nonlocal status
+            status = response.status
             await send_response(
                 response,
                 send,
-                body=body,
-                headers=headers,
-                http_version=scope.get("http_version", "1.1"),
+                body=exchange.body,
+                headers=exchange.headers,
+                http_version=exchange.scope.get("http_version", "1.1"),
             )
 
-        method = scope["method"]
+        observer = self.uploads.observer
+        observer.request_began(exchange.operation)
         try:
-            method = protocol.method_of(method, headers, self._method_override)
-            response = await self._respond(method, scope, headers, body)
+            await self._answer(exchange, answer)
+        finally:
+            outcome = exchange.outcome(status)
+            observer.request_ended(outcome)
+            log_outcome(outcome)
+
+    async def _answer(self, exchange: Exchange, answer: Answer) -> None:
+        try:
+            response = await self._respond(exchange)
         except TusError as error:
-            response = self._refused(error, method)
+            await answer(self._refused(error, exchange))
+            if isinstance(error, UploadPending) and error.__cause__ is not None:
+                raise error.__cause__ from None  # a bug or an outage: the host hears of it
         except Exception:
-            await answer(self._refused(TusError("internal error"), method))
+            await answer(self._refused(TusError("internal error"), exchange))
             raise
-        await answer(response)
+        else:
+            await answer(response)
 
-    def _refused(self, error: TusError, method: str) -> Response:
-        return protocol.refused(error, self._render_error(error), is_head=method == "HEAD")
+    def _refused(self, error: TusError, exchange: Exchange) -> Response:
+        rendered = self._render_error(error)
+        return protocol.refused(error, rendered, is_head=exchange.method == "HEAD")
 
-    async def _respond(self, method: str, scope: Scope, headers: Headers, body: Body) -> Response:
-        route = find_route(scope, self._prefix)
+    async def _respond(self, exchange: Exchange) -> Response:
+        route = exchange.route = find_route(exchange.scope, self._prefix)
         handlers = self._on_collection if route.upload_id is None else self._on_upload
-        if method not in handlers:
+        if exchange.method not in handlers:
             allow = ", ".join(handlers)
-            raise MethodNotAllowed(f"{method[:16]} is not possible here", allow=allow)
-        if method not in ("OPTIONS", "GET"):
-            protocol.check_version(headers)
-        request = Request(method=method, path=scope["path"], headers=headers, scope=scope)
-        return await handlers[method](route, request, headers, body)
+            raise MethodNotAllowed(f"{exchange.method[:16]} is not possible here", allow=allow)
+        if exchange.method not in ("OPTIONS", "GET"):
+            protocol.check_version(exchange.headers)
+        return await handlers[exchange.method](exchange)
 
     # One method each, in the order of the steps.
 
-    async def _options(
-        self, route: Route, request: Request, headers: Headers, body: Body
-    ) -> Response:
+    async def _options(self, exchange: Exchange) -> Response:
         return protocol.capabilities(self._offered, self.uploads.limits)
 
-    async def _head(self, route: Route, request: Request, headers: Headers, body: Body) -> Response:
-        upload = await self.uploads.admit(request, Operation.GET, _id_of(route))
-        return protocol.described(await self.uploads.settle(upload))
+    async def _head(self, exchange: Exchange) -> Response:
+        upload = await self._admit(exchange, Operation.GET)
+        upload = exchange.upload = await self.uploads.settle(upload)
+        return protocol.described(upload)
 
-    async def _post(self, route: Route, request: Request, headers: Headers, body: Body) -> Response:
+    async def _post(self, exchange: Exchange) -> Response:
+        headers, request = exchange.headers, exchange.request()
         await self.uploads.admit_creation(request)
         carries_upload = (
             Extension.CREATION_WITH_UPLOAD in self._offered and protocol.carries_upload(headers)
         )
-        creation = protocol.parse_creation(headers, self._offered)
+        id_of = partial(self._id_of, exchange)
+        creation = protocol.parse_creation(headers, self._offered, id_of)
+        append = None
         if carries_upload:
-            creation = replace(creation, size=protocol.body_size(headers))
-        upload = await self.uploads.create_from(creation, request)
-        if carries_upload:
-            upload = await self._append_first(upload, headers, body)
-        base = route.base if self._public_url is None else self._public_url
+            append = protocol.parse_first_append(headers, self._offered)
+            creation = replace(creation, size=append.size)
+        upload = exchange.upload = await self.uploads.create_from(creation, request)
+        if append is not None:
+            upload = await self._append_first(exchange, upload, append)
+        assert exchange.route is not None
+        base = exchange.route.base if self._public_url is None else self._public_url
         return protocol.created(upload, f"{base}/{upload.id}")
 
-    async def _patch(
-        self, route: Route, request: Request, headers: Headers, body: Body
-    ) -> Response:
-        upload = await self.uploads.admit(request, Operation.APPEND, _id_of(route))
-        append = protocol.parse_append(headers)
-        return protocol.appended(await self._append(upload, append, body))
+    def _id_of(self, exchange: Exchange, url: str) -> str:
+        """Return the id of an upload that the client names by its URL."""
+        assert exchange.route is not None
+        public = urlsplit(self._public_url or "")
+        return find_id(
+            url,
+            folders={exchange.route.base, public.path},
+            hosts={exchange.headers.get("host", "").lower(), public.netloc.lower()},
+        )
 
-    async def _delete(
-        self, route: Route, request: Request, headers: Headers, body: Body
-    ) -> Response:
+    async def _patch(self, exchange: Exchange) -> Response:
+        upload = await self._admit(exchange, Operation.APPEND)
+        check_takes_bytes(upload)
+        append = protocol.parse_append(exchange.headers, self._offered)
+        exchange.start = append.offset
+        return protocol.appended(await self._append(exchange, upload, append))
+
+    async def _delete(self, exchange: Exchange) -> Response:
         try:
-            upload = await self.uploads.admit(request, Operation.TERMINATE, _id_of(route))
+            upload = await self._admit(exchange, Operation.TERMINATE)
             await self.uploads.terminate(upload.id)
         except (UploadNotFound, UploadExpired):
             if not self._idempotent_delete:
                 raise
         return protocol.terminated()
 
-    async def _get(self, route: Route, request: Request, headers: Headers, body: Body) -> Response:
-        upload = await self.uploads.admit(request, Operation.READ, _id_of(route))
+    async def _get(self, exchange: Exchange) -> Response:
+        upload = await self._admit(exchange, Operation.READ)
         assert isinstance(self.uploads.store, SupportsRead)  # checked by __init__
-        response = download(await self.uploads.settle(upload), self.uploads.store, headers)
+        upload = await self.uploads.settle(upload)
+        response = download(upload, self.uploads.store, exchange.headers)
         return replace(response, headers={"Tus-Resumable": protocol.VERSION, **response.headers})
 
-    async def _append_first(self, upload: Upload, headers: Headers, body: Body) -> Upload:
+    async def _admit(self, exchange: Exchange, operation: Operation) -> Upload:
+        request = exchange.request()
+        upload = await self.uploads.admit(request, operation, exchange.upload_id)
+        exchange.upload = upload
+        return upload
+
+    async def _append_first(self, exchange: Exchange, upload: Upload, append: Append) -> Upload:
         """Store what came along with a creation; of a refused body no upload is left."""
-        append = Append(offset=0, size=protocol.body_size(headers))
         try:
-            return await self._append(upload, append, body)
+            return await self._append(exchange, upload, append)
+        except UploadPending:
+            raise  # the body was taken
         except TusError:
             await self.uploads.discard(upload.id)
             raise
 
-    async def _append(self, upload: Upload, append: Append, body: Body) -> Upload:
-        upload = await self.uploads.append(upload.id, append, body)
+    async def _append(self, exchange: Exchange, upload: Upload, append: Append) -> Upload:
+        body = exchange.body
+        upload = exchange.upload = await self.uploads.append(upload.id, append, body)
         if upload.is_complete:
             return upload
         if body.ending is Ending.TIMED_OUT:
             raise BodyTimeout(f"nothing arrived for {self._receive_timeout:g} seconds")
+        if body.ending is Ending.INTERRUPTED and self.uploads.is_shut_down:
+            raise ShuttingDown("this server is about to end: go on, it will be with another one")
         if body.ending is Ending.INTERRUPTED:
             raise UploadLocked("another request has taken over this upload")
         return upload
-
-
-def _id_of(route: Route) -> str:
-    assert route.upload_id is not None  # only methods on an upload come here
-    return route.upload_id
 
 
 def _offered(uploads: Uploads, without: Collection[str]) -> frozenset[Extension]:
     """What the store supports and the engine is set to, less what the host switched off."""
     off = {Extension(name) for name in without}
     if Extension.CREATION in off:
-        off |= {Extension.CREATION_WITH_UPLOAD, Extension.CREATION_DEFER_LENGTH}
+        off |= {
+            Extension.CREATION_WITH_UPLOAD,
+            Extension.CREATION_DEFER_LENGTH,
+            Extension.CONCATENATION,
+        }
     supported = {
         Extension.CREATION: True,
         Extension.CREATION_WITH_UPLOAD: True,
         Extension.CREATION_DEFER_LENGTH: isinstance(uploads.store, SupportsDeferLength),
+        Extension.CHECKSUM: True,
         Extension.TERMINATION: isinstance(uploads.store, SupportsTerminate),
+        Extension.CONCATENATION: uploads.can_concatenate,
         Extension.EXPIRATION: uploads.expiry.is_on,
     }
     return frozenset(name for name, has in supported.items() if has and name not in off)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import anyio
 
-from tusasgi import Expiry, Limits, TusApp, Uploads, __version__
+from tusasgi import Expiry, Limits, TusApp, TusError, Uploads, __version__
 from tusasgi.lockers.file import FileLocker
 from tusasgi.stores.file import Durability, FileStore
 
@@ -112,7 +112,7 @@ def _sweep(options: argparse.Namespace) -> None:
         _fail(f"there is no folder {directory}")
     try:
         count = anyio.run(_uploads(directory).sweep)
-    except* OSError as failures:
+    except* (OSError, TusError) as failures:
         _fail(f"not everything could be removed: {failures.exceptions[0]}")
     print(f"{count} expired {'upload' if count == 1 else 'uploads'} removed")
 
@@ -306,7 +306,10 @@ async def _sweep_on(uploads: Uploads, interval: float) -> None:
     while True:
         try:
             await uploads.sweep()
-        except* OSError as failures:  # an upload or a disk that gives trouble; others go on
+        except* (
+            OSError,
+            TusError,
+        ) as failures:  # an upload or a disk that gives trouble; others go on
             logger.warning("Sweeping did not remove everything: %s", failures.exceptions)
         await anyio.sleep(interval)
 

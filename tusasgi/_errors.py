@@ -18,7 +18,11 @@ TusError
 ├── RangeNotSatisfiable     416  a download asks for bytes beyond the end
 ├── TooSmall                422  a length under the minimum, or a first append too short to judge
 ├── UploadLocked            423  another request holds the upload and did not let go
-├── StoreUnavailable        503  the store cannot be reached for now
+├── ChecksumMismatch        460  the bytes of the request are not those of its checksum
+├── TryAgain                503  nothing is wrong with the request; the same will do later
+│   ├── UploadPending       503  all bytes came, but what follows is not done yet
+│   ├── ShuttingDown        503  this server is about to end
+│   └── StoreUnavailable    503  the store cannot be reached for now
 └── StoreFull               507  the store has no room left
 
 A message says both values (what was asked, what is) and is safe to show to the client:
@@ -170,8 +174,14 @@ class UploadLocked(TusError):
     status = 423
 
 
-class StoreUnavailable(TusError):
-    """The store cannot be reached for now; what was acknowledged is safe."""
+class ChecksumMismatch(TusError):
+    """The bytes of the request do not hash to its checksum; nothing is kept of them."""
+
+    status = 460
+
+
+class TryAgain(TusError):
+    """Nothing is wrong with the request; the same one will do in `retry_after` seconds."""
 
     status = 503
 
@@ -182,6 +192,21 @@ class StoreUnavailable(TusError):
     @property
     def headers(self) -> Mapping[str, str]:
         return {"Retry-After": str(self.retry_after)}
+
+
+class UploadPending(TryAgain):
+    """What has to follow (completion or removal) is under way, or failed and is repeated.
+
+    `__cause__` is the failure, if there was one.
+    """
+
+
+class ShuttingDown(TryAgain):
+    """This server is about to end; what came before is kept."""
+
+
+class StoreUnavailable(TryAgain):
+    """The store cannot be reached for now; what was acknowledged is safe."""
 
 
 class StoreFull(TusError):

@@ -1,9 +1,10 @@
-"""Header text to values, and back: sizes, metadata, dates."""
+"""Header text to values, and back: sizes, metadata, concatenation, dates."""
 
 import base64
 import binascii
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -101,6 +102,28 @@ def format_metadata(metadata: Mapping[str, bytes]) -> str:
         f"{key} {base64.b64encode(value).decode('ascii')}" if value else key
         for key, value in metadata.items()
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Concat:
+    """What `Upload-Concat` asks for: a partial upload, or a final one of these URLs."""
+
+    header: str
+    urls: tuple[str, ...] = ()
+
+    @property
+    def is_partial(self) -> bool:
+        return not self.urls
+
+
+def parse_concat(header: str) -> Concat:
+    """Read `Upload-Concat`: `partial`, or `final;` and URLs with blanks between them."""
+    if header == "partial":
+        return Concat(header=header)
+    kind, semicolon, urls = header.partition(";")
+    if kind != "final" or not semicolon or not urls.strip(" "):
+        raise InvalidRequest("Upload-Concat must be partial, or final; and the URLs of partials")
+    return Concat(header=header, urls=tuple(urls.split()))
 
 
 def http_date(moment: datetime) -> str:

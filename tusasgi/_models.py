@@ -5,12 +5,15 @@ import re
 from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from tusasgi._errors import InvalidUploadId
 
 Fact = str | int | float | bool | None
 """What an inspection may find out about an upload: one JSON scalar."""
+
+Removal = Literal["terminated", "expired"]
+"""Why an upload is removed, and which hook hears of it."""
 
 # No dots, slashes or escapes: an id is one URL segment and one file name as it stands.
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -33,7 +36,7 @@ class Upload:
     `offset` and `length` count bytes; a `length` of None is not declared yet.
     `expires` is aware UTC, and None for an upload that does not expire.
     `is_complete` is a recorded state: an upload may have all its bytes and not be complete yet,
-    while it is being made durable and handed to the `completed` hook.
+    while it is being made durable and handed to the `completed` hook. `_life` has all states.
     """
 
     id: str
@@ -50,17 +53,38 @@ class Upload:
     facts: Mapping[str, Fact] = field(default_factory=dict)
     """What the `inspect` hook returned."""
     expires: datetime | None = None
+    is_partial: bool = False
+    """True for a piece that will be joined with others into a final upload."""
+    parts: tuple[str, ...] = ()
+    """The ids of the partial uploads that a final upload is joined from, in their order."""
+    concat_header: str | None = None
+    """`Upload-Concat` exactly as the client wrote it, if a client did."""
+    sha256: str | None = None
+    """The digest of all bytes in hexadecimal, if the engine is set to compute it."""
     is_complete: bool = False
+    removal: Removal | None = None
+    """Set once it is to be removed: nobody may use it any more, whatever is left of it."""
 
     @property
     def has_all_bytes(self) -> bool:
         return self.offset == self.length
 
+    @property
+    def can_expire(self) -> bool:
+        """False once all bytes are there, but for a piece: by itself that is never finished."""
+        is_finished = self.is_complete or self.has_all_bytes
+        return self.expires is not None and (self.is_partial or not is_finished)
+
     def is_expired(self, now: datetime) -> bool:
-        """True when not all bytes came in time. One that has them never expires any more."""
-        if self.is_complete or self.has_all_bytes:
-            return False
-        return self.expires is not None and self.expires <= now
+        """True when it was not finished in time."""
+        return self.can_expire and self.expires is not None and self.expires <= now
+
+    @property
+    def is_unsettled(self) -> bool:
+        """True while something that was begun must be brought to its end: see `_life`."""
+        if self.removal is not None:
+            return True
+        return not self.is_complete and (self.has_all_bytes or bool(self.parts))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +137,19 @@ class Creation:
     """Limits for this upload alone; None means those of the engine."""
     size: int | None = None
     """How many bytes come along with the request, where that is known."""
+    is_partial: bool = False
+    """True for a piece of a final upload, which may be smaller than the minimum."""
+    parts: tuple[str, ...] = ()
+    """The ids of the partial uploads to join; `length` is then the sum of theirs."""
+    concat_header: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checksum:
+    """What the bytes of one request must hash to."""
+
+    algorithm: str
+    digest: bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,12 +157,14 @@ class Append:
     """The wish to add bytes at `offset`.
 
     `length` declares the length of an upload that had none. `size` is the number of bytes
-    to come, where that is known beforehand.
+    to come, where that is known beforehand. With a `checksum` the bytes are kept only if all
+    of them come and it is theirs.
     """
 
     offset: int
     length: int | None = None
     size: int | None = None
+    checksum: Checksum | None = None
 
 
 class Operation(enum.Enum):
@@ -136,6 +175,8 @@ class Operation(enum.Enum):
     APPEND = "append"
     TERMINATE = "terminate"
     READ = "read"
+    CONCATENATE = "concatenate"
+    """Use it as a part of a new final upload; asked for each part."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,13 +4,28 @@ Sections named in comments are those of the protocol text, version 1.0.0 as of 2
 """
 
 import enum
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tusasgi._errors import InvalidRequest, TusError, UnsupportedContentType, UnsupportedVersion
-from tusasgi._headers import Headers, format_metadata, http_date, parse_metadata, parse_size
-from tusasgi._models import Append, Creation, Limits, Upload
+from tusasgi._checksums import ALGORITHMS, parse_checksum
+from tusasgi._errors import (
+    Forbidden,
+    InvalidRequest,
+    TusError,
+    UnsupportedContentType,
+    UnsupportedVersion,
+)
+from tusasgi._headers import (
+    Concat,
+    Headers,
+    format_metadata,
+    http_date,
+    parse_concat,
+    parse_metadata,
+    parse_size,
+)
+from tusasgi._models import Append, Checksum, Creation, Limits, Upload
 
 VERSION = "1.0.0"
 CONTENT_TYPE = "application/offset+octet-stream"
@@ -22,7 +37,9 @@ class Extension(enum.StrEnum):
     CREATION = "creation"
     CREATION_WITH_UPLOAD = "creation-with-upload"
     CREATION_DEFER_LENGTH = "creation-defer-length"
+    CHECKSUM = "checksum"
     TERMINATION = "termination"
+    CONCATENATION = "concatenation"
     EXPIRATION = "expiration"
 
 
@@ -44,7 +61,7 @@ MethodOverride = Literal["any", "post", "off"]
 
 def method_of(method: str, headers: Headers, override: MethodOverride) -> str:
     """Return the method to act on: `X-HTTP-Method-Override` wins where it is honoured."""
-    wanted = headers.single("X-HTTP-Method-Override")
+    wanted = headers.get("x-http-method-override")  # two of them make a method nobody knows
     if not wanted or override == "off" or (override == "post" and method != "POST"):
         return method
     return wanted.upper()
@@ -57,8 +74,8 @@ def check_version(headers: Headers) -> None:
         raise UnsupportedVersion(f"Tus-Resumable must be {VERSION}")
 
 
-def parse_append(headers: Headers) -> Append:
-    """Read the head of a PATCH: media type, offset, late length, size of the body."""
+def parse_append(headers: Headers, offered: Collection[Extension]) -> Append:
+    """Read the head of a PATCH: media type, offset, late length, size and checksum of the body."""
     if not _is_upload_content(headers):
         raise UnsupportedContentType(f"Content-Type must be {CONTENT_TYPE}")
     offset = parse_size(headers, "Upload-Offset")
@@ -68,24 +85,60 @@ def parse_append(headers: Headers) -> Append:
         offset=offset,
         length=parse_size(headers, "Upload-Length"),
         size=body_size(headers),
+        checksum=checksum_of(headers, offered),
     )
 
 
-def parse_creation(headers: Headers, offered: Collection[Extension]) -> Creation:
-    """Read the head of a POST that creates an upload."""
-    if headers.single("Upload-Concat") is not None:
-        raise InvalidRequest("Upload-Concat: concatenation is not offered here")
+def parse_first_append(headers: Headers, offered: Collection[Extension]) -> Append:
+    """Read what a POST says of the bytes it brings along."""
+    return Append(offset=0, size=body_size(headers), checksum=checksum_of(headers, offered))
+
+
+def checksum_of(headers: Headers, offered: Collection[Extension]) -> Checksum | None:
+    """Return what the body must hash to; a checksum is ignored where the extension is off."""
+    header = headers.single("Upload-Checksum")
+    if header is None or Extension.CHECKSUM not in offered:
+        return None
+    return parse_checksum(header)
+
+
+def parse_creation(
+    headers: Headers, offered: Collection[Extension], id_of: Callable[[str], str]
+) -> Creation:
+    """Read the head of a POST that creates an upload; `id_of` turns URLs of partials into ids."""
+    concat = _concat_of(headers, offered)
     length = parse_size(headers, "Upload-Length")
     deferred = headers.single("Upload-Defer-Length")
     if deferred is not None:
-        _check_deferred(deferred, length, offered)
-    elif length is None:
+        _check_deferred(deferred, length, offered, concat)
+    elif length is None and (concat is None or concat.is_partial):
         raise InvalidRequest("Upload-Length is missing")
+    parts = () if concat is None else tuple(map(id_of, concat.urls))
+    if parts and has_body(headers):
+        raise Forbidden("a final upload takes no bytes: it consists of its partial uploads")
     header = headers.joined("Upload-Metadata")
-    return Creation(length=length, metadata=parse_metadata(header), metadata_header=header)
+    return Creation(
+        length=length,
+        metadata=parse_metadata(header),
+        metadata_header=header,
+        is_partial=concat is not None and concat.is_partial,
+        parts=parts,
+        concat_header=None if concat is None else concat.header,
+    )
 
 
-def _check_deferred(deferred: str, length: int | None, offered: Collection[Extension]) -> None:
+def _concat_of(headers: Headers, offered: Collection[Extension]) -> Concat | None:
+    header = headers.single("Upload-Concat")
+    if header is None:
+        return None
+    if Extension.CONCATENATION not in offered:
+        raise InvalidRequest("Upload-Concat: concatenation is not offered here")
+    return parse_concat(header)
+
+
+def _check_deferred(
+    deferred: str, length: int | None, offered: Collection[Extension], concat: Concat | None
+) -> None:
     # Never 501 for an extension that is off: clients retry a 5xx.
     if Extension.CREATION_DEFER_LENGTH not in offered:
         raise InvalidRequest("Upload-Defer-Length: the length must be given at creation")
@@ -93,6 +146,8 @@ def _check_deferred(deferred: str, length: int | None, offered: Collection[Exten
         raise InvalidRequest("Upload-Defer-Length must be 1")
     if length is not None:
         raise InvalidRequest("Upload-Length and Upload-Defer-Length contradict each other")
+    if concat is not None and concat.urls:
+        raise InvalidRequest("Upload-Defer-Length: a final upload is as long as its parts")
 
 
 def carries_upload(headers: Headers) -> bool:
@@ -133,6 +188,8 @@ def capabilities(offered: Collection[Extension], limits: Limits) -> Response:
     headers = {"Tus-Resumable": VERSION, "Tus-Version": VERSION}
     if offered:
         headers["Tus-Extension"] = ",".join(name for name in Extension if name in offered)
+    if Extension.CHECKSUM in offered:
+        headers["Tus-Checksum-Algorithm"] = ",".join(ALGORITHMS)
     if limits.max_size is not None:
         headers["Tus-Max-Size"] = str(limits.max_size)
     return Response(status=204, headers=headers)
@@ -160,9 +217,13 @@ def described(upload: Upload) -> Response:
     headers = {
         "Tus-Resumable": VERSION,
         "Cache-Control": "no-store",
-        "Upload-Offset": str(upload.offset),
         **_expires(upload),
     }
+    # A final upload that is not joined yet has no offset that a client could use.
+    if not upload.parts or upload.is_complete:
+        headers["Upload-Offset"] = str(upload.offset)
+    if upload.concat_header is not None:
+        headers["Upload-Concat"] = upload.concat_header
     if upload.length is None:
         headers["Upload-Defer-Length"] = "1"
     else:
@@ -205,6 +266,6 @@ def refused(error: TusError, rendered: Response, *, is_head: bool) -> Response:
 
 
 def _expires(upload: Upload) -> dict[str, str]:
-    if upload.expires is None or upload.is_complete:
+    if upload.expires is None or not upload.can_expire:
         return {}
     return {"Upload-Expires": http_date(upload.expires)}

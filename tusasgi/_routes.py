@@ -1,11 +1,11 @@
 """Which upload a request is about, and what its URL is, under any kind of mount. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
-from tusasgi._errors import UploadNotFound
+from tusasgi._errors import InvalidRequest, UploadNotFound
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +31,25 @@ def find_route(scope: Mapping[str, Any], prefix: str) -> Route:
     if upload_id is not None and "/" in upload_id:
         raise UploadNotFound("there is nothing at this URL")
     return Route(upload_id=upload_id, base=_public_base(scope, root_path, path, tail))
+
+
+def find_id(url: str, *, folders: Collection[str], hosts: Collection[str]) -> str:
+    """Return the id of the upload that a client names by its URL, absolute or a path.
+
+    `folders` are the paths of the collection as clients may see it. An absolute URL must be of
+    one of the `hosts`. Raises `InvalidRequest` for a URL that is none of ours.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets that hold no address
+        raise InvalidRequest("this is not a URL") from None
+    if parts.netloc and parts.netloc.lower() not in hosts:
+        raise InvalidRequest("this is the URL of another server (or of this one by another name)")
+    folder, _, upload_id = parts.path.rstrip("/").rpartition("/")
+    # A path without a slash is relative to the collection, as is what begins with "./".
+    if (folder in ("", ".") and not parts.path.startswith("/")) or folder in folders:
+        return upload_id
+    raise InvalidRequest("this is not the URL of an upload here")
 
 
 def _without_root(path: str, root_path: str) -> str:

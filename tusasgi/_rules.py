@@ -4,10 +4,19 @@ No HTTP, no I/O, no clock. The order of checks inside a function is the order in
 `docs/protocol.md` lists them.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 
-from tusasgi._errors import InvalidRequest, OffsetConflict, TooLarge, TooSmall, UploadExpired
-from tusasgi._models import Append, Limits, Upload
+from tusasgi._errors import (
+    Forbidden,
+    InvalidRequest,
+    OffsetConflict,
+    TooLarge,
+    TooSmall,
+    UploadExpired,
+    UploadNotFound,
+)
+from tusasgi._models import Append, Creation, Limits, Upload
 
 
 def check_length(length: int, limits: Limits) -> None:
@@ -18,10 +27,38 @@ def check_length(length: int, limits: Limits) -> None:
         raise TooSmall(f"{length} bytes are less than the minimum of {limits.min_size}")
 
 
+def limits_of(creation: Creation, limits: Limits) -> Limits:
+    """Return the limits for a new upload: its own, or else those of the engine."""
+    own = creation.limits or limits
+    # What a piece is joined into has to reach the minimum, not the piece.
+    return Limits(max_size=own.max_size) if creation.is_partial else own
+
+
+def check_parts(parts: Iterable[Upload | None], length: int | None) -> int:
+    """Return the sum of the lengths; refuse what is not there, not partial or not finished."""
+    total = 0
+    for number, part in enumerate(parts, start=1):
+        # One message for all: it tells nothing about what a stranger may not see.
+        if part is None or not part.is_partial or not part.is_complete:
+            raise InvalidRequest(f"URL {number} of Upload-Concat is not a finished partial upload")
+        total += part.offset
+    if length is not None and length != total:
+        raise InvalidRequest(f"Upload-Length is {length}, and the partial uploads have {total}")
+    return total
+
+
 def check_alive(upload: Upload, now: datetime) -> None:
-    """Refuse an upload that was not finished in time, reaped or not."""
-    if upload.is_expired(now):
+    """Refuse an upload that was not finished in time, reaped or not, or that is being removed."""
+    if upload.removal == "terminated":
+        raise UploadNotFound()
+    if upload.removal == "expired" or upload.is_expired(now):
         raise UploadExpired(f"the upload expired at {upload.expires:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def check_takes_bytes(upload: Upload) -> None:
+    """Refuse to append to a final upload: its bytes are those of its parts."""
+    if upload.parts:
+        raise Forbidden("a final upload takes no bytes: it consists of its partial uploads")
 
 
 def check_append(append: Append, upload: Upload, limits: Limits) -> None:

@@ -1,20 +1,25 @@
 """The life of an upload: the one place where store, locker and hooks meet. Knows no HTTP."""
 
 import contextlib
-import math
+import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Literal
 
+from tusasgi._chunks import Chunks, Unverified
 from tusasgi._errors import (
-    TooLarge,
+    ShuttingDown,
     TooSmall,
     TusError,
     UploadExpired,
     UploadLocked,
     UploadNotFound,
+    UploadPending,
 )
+from tusasgi._life import Event, State, state_of
 from tusasgi._models import (
     Append,
     Creation,
@@ -22,16 +27,35 @@ from tusasgi._models import (
     Expiry,
     Limits,
     Operation,
+    Removal,
     Request,
     Source,
     Upload,
     check_upload_id,
 )
-from tusasgi._rules import check_alive, check_append, check_length, check_room, room_for
+from tusasgi._rules import (
+    check_alive,
+    check_append,
+    check_length,
+    check_parts,
+    check_room,
+    check_takes_bytes,
+    limits_of,
+    room_for,
+)
+from tusasgi._settling import Settling
 from tusasgi.hooks import Hooks
 from tusasgi.lockers import Locker
 from tusasgi.lockers.memory import MemoryLocker
-from tusasgi.stores import Store, SupportsDeferLength, SupportsExpire, SupportsTerminate
+from tusasgi.observer import Observer
+from tusasgi.stores import (
+    Store,
+    SupportsConcat,
+    SupportsDeferLength,
+    SupportsRead,
+    SupportsSweep,
+    SupportsTerminate,
+)
 
 
 def _utc_now() -> datetime:
@@ -52,7 +76,9 @@ class Uploads:
 
     `store` is any `Store`; what it supports beyond the core decides what is offered. Without a
     `locker` one process is assumed: give a locker that reaches as far as your store does.
-    `clock` returns aware UTC; `new_id` makes ids where neither host nor hook chooses one.
+    `digest` has the SHA-256 of all bytes computed before the `completed` hook, by reading them
+    back. `observer` is told what happens. `clock` returns aware UTC; `new_id` makes ids where
+    neither host nor hook chooses one.
     """
 
     def __init__(
@@ -63,6 +89,8 @@ class Uploads:
         hooks: Hooks | None = None,
         limits: Limits | None = None,
         expiry: Expiry | None = None,
+        digest: Literal["sha256"] | None = None,
+        observer: Observer | None = None,
         clock: Callable[[], datetime] = _utc_now,
         new_id: Callable[[], str] = _random_id,
     ) -> None:
@@ -70,12 +98,27 @@ class Uploads:
         self.hooks = Hooks() if hooks is None else hooks
         self.limits = Limits() if limits is None else limits
         self.expiry = Expiry() if expiry is None else expiry
+        self.observer = Observer() if observer is None else observer
+        self.is_shut_down = False
         self._locker = MemoryLocker() if locker is None else locker
         self._clock = clock
         self._new_id = new_id
-        can_expire = isinstance(store, SupportsExpire) and isinstance(store, SupportsTerminate)
-        if self.expiry.is_on and not can_expire:
+        self._sources: set[Source] = set()
+        can_sweep = isinstance(store, SupportsSweep) and isinstance(store, SupportsTerminate)
+        if self.expiry.is_on and not can_sweep:
             raise ValueError(f"{type(store).__name__} cannot find and remove expired uploads")
+        if digest not in (None, "sha256"):
+            raise ValueError('digest must be None or "sha256"')
+        if digest is not None and not isinstance(store, SupportsRead):
+            raise ValueError(f"{type(store).__name__} cannot read uploads back for a digest")
+        self._settling = Settling(store, self.hooks, self.observer, has_digest=digest is not None)
+
+    @property
+    def can_concatenate(self) -> bool:
+        """True if final uploads can be made, with a look at their first bytes if one is wanted."""
+        if not isinstance(self.store, SupportsConcat):
+            return False
+        return self.hooks.head_size == 0 or isinstance(self.store, SupportsRead)
 
     # What requests may do. A host that calls the engine itself needs no permission.
 
@@ -87,6 +130,8 @@ class Uploads:
             await self.hooks.authorize(request, operation, None)
             raise
         await self.hooks.authorize(request, operation, upload)
+        if operation is Operation.TERMINATE and upload.removal is not None:
+            return upload  # begun before, and this request may bring it to its end
         self._check_alive(upload)
         return upload
 
@@ -107,7 +152,9 @@ class Uploads:
         """Create an upload of `length` bytes; None declares the length later.
 
         Raises `TooLarge` or `TooSmall` outside the limits, `UploadExists` for a taken id, and
-        what the `creating` hook raises. Nothing is left of a refused creation.
+        what the `creating` hook raises. Nothing is left of a refused creation. If what follows
+        on the creation of an empty upload fails (`UploadPending`), the upload is there, and the
+        next request or sweep goes on with it.
         """
         return await self.create_from(
             Creation(
@@ -119,106 +166,146 @@ class Uploads:
         )
 
     async def create_from(self, creation: Creation, request: Request | None = None) -> Upload:
-        """Create an upload as `create` does, from a value and on behalf of a request."""
-        creation = await self.hooks.creating(creation, request)
-        limits = creation.limits or self.limits
-        if creation.length is None:
-            if not isinstance(self.store, SupportsDeferLength):
-                raise ValueError(f"{type(self.store).__name__} needs the length at creation")
-        else:
-            check_length(creation.length, limits)
-        bound = limits.max_size if creation.length is None else creation.length
-        check_room(creation.size or 0, bound)
-        now = self._clock()
-        upload = Upload(
-            id=check_upload_id(creation.upload_id or self._new_id()),
-            length=creation.length,
-            created=now,
-            metadata=creation.metadata,
-            metadata_header=creation.metadata_header,
-            owner=creation.owner,
-            max_size=limits.max_size,
-            expires=now + self.expiry.initial if self.expiry.initial else None,
-        )
-        if upload.length == 0 and self.hooks.head_size > 0:
-            upload = replace(upload, facts=await self.hooks.inspect(upload, b""))
-        if creation.upload_id is None:
-            return await self._create(upload)
-        # A chosen id may have been an upload's before, or be chosen twice at once.
-        async with self._locker.lock(upload.id, interrupt=_no_interrupt):
-            return await self._create(upload)
+        """Create an upload as `create` does, from a value and on behalf of a request.
 
-    async def _create(self, upload: Upload) -> Upload:
-        await self.store.create(upload)
-        return await self._complete(upload) if upload.has_all_bytes else upload
+        A final upload (one with `parts`) is joined and completed before this returns; what
+        interrupts that is taken up again as above.
+        """
+        parts = await self._get_parts(creation, request)
+        if creation.parts:
+            creation = replace(creation, length=check_parts(parts, creation.length))
+        creation = await self.hooks.creating(creation, request)
+        upload = self._new_upload(creation)
+        if not upload.is_partial and (upload.parts or upload.length == 0):
+            upload = await self._inspect_whole(upload, parts)
+        # Nobody else can know a random id yet, but the sweeper finds what is to be completed.
+        if creation.upload_id is None and not upload.is_unsettled:
+            return await self._create(upload)
+        async with self._hold(upload.id):
+            return await self._create(upload)
 
     async def get(self, upload_id: str) -> Upload:
         """Return the upload as it stands, without disturbing a running append.
 
-        An upload that has all its bytes but whose completion failed is completed first.
-        Raises `UploadNotFound`, or `UploadExpired` for one that was not finished in time.
+        What has to follow on its last byte and failed is repeated first, see `settle`. Raises
+        `UploadNotFound`, or `UploadExpired` for one that was not finished in time.
         """
         return await self.settle(await self._get_alive(upload_id))
 
     async def settle(self, upload: Upload) -> Upload:
-        """Return the upload, completed first if it has all its bytes and is not complete yet."""
-        if upload.is_complete or not upload.has_all_bytes:
+        """Return the upload once what has to follow on its last byte is done.
+
+        Takes up joining and completion where they were left. Raises `UploadPending` if they
+        fail, or if somebody else is completing it; a final upload that somebody else is joining
+        is returned as it stands.
+        """
+        if not upload.is_unsettled:
             return upload
-        async with self._locker.lock(upload.id, interrupt=_no_interrupt):
-            upload = await self._get_alive(upload.id)
-            return upload if upload.is_complete else await self._complete(upload)
+        try:
+            async with self._hold(upload.id, take_over=False):
+                return await self._settling.settle(await self._get_alive(upload.id))
+        except UploadLocked:
+            if upload.parts and not upload.has_all_bytes:
+                return upload
+            raise UploadPending("all bytes are here and are being processed") from None
 
     async def append(self, upload_id: str, append: Append, source: Source) -> Upload:
         """Add the bytes of `source` and return the upload with its new offset.
 
         Whoever else appends to the upload is stopped first, with its bytes kept. Everything is
         judged before the first byte is asked for. What arrives before the client leaves, stops
-        sending or is interrupted is kept; of an append that runs past the end, nothing is.
+        sending or is interrupted is kept. Nothing is kept of an append that runs past the end,
+        that has another checksum than it says, or that has one and does not come whole.
         """
-        async with self._locker.lock(upload_id, interrupt=source.interrupt):
-            upload = await self._get_alive(upload_id)
-            check_append(append, upload, self.limits)
-            upload = await self._declare_length(upload, append)
-            if not upload.has_all_bytes or append.size != 0:
-                upload = await self._store(upload, source)
-            if upload.has_all_bytes and not upload.is_complete:
-                upload = await self._complete(upload)
-            return upload
+        with self._stoppable(source):
+            try:
+                async with self._hold(upload_id, source.interrupt):
+                    return await self._append(upload_id, append, source)
+            except UploadLocked:
+                upload = await self._get_alive(upload_id)
+                if upload.is_unsettled:
+                    raise UploadPending("all bytes are here and are being processed") from None
+                raise
 
     async def terminate(self, upload_id: str) -> None:
         """Remove the upload, finished or not, and stop whoever is appending to it."""
-        async with self._locker.lock(upload_id, interrupt=_no_interrupt):
-            await self._terminate(await self.store.get(check_upload_id(upload_id)))
+        async with self._hold(upload_id):
+            upload = await self.store.get(check_upload_id(upload_id))
+            if upload.removal is None:
+                await self.hooks.terminating(upload)
+            await self._settling.remove(upload, "terminated")
 
     async def discard(self, upload_id: str) -> None:
         """Remove what is left of a creation that was refused on the way, if anything is."""
         if isinstance(self.store, SupportsTerminate):
             with contextlib.suppress(UploadNotFound):
-                await self.terminate(upload_id)
+                async with self._hold(upload_id):
+                    await self._settling.remove(await self.store.get(upload_id), "terminated")
 
     async def sweep(self) -> int:
-        """Remove what has expired and return how many uploads that were.
+        """Remove what has expired and return how many uploads were removed.
 
-        An upload whose time has passed with all its bytes there is completed instead. Costs
-        what has expired, not what is stored. Safe beside running appends, which are left alone,
-        and beside other sweepers.
+        Takes up what requests had to leave: joining, completions and removals that failed or
+        died. Costs what is due, not what is stored. Safe beside running appends, which are left
+        alone, and beside other sweepers. Raises an `ExceptionGroup` of what failed, after
+        everything was tried; the next sweep tries it again.
         """
-        if not isinstance(self.store, SupportsExpire):
+        if not isinstance(self.store, SupportsSweep):
             return 0  # then no expiry can be set either
         swept, failures = 0, []
-        async for upload_id in self.store.expired(self._clock()):
+        async for upload_id in self.store.due(self._clock()):
             try:
-                async with self._locker.lock(upload_id, interrupt=_no_interrupt, take_over=False):
-                    swept += await self._reap(upload_id)
+                async with self._hold(upload_id, take_over=False):
+                    swept += await self._look_after(upload_id)
             except UploadLocked:
                 continue
             except Exception as failure:  # one upload must not keep the others alive
                 failures.append(failure)
+        self.observer.swept(swept, len(failures))
         if failures:
-            raise ExceptionGroup(f"{len(failures)} expired uploads could not be removed", failures)
+            raise ExceptionGroup(
+                f"{len(failures)} of the uploads could not be looked after", failures
+            )
         return swept
 
+    def shutdown(self) -> None:
+        """Stop every running append, with its bytes kept, and take no new ones.
+
+        Their clients are told to try again (`ShuttingDown`). Returns at once, and is to be
+        called in the event loop, before the server waits for its requests to end.
+        """
+        self.is_shut_down = True
+        for source in self._sources:
+            source.interrupt()
+
     # The steps.
+
+    @asynccontextmanager
+    async def _hold(
+        self,
+        upload_id: str,
+        interrupt: Callable[[], None] = _no_interrupt,
+        *,
+        take_over: bool = True,
+    ) -> AsyncIterator[None]:
+        lock = self._locker.lock(upload_id, interrupt=interrupt, take_over=take_over)
+        async with AsyncExitStack() as held:
+            began = time.perf_counter()
+            try:
+                await held.enter_async_context(lock)
+            finally:
+                self.observer.lock_waited(time.perf_counter() - began)
+            yield
+
+    @contextlib.contextmanager
+    def _stoppable(self, source: Source) -> Iterator[None]:
+        if self.is_shut_down:
+            raise ShuttingDown("this server is about to end: try again, it will be another one")
+        self._sources.add(source)
+        try:
+            yield
+        finally:
+            self._sources.discard(source)
 
     async def _get_alive(self, upload_id: str) -> Upload:
         upload = await self.store.get(check_upload_id(upload_id))
@@ -233,26 +320,106 @@ class Uploads:
                 raise UploadNotFound() from None
             raise
 
+    async def _get_parts(self, creation: Creation, request: Request | None) -> list[Upload | None]:
+        """Return the partial uploads that are named; None for what this request may not use."""
+        found: dict[str, Upload | None] = {}
+        for upload_id in creation.parts:
+            if upload_id not in found:
+                found[upload_id] = await self._find_part(upload_id, request)
+        return [found[upload_id] for upload_id in creation.parts]
+
+    async def _find_part(self, upload_id: str, request: Request | None) -> Upload | None:
+        try:
+            if request is None:
+                return await self._get_alive(upload_id)
+            return await self.admit(request, Operation.CONCATENATE, upload_id)
+        except (UploadNotFound, UploadExpired):
+            return None
+
+    def _new_upload(self, creation: Creation) -> Upload:
+        limits = limits_of(creation, self.limits)
+        if creation.length is not None:
+            check_length(creation.length, limits)
+        elif not isinstance(self.store, SupportsDeferLength):
+            raise ValueError(f"{type(self.store).__name__} needs the length at creation")
+        bound = limits.max_size if creation.length is None else creation.length
+        check_room(creation.size or 0, bound)
+        now = self._clock()
+        expires = now + self.expiry.initial if self.expiry.initial else None
+        return Upload(
+            id=check_upload_id(creation.upload_id or self._new_id()),
+            length=creation.length,
+            created=now,
+            metadata=creation.metadata,
+            metadata_header=creation.metadata_header,
+            owner=creation.owner,
+            max_size=limits.max_size,
+            expires=None if creation.parts else expires,
+            is_partial=creation.is_partial,
+            parts=creation.parts,
+            concat_header=creation.concat_header,
+        )
+
+    async def _inspect_whole(self, upload: Upload, parts: list[Upload | None]) -> Upload:
+        if self.hooks.head_size == 0:
+            return upload
+        head = b""
+        for part in parts:
+            assert part is not None and isinstance(self.store, SupportsRead)
+            stop = min(part.offset, self.hooks.head_size - len(head))
+            head += b"".join([chunk async for chunk in self.store.read(part, 0, stop)])
+        return replace(upload, facts=await self.hooks.inspect(upload, head))
+
+    async def _create(self, upload: Upload) -> Upload:
+        await self.store.create(upload)
+        self.observer.changed(upload, Event.ANNOUNCED if upload.parts else Event.CREATED)
+        if upload.has_all_bytes and not upload.parts:
+            self.observer.changed(upload, Event.FILLED)
+        return await self._settling.settle(upload)
+
+    async def _append(self, upload_id: str, append: Append, source: Source) -> Upload:
+        upload = await self._get_alive(upload_id)
+        check_takes_bytes(upload)
+        upload = await self._settling.settle(upload)
+        check_append(append, upload, self.limits)
+        upload = await self._declare_length(upload, append)
+        if not upload.has_all_bytes or append.size != 0:
+            upload = await self._store(upload, append, source)
+        if upload.is_unsettled:
+            self.observer.changed(upload, Event.FILLED)
+        return await self._settling.settle(upload)
+
     async def _declare_length(self, upload: Upload, append: Append) -> Upload:
         if append.length is None or upload.length is not None:
             return upload
         assert isinstance(self.store, SupportsDeferLength)  # it took the upload without a length
         return await self.store.declare_length(upload, append.length)
 
-    async def _store(self, upload: Upload, source: Source) -> Upload:
-        chunks = _Chunks(source, room_for(upload, upload.length))
-        if self.hooks.head_size > 0 and upload.offset == 0 and upload.length != 0:
-            head = await chunks.head(self.hooks.head_size)
-            if not self._is_long_enough(head, upload, source):
+    async def _store(self, upload: Upload, append: Append, source: Source) -> Upload:
+        room = room_for(upload, upload.length)
+        chunks = Chunks(source, room=room, checksum=append.checksum)
+        try:
+            judged = await self._judge(upload, chunks, source)
+            if judged is None:
                 return upload
-            inspected = await self._inspect(upload, head, source)
-            if inspected is None:
-                return upload
-            upload = inspected
-        stored = await self.store.append(upload, chunks)
+            stored = await self.store.append(judged, chunks, staged=append.checksum is not None)
+        except Unverified:
+            return upload
         if stored.offset == upload.offset or stored.has_all_bytes:
             return stored
+        self.observer.changed(stored, Event.APPENDED)
         return await self._postpone_expiry(stored)
+
+    async def _judge(self, upload: Upload, chunks: Chunks, source: Source) -> Upload | None:
+        """Return the upload with its facts; None if too little came to judge it."""
+        if self.hooks.head_size == 0 or upload.is_partial:
+            return upload
+        if upload.offset > 0 or upload.length == 0:
+            return upload
+        head = await chunks.head(self.hooks.head_size)
+        if not self._is_long_enough(head, upload, source):
+            return None
+        return await self._inspect(upload, head, chunks, source)
 
     def _is_long_enough(self, head: bytes, upload: Upload, source: Source) -> bool:
         needed = self.hooks.min_head_size
@@ -266,16 +433,19 @@ class Uploads:
             )
         return False
 
-    async def _inspect(self, upload: Upload, head: bytes, source: Source) -> Upload | None:
+    async def _inspect(
+        self, upload: Upload, head: bytes, chunks: Chunks, source: Source
+    ) -> Upload | None:
         """Return the upload with its facts; None if a cut left too little to refuse it for."""
         try:
             facts = await self.hooks.inspect(upload, head)
         except TusError as refusal:
             if self._is_cut_short(head, upload, source):
                 return None
+            await chunks.verify()  # what was damaged on the way is no reason to refuse for good
             await self.hooks.refused(upload, refusal)
             if isinstance(self.store, SupportsTerminate):
-                await self._terminate(upload)
+                await self._settling.remove(upload, "terminated")
             raise
         if not facts:
             return upload
@@ -296,66 +466,21 @@ class Uploads:
         await self.store.update(upload)
         return upload
 
-    async def _complete(self, upload: Upload) -> Upload:
-        # The hook comes before the record: whatever fails or dies on the way is repeated.
-        await self.store.finish(upload)
-        complete = replace(upload, is_complete=True)
-        await self.hooks.completed(complete)
-        await self.store.update(complete)
-        return complete
-
-    async def _terminate(self, upload: Upload) -> None:
-        if not isinstance(self.store, SupportsTerminate):
-            raise TypeError(f"{type(self.store).__name__} cannot terminate uploads")
-        await self.hooks.terminated(upload)
-        await self.store.terminate(upload.id)
-
-    async def _reap(self, upload_id: str) -> bool:
+    async def _look_after(self, upload_id: str) -> bool:
+        """Do what is due for an upload; return True if that was to remove it."""
         assert isinstance(self.store, SupportsTerminate)  # checked by __init__
         try:
             upload = await self.store.get(upload_id)
         except UploadNotFound:
             await self.store.terminate(upload_id)  # what a removal left that broke off
             return False
-        if upload.has_all_bytes and not upload.is_complete:
-            await self._complete(upload)  # what failed when the last byte came
-            return False
-        if not upload.is_expired(self._clock()):
-            return False
-        await self.hooks.expired(upload)
-        await self.store.terminate(upload_id)
-        return True
-
-
-class _Chunks:
-    """The chunks of a source, refused once they run past `room`; the first can be seen early."""
-
-    def __init__(self, source: Source, room: int | None) -> None:
-        self._iterator = aiter(source)
-        self._room = math.inf if room is None else room
-        self._head: list[bytes] = []
-
-    def __aiter__(self) -> "_Chunks":
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._head:
-            return self._head.pop()
-        chunk = await anext(self._iterator)
-        self._room -= len(chunk)
-        if self._room < 0:
-            raise TooLarge("the body runs past the end of the upload")
-        return chunk
-
-    async def head(self, size: int) -> bytes:
-        """Return the first bytes, `size` or more of them if so many come; they stay in line."""
-        head = bytearray()
-        chunks: list[bytes] = []
-        while len(head) < size:
-            try:
-                chunks.append(await anext(self))
-            except StopAsyncIteration:
-                break
-            head += chunks[-1]
-        self._head = chunks[::-1]
-        return bytes(head)
+        removal: Removal = upload.removal or "expired"
+        match state_of(upload, self._clock()):
+            case State.REMOVING | State.EXPIRED:
+                await self._settling.remove(upload, removal)
+                return True
+            case State.JOINING | State.COMPLETING:
+                await self._settling.settle(upload)
+            case _:
+                await self.store.update(upload)  # so that it is not found again for nothing
+        return False

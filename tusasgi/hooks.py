@@ -39,6 +39,9 @@ class Hooks:
     async def inspect(self, upload: Upload, head: bytes) -> Mapping[str, Fact]:
         """Judge the first bytes before any of them is stored; called once per upload.
 
+        Not called for partial uploads, whose bytes are those of the middle of something, but
+        for the final upload that they are joined into.
+
         `head` holds `head_size` bytes or more, fewer only if the first append or the upload
         is shorter. The facts returned are kept with the upload. Raise a `TusError` to refuse:
         `refused` is then called and the upload terminated, unless the connection broke before
@@ -50,23 +53,32 @@ class Hooks:
     async def refused(self, upload: Upload, refusal: TusError) -> None:
         """`inspect` refused the upload for good; it is about to be terminated.
 
-        Called at least once. If it raises, the upload stays.
+        Called at least once. If it raises, the upload stays and the next append is judged again.
         """
 
     async def completed(self, upload: Upload) -> None:
         """All bytes are there and durable. Called at least once, before the client is told.
 
-        If it raises, the upload stays incomplete and the next request tries again.
+        If it raises, the client is told to try again (503, or what a `TusError` says), and the
+        next request or sweep calls it again. Not called for partial uploads.
+        """
+
+    async def terminating(self, upload: Upload) -> None:
+        """A client or the host wants to remove the upload. Raise a `TusError` to refuse.
+
+        Called with the lock held, so nothing happens to the upload between this and `terminated`.
         """
 
     async def terminated(self, upload: Upload) -> None:
-        """The upload is about to be removed by a client, the host or a refused inspection.
+        """The upload is removed by a client, the host or a refused inspection.
 
-        Called at least once. If it raises, the upload stays.
+        Called at least once. Nobody can use the upload any more; if this raises, the next
+        attempt to terminate it, or the next sweep, calls it again.
         """
 
     async def expired(self, upload: Upload) -> None:
-        """The upload was not finished in time and is about to be removed by the sweeper.
+        """The upload was not finished in time and is removed by the sweeper.
 
-        Called at least once. If it raises, the upload stays until the next sweep.
+        Called at least once. Nobody can use the upload any more; if this raises, the next sweep
+        calls it again.
         """

@@ -147,7 +147,7 @@ def _upload_routes(uploads: Uploads) -> list[BaseRoute]:
     app = TusApp(
         uploads,
         prefix=path,
-        without={"creation"},
+        without={"creation", "checksum"},
         idempotent_delete=True,
         render_error=render,
     )

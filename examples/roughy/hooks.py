@@ -109,16 +109,14 @@ class AssetHooks(Hooks):
         if state is None:
             raise UploadNotFound("there is no such upload")
 
-    async def terminated(self, upload: Upload) -> None:
-        """Remove the asset of a cancelled upload; a refused one stays, to say why.
-
-        Between `authorize` and here the last byte may have come: then it is too late to cancel.
-        """
-        await self.expired(upload)
-        async with self._db.reading() as session:
-            asset = await session.get(Asset, uuid.UUID(upload.id))
-        if asset is not None and asset.error_code != UNSUPPORTED:
+    async def terminating(self, upload: Upload) -> None:
+        """Refuse to cancel what is finished: the last byte may have come since `authorize`."""
+        if await self._state_of(upload) not in (None, State.PENDING_UPLOAD):
             raise Conflict("the upload is finished: delete the asset instead")
+
+    async def terminated(self, upload: Upload) -> None:
+        """Remove the asset of a cancelled upload; a refused one stays, to say why."""
+        await self.expired(upload)
 
     async def expired(self, upload: Upload) -> None:
         """Remove the asset that never got all its bytes."""

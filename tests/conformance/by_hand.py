@@ -80,14 +80,14 @@ async def other_versions(make_stage: MakeStage) -> None:
 @rule("CORE-015")
 async def listed_extensions(make_stage: MakeStage) -> None:
     enabled = {"creation", "termination", "expiration"}
-    without = ["creation-with-upload", "creation-defer-length"]
+    without = set(EVERY_EXTENSION) - enabled
     assert await _extensions(make_stage(engine={"expiry": EXPIRY}, without=without)) == enabled
 
 
 @rule("CORE-053")
 async def each_extension_in_turn(make_stage: MakeStage) -> None:
     for name in EVERY_EXTENSION:
-        needs_creation = {"creation"} if name.startswith("creation") else set()
+        needs_creation = {"creation"} if name.startswith(("creation", "concat")) else set()
         on = {name} | needs_creation
         without = set(EVERY_EXTENSION) - on
         stage = make_stage(engine={"expiry": EXPIRY}, without=without)
@@ -231,7 +231,7 @@ async def location_resolves(make_stage: MakeStage) -> None:
 
 @rule("CWU-003")
 async def creation_with_upload_needs_creation(make_stage: MakeStage) -> None:
-    assert await _extensions(make_stage(without=["creation"])) == {"termination"}
+    assert await _extensions(make_stage(without=["creation"])) == {"checksum", "termination"}
     # Extensions are only ever switched off: there is no way to ask for the one alone.
     with pytest.raises(ValueError, match="creation-with"):
         make_stage(without=["creation-with"])
@@ -354,12 +354,12 @@ async def a_stale_patch_does_not_block(make_stage: MakeStage) -> None:
 
 @rule("EDGE-039")
 async def lists_without_blanks(make_stage: MakeStage) -> None:
-    # Tus-Checksum-Algorithm will have to follow when checksums are offered.
     stage = make_stage(engine={"expiry": EXPIRY})
     answer = await stage.driver.request("OPTIONS", "/", {"Tus-Resumable": None})
     assert answer.status == 204
     assert answer.headers["tus-extension"] == ",".join(EVERY_EXTENSION)
     assert answer.headers["tus-version"] == "1.0.0"
+    assert answer.headers["tus-checksum-algorithm"].startswith("sha1,sha256,sha512,md5")
 
 
 class _NoText(Recorder):
@@ -443,7 +443,9 @@ class _SlowStore(MemoryStore):
         self.pending: list[int] = []
         self.exchange: Exchange | None = None
 
-    async def append(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
+    async def append(
+        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+    ) -> Upload:
         return await super().append(upload, self._slowly(chunks))
 
     async def _slowly(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
@@ -493,7 +495,9 @@ async def _cancel_while_storing(stage: Stage) -> None:
     exchange = stage.exchange(upload.id, 0)
     append, is_raised, is_hanging = stage.store.append, [], anyio.Event()
 
-    async def append_and_hang(upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
+    async def append_and_hang(
+        upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+    ) -> Upload:
         await append(upload, chunks)
         try:
             is_hanging.set()

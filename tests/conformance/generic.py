@@ -20,7 +20,9 @@ EVERY_EXTENSION = (
     "creation",
     "creation-with-upload",
     "creation-defer-length",
+    "checksum",
     "termination",
+    "concatenation",
     "expiration",
 )
 
@@ -71,6 +73,11 @@ SCENES = {
     ),
     "creation enabled": Scene(),
     "extension enabled": Scene(),
+    "extension enabled; length 5": Scene(length=5),
+    "extension enabled; length 11": Scene(length=11),
+    "both extensions on": Scene(),
+    "any ASGI server": Scene(),
+    "not implemented": Scene(),
     "termination enabled; existing upload": Scene(),
     "creation off": Scene(options={"without": ["creation"]}),
     "deferred upload, some bytes received": Scene(length=None, offset=3),
@@ -97,14 +104,15 @@ SCENES = {
 
 _OFF = {
     "EDGE-019": Scene(options={"without": ["creation-defer-length"]}),
-    "EDGE-020": Scene(),  # concatenation is never on
-    "EDGE-021": Scene(),  # nor are checksums
+    "EDGE-020": Scene(options={"without": ["concatenation"]}),
+    "EDGE-021": Scene(options={"without": ["checksum"]}),
     "EDGE-022": Scene(options={"without": ["termination"]}),
 }
 """Where "extension off" means another extension each time."""
 
-# A message without its optional keys; a value that is a description.
-_NOT_TO_BE_SENT_AS_IT_STANDS = {"ASGI-005", "ASGI-019"}
+# A message without its optional keys; a value that is a description; an upload of another kind;
+# and two that a function says more of.
+_NOT_TO_BE_SENT_AS_IT_STANDS = {"ASGI-005", "ASGI-019", "CAT-023", "EDGE-027", "EDGE-042"}
 
 _NUMBERS = re.compile(
     r"(?:\{upload\} |upload )?(?:length (\d+)(?: known)?)?(?:, )?(?:offset (\d+))?"
@@ -272,6 +280,14 @@ async def _drained(run: Run) -> None:
     assert "connection" not in answer.headers
 
 
+async def _no_trailer(run: Run) -> None:
+    assert "checksum-trailer" not in run.answers[0].headers["tus-extension"].split(",")
+
+
+async def _no_unfinished(run: Run) -> None:
+    assert "concatenation-unfinished" not in run.answers[0].headers["tus-extension"].split(",")
+
+
 async def _default(run: Run) -> None:
     assert run.scene.options == {}
 
@@ -299,6 +315,9 @@ STATES: dict[str, Callable[[Run], Awaitable[None]]] = {
     "upload stays unfinished": _unfinished,
     "length still deferred, offset unchanged": _unchanged,
     "expiration not in Tus-Extension": _no_expiration,
+    "HEAD shows 0": _unchanged,
+    "checksum-trailer not in Tus-Extension": _no_trailer,
+    "concatenation-unfinished not listed": _no_unfinished,
     "in the default configuration": _default,
     "hooks do not run again": _no_hook_again,
     "bytes unchanged": _unchanged,

@@ -12,8 +12,6 @@ RULES: dict[str, Rule] = {
 }
 
 _CLIENT = "a duty or an option of the client: "
-_CHECKSUM = "the checksum extension is not offered yet"
-_CONCATENATION = "the concatenation extension is not offered yet"
 
 NOT_APPLICABLE = {
     "CORE-023": _CLIENT + "to send the override header where it cannot send PATCH or DELETE",
@@ -23,11 +21,10 @@ NOT_APPLICABLE = {
     "CWU-009": _CLIENT + "to ask for the extension first (CWU-002 is our side of it)",
     "EXP-005": _CLIENT + "to look at the date before it resumes",
     "EXP-011": _CLIENT + "to start anew after 404 or 410",
-    "EDGE-027": _CHECKSUM,
-    "EDGE-042": _CONCATENATION,
-    "EDGE-043": _CONCATENATION,
-    "EDGE-044": _CONCATENATION,
-    "EDGE-045": _CONCATENATION,
+    "CHK-016": "no ASGI server passes request trailers on (CHK-017 is our side of it)",
+    "CAT-007": _CLIENT + "to wait until the partials are finished (CAT-008 is our side of it)",
+    "CAT-010": "concatenation-unfinished is not offered (CAT-009 is our side of it)",
+    "CAT-014": "partials stay until they are deleted or expire",
     "EDGE-049": "CORS is never built into the app: it is the business of middleware",
 }
 """The id of each statement that is not tested, and why."""

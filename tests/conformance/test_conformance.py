@@ -3,6 +3,7 @@
 import pytest
 
 from tests._stage import MakeStage
+from tests.conformance import checksum, concatenation  # noqa: F401 (they register theirs)
 from tests.conformance.by_hand import BY_HAND
 from tests.conformance.generic import is_generic, run_rule
 from tests.conformance.rules import NOT_APPLICABLE, RULES
@@ -13,7 +14,9 @@ GROUPS = {
     "creation-with-upload": 10,
     "creation-defer-length": 10,
     "expiration": 12,
+    "checksum": 17,
     "termination": 7,
+    "concatenation": 27,
     "edge": 49,
     "asgi": 19,
 }

@@ -144,7 +144,11 @@ class Api:
 
     async def stored(self) -> dict:
         """Everything that is kept: each row of each table, and each file of the uploads."""
-        kept: dict = {"files": files_in(self.roughy.settings.data / "uploads")}
+        # A mark that says "look at this upload" may be there for nothing.
+        files = files_in(self.roughy.settings.data / "uploads")
+        kept: dict = {
+            "files": {name: sha256 for name, sha256 in files.items() if name[:6] != "due/0/"}
+        }
         async with self.roughy.db.reading() as session:
             for table in Base.metadata.sorted_tables:
                 kept[table.name] = sorted(map(repr, await session.execute(select(table))))

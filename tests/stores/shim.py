@@ -6,10 +6,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tusasgi.stores import file as module
+from tusasgi.stores import _files, _writer, file
 
 CHANGES = frozenset(
-    {"open", "link", "unlink", "rename", "mkdir", "fsync", "pwritev", "ftruncate", "rmdir"}
+    {
+        "open",
+        "link",
+        "unlink",
+        "rename",
+        "mkdir",
+        "fsync",
+        "pwritev",
+        "ftruncate",
+        "rmdir",
+        "copy_file_range",
+    }
 )
 
 
@@ -40,11 +51,14 @@ class Os:
 @contextlib.contextmanager
 def seen_by(shim: Os) -> Iterator[None]:
     """Let the file store call the shim."""
-    module.os = shim  # type: ignore[assignment]
+    rooms: list[Any] = [file, _files, _writer]
+    for room in rooms:
+        room.os = shim
     try:
         yield
     finally:
-        module.os = os
+        for room in rooms:
+            room.os = os
 
 
 class Crash(BaseException):

@@ -19,7 +19,7 @@ from anyio.to_thread import run_sync
 
 from tests.stores.shim import Counts, Disk, Os, seen_by
 from tusasgi import StoreFull, Upload, UploadNotFound, Uploads
-from tusasgi.stores import file as module
+from tusasgi.stores import _writer
 from tusasgi.stores.file import FileStore
 from tusasgi.testing import Arriving, new_upload
 
@@ -58,7 +58,7 @@ async def test_the_bytes_are_a_file_of_their_own(store: FileStore) -> None:
 async def test_a_store_that_is_only_looked_at_makes_no_files(store: FileStore) -> None:
     with pytest.raises(UploadNotFound):
         await store.get("a")
-    assert [upload_id async for upload_id in store.expired(NOW)] == []
+    assert [upload_id async for upload_id in store.due(NOW)] == []
     assert not await run_sync(os.path.exists, os.path.dirname(os.path.dirname(store.path("aa"))))
 
 
@@ -426,7 +426,7 @@ async def test_a_sweep_leaves_nothing_of_what_expired(store: FileStore, fast_pla
     left = await run_sync(lambda: [path.name for path in fast_place.rglob("*") if path.is_file()])
     assert left == []
     await calls_to_sweep(store)
-    assert await run_sync(os.listdir, fast_place / "place" / "expires") == []
+    assert await run_sync(os.listdir, fast_place / "place" / "due") == []
 
 
 async def test_sweepers_beside_each_other_remove_each_upload_once(fast_place: Path) -> None:
@@ -443,21 +443,21 @@ async def test_sweepers_beside_each_other_remove_each_upload_once(fast_place: Pa
         for store in stores:
             tasks.start_soon(sweep, Uploads(store, locker=locker, clock=lambda: NOW))
     assert sum(swept) == 30
-    assert [upload_id async for upload_id in stores[0].expired(NOW)] == []
+    assert [upload_id async for upload_id in stores[0].due(NOW)] == []
 
 
 async def test_a_creation_under_way_is_no_remains(store: FileStore, fast_place: Path) -> None:
     # A mark and a new record, and not yet an upload: as between two steps of `create`.
-    new, mark = fast_place / "place/new/a.1", fast_place / f"place/expires/{HOUR}/a"
+    new, mark = fast_place / "place/new/a.1", fast_place / f"place/due/{HOUR}/a"
     for path in (new, mark):
         await run_sync(lambda path=path: path.parent.mkdir(parents=True))
         await run_sync(path.touch)
         await run_sync(at, NOW - timedelta(minutes=59), str(path))
-    assert [upload_id async for upload_id in store.expired(NOW)] == []
+    assert [upload_id async for upload_id in store.due(NOW)] == []
     assert await run_sync(new.exists)
     assert await run_sync(mark.exists)
     await run_sync(at, NOW - timedelta(minutes=61), str(new), str(mark))
-    assert [upload_id async for upload_id in store.expired(NOW)] == ["a"]
+    assert [upload_id async for upload_id in store.due(NOW)] == ["a"]
     assert not await run_sync(new.exists)
     assert not await run_sync(mark.exists)  # it is found from now on where it is removed last
 
@@ -465,7 +465,7 @@ async def test_a_creation_under_way_is_no_remains(store: FileStore, fast_place: 
 async def test_a_mark_that_goes_while_it_is_looked_at_is_nothing(
     store: FileStore, fast_place: Path
 ) -> None:
-    mark = fast_place / f"place/expires/{HOUR}/a"
+    mark = fast_place / f"place/due/{HOUR}/a"
     await run_sync(lambda: mark.parent.mkdir(parents=True))
     await run_sync(mark.touch)
 
@@ -475,7 +475,7 @@ async def test_a_mark_that_goes_while_it_is_looked_at_is_nothing(
         return os.stat(path)
 
     with seen_by(Os(stat=stat)):
-        assert [upload_id async for upload_id in store.expired(NOW)] == []
+        assert [upload_id async for upload_id in store.due(NOW)] == []
 
 
 async def test_a_folder_of_marks_that_a_sweeper_removed_is_made_again(
@@ -485,14 +485,14 @@ async def test_a_folder_of_marks_that_a_sweeper_removed_is_made_again(
 
     def mkdir(path: str) -> None:
         os.mkdir(path)
-        if os.path.basename(os.path.dirname(path)) == "expires" and not removed:
+        if os.path.basename(os.path.dirname(path)) == "due" and not removed:
             removed.append(path)
             os.rmdir(path)
 
     with seen_by(Os(mkdir=mkdir)):
         upload = await created(store, expires=NOW)
     assert len(removed) == 1
-    assert [upload_id async for upload_id in store.expired(NOW)] == [upload.id]
+    assert [upload_id async for upload_id in store.due(NOW)] == [upload.id]
 
 
 async def test_more_buffers_than_one_write_takes_are_all_written(store: FileStore) -> None:
@@ -506,7 +506,7 @@ async def test_more_buffers_than_one_write_takes_are_all_written(store: FileStor
     with seen_by(Os(pwritev=pwritev)):
         upload = await created(store)
         upload = await store.append(upload, Eager(chunks))
-    assert max(sizes) == module._BATCH_CHUNKS
+    assert max(sizes) == _writer._BATCH_CHUNKS
     assert await content(store, upload) == b"".join(chunks)
 
 

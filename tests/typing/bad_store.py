@@ -4,7 +4,7 @@ from collections.abc import AsyncIterable
 from datetime import datetime
 
 from tusasgi import Upload, Uploads
-from tusasgi.stores import SupportsExpire, SupportsTerminate
+from tusasgi.stores import SupportsSweep, SupportsTerminate
 
 
 class SyncTerminate:
@@ -12,7 +12,7 @@ class SyncTerminate:
 
 
 class ListOfExpired:
-    async def expired(self, now: datetime) -> list[str]:
+    async def due(self, now: datetime) -> list[str]:
         return []
 
 
@@ -22,7 +22,9 @@ class NoUpdate:
     async def get(self, upload_id: str) -> Upload:
         raise KeyError(upload_id)
 
-    async def append(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
+    async def append(
+        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+    ) -> Upload:
         return upload
 
     async def finish(self, upload: Upload) -> None: ...
@@ -36,6 +38,6 @@ class ListOfChunks(NoUpdate):
 
 
 terminating: SupportsTerminate = SyncTerminate()  # WRONG
-expiring: SupportsExpire = ListOfExpired()  # WRONG
+expiring: SupportsSweep = ListOfExpired()  # WRONG
 Uploads(NoUpdate())  # WRONG
 Uploads(ListOfChunks())  # WRONG

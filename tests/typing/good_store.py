@@ -10,8 +10,8 @@ from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.stores import (
     Store,
     SupportsDeferLength,
-    SupportsExpire,
     SupportsRead,
+    SupportsSweep,
     SupportsTerminate,
 )
 from tusasgi.stores.file import FileStore
@@ -24,7 +24,9 @@ class GoodStore:
     async def get(self, upload_id: str) -> Upload:
         raise KeyError(upload_id)
 
-    async def append(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
+    async def append(
+        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+    ) -> Upload:
         return upload
 
     async def update(self, upload: Upload) -> None: ...
@@ -36,7 +38,7 @@ class GoodStore:
     async def declare_length(self, upload: Upload, length: int) -> Upload:
         return upload
 
-    async def expired(self, now: datetime) -> AsyncIterator[str]:
+    async def due(self, now: datetime) -> AsyncIterator[str]:
         yield "a"
 
     async def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:
@@ -48,6 +50,6 @@ Uploads(GoodStore())
 stores: list[Store] = [GoodStore(), MemoryStore(), FileStore("/nowhere")]
 terminating: list[SupportsTerminate] = [GoodStore(), MemoryStore(), FileStore("/nowhere")]
 deferring: list[SupportsDeferLength] = [GoodStore(), MemoryStore(), FileStore("/nowhere")]
-expiring: list[SupportsExpire] = [GoodStore(), MemoryStore(), FileStore("/nowhere")]
+expiring: list[SupportsSweep] = [GoodStore(), MemoryStore(), FileStore("/nowhere")]
 reading: list[SupportsRead] = [GoodStore(), MemoryStore(), FileStore("/nowhere")]
 lockers: list[Locker] = [MemoryLocker(), FileLocker("/nowhere")]

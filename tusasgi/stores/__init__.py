@@ -32,12 +32,17 @@ class Store(Protocol):
         """Return the upload with its true offset. Disturbs nobody who is appending."""
         ...
 
-    async def append(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
+    async def append(
+        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+    ) -> Upload:
         """Add the chunks at the end and return the upload with its new offset.
 
         The *end* of the chunks means: keep what came, also when the client left. An
         *exception* from them means: keep nothing of this call; it is raised again. A failure
         of the store itself, and cancellation, keep a part of what came, from its beginning.
+
+        With `staged` only the end tells that the chunks are right: none of them is seen in the
+        upload before, and nothing is kept if the call or the process dies before.
         """
         ...
 
@@ -69,13 +74,27 @@ class SupportsDeferLength(Protocol):
 
 
 @runtime_checkable
-class SupportsExpire(Protocol):
-    """A store that finds what has expired without looking at everything."""
+class SupportsSweep(Protocol):
+    """A store that finds what a sweeper has to look at, without looking at everything."""
 
-    def expired(self, now: datetime) -> AsyncIterator[str]:
-        """Yield the ids of unfinished uploads whose time has passed, and of remains.
+    def due(self, now: datetime) -> AsyncIterator[str]:
+        """Yield the ids of uploads that are past their time or unsettled, and of remains.
 
-        The cost grows with what has expired, not with what is stored.
+        See `Upload.is_expired` and `Upload.is_unsettled`. The cost grows with what is due, not
+        with what is stored. An id may come up for nothing; a call of `update` ends that.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsConcat(Protocol):
+    """A store that can join uploads."""
+
+    async def concat(self, upload: Upload) -> Upload:
+        """Take over the bytes of `upload.parts`, in their order; return the upload with them.
+
+        The parts stay as they are. May be repeated after a failure, a crash or a cancellation,
+        and then goes on where it was. `UploadNotFound`: a part (or the upload) is gone.
         """
         ...
 

@@ -26,14 +26,22 @@ def dump_record(upload: Upload) -> bytes:
             "owner": upload.owner,
             "facts": dict(upload.facts),
             "expires": upload.expires.isoformat() if upload.expires else None,
+            "is_partial": upload.is_partial,
+            "parts": upload.parts,
+            "concat_header": upload.concat_header,
+            "sha256": upload.sha256,
             "is_complete": upload.is_complete,
+            "removal": upload.removal,
         },
         indent=1,
     ).encode()
 
 
 def load_record(text: bytes, *, offset: int) -> Upload:
-    """Read a record. Raises `ValueError` for one written by a later, incompatible version."""
+    """Read a record, one of an earlier release too.
+
+    Raises `ValueError` for one written by a later, incompatible release.
+    """
     record: dict[str, Any] = json.loads(text)
     if record["version"] != _VERSION:
         raise ValueError(f"record version {record['version']} is not {_VERSION}")
@@ -48,7 +56,12 @@ def load_record(text: bytes, *, offset: int) -> Upload:
         owner=record["owner"],
         facts=record["facts"],
         expires=_moment(record["expires"]) if record["expires"] else None,
+        is_partial=record.get("is_partial", False),
+        parts=tuple(record.get("parts", ())),
+        concat_header=record.get("concat_header"),
+        sha256=record.get("sha256"),
         is_complete=record["is_complete"],
+        removal=record.get("removal"),
     )
 
 

@@ -4,46 +4,45 @@ The folder of a store:
 
     uploads/<x>/<id>          the bytes; the size of this file is the offset
     uploads/<x>/<id>.info     the record, replaced by rename
-    expires/<hour>/<id>       an empty file for each upload that expires in that hour (since 1970)
-    new/                      records on their way; what a crash leaves here is swept
+    due/<hour>/<id>           an empty file for each upload that expires in that hour (since 1970)
+    due/0/<id>                the same for what is unsettled, and for what a removal may leave
+    new/                      records, and bytes to be verified, on their way
 
 Every change is one step that either happened or did not, in an order in which a crash between
-two of them leaves at most something for `expired` to find: nothing is repaired by hand.
+two of them leaves at most something for `due` to find: nothing is repaired by hand.
 """
 
 import contextlib
-import errno
 import os
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import replace
 from datetime import datetime
-from typing import Literal, TypeVar
+from functools import partial
+from typing import Literal
 
 import anyio
 from anyio.to_thread import run_sync
 
-from tusasgi._errors import StoreFull, UploadExists, UploadNotFound
+from tusasgi._errors import UploadExists, UploadNotFound
 from tusasgi._models import Upload, check_upload_id
+from tusasgi.stores import _files as files
 from tusasgi.stores._record import dump_record, load_record
-
-T = TypeVar("T")
+from tusasgi.stores._writer import Writer
 
 Durability = Literal["complete", "append"]
 
-_BATCH_SIZE = 512 * 1024
-_LINGER = 0.02  # seconds a batch waits to be filled, so that a slow client holds no memory
-_BATCH_CHUNKS = 1024  # IOV_MAX on every system we know; tiny chunks cost more than their bytes
 _READ_SIZE = 256 * 1024
-_UNDER_WAY_FOR = 3600.0  # seconds after which an unfinished creation counts as left behind
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_COPY_SIZE = 64 * 1024 * 1024  # between two of these a long copy can be cancelled
+_NOW = 0  # the hour of marks that are always due
 
 
 class FileStore:
     """Keeps uploads in a folder of the local file system.
 
-    Supports termination, deferred lengths, expiration and reading. Any number of processes may
-    use the folder at once if their lockers reach each other (`FileLocker`).
+    Supports termination, deferred lengths, concatenation, sweeping and reading. Any number of
+    processes may use the folder at once if their lockers reach each other (`FileLocker`); if
+    they do not, the kernel still lets one at a time write to an upload.
 
     A complete upload has been flushed to the disk (fsync of file and folder), and so has every
     record. `durability` says what holds for the offsets before: with `"complete"` they survive
@@ -71,30 +70,23 @@ class FileStore:
     async def get(self, upload_id: str) -> Upload:
         return await run_sync(self._get, upload_id)
 
-    async def append(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
-        writer = _Writer(self.path(upload.id), upload.offset)
-        failure: Exception | None = None
+    async def append(
+        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+    ) -> Upload:
+        if staged:
+            return await self._append_staged(upload, chunks)
+        path = self.path(upload.id)
+        writer = Writer(
+            partial(files.open_alone, path, upload.offset),
+            upload.offset,
+            length=upload.length,
+            before_last=partial(self._mark, upload.id, _NOW),
+        )
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(writer.run)
-                try:
-                    async for chunk in chunks:
-                        if writer.is_full:
-                            await writer.wait_for_room()
-                        if writer.failure is not None:
-                            break
-                        writer.add(chunk)
-                except Exception as error:  # raised below, outside of the group
-                    failure = error
-                writer.end(discard=failure is not None)
-            if failure is not None:
-                with anyio.CancelScope(shield=True):  # cancelled or not, nothing of it is kept
-                    await run_sync(writer.truncate, upload.offset)
-                raise failure
-            if writer.failure is not None:
-                raise writer.failure
-            if self._durability == "append":
+            await writer.write(chunks)
+            if self._durability == "append" and writer.offset > upload.offset:
                 await run_sync(writer.flush)
+                await run_sync(files.flush_folder, os.path.dirname(path))
         finally:
             writer.close()
         return replace(upload, offset=writer.offset)
@@ -113,11 +105,15 @@ class FileStore:
         await self.update(upload)
         return upload
 
-    async def expired(self, now: datetime) -> AsyncIterator[str]:
+    async def concat(self, upload: Upload) -> Upload:
+        pieces = await run_sync(self._rest_of_parts, upload)
+        return await self._copy_in(upload, pieces)
+
+    async def due(self, now: datetime) -> AsyncIterator[str]:
         for hour in await run_sync(self._due_hours, now):
             for upload_id in await run_sync(self._due_uploads, hour, now):
                 yield upload_id
-            await run_sync(_remove_if_empty, self._hour_path(hour))
+            await run_sync(files.remove_if_empty, self._hour_path(hour))
         await run_sync(self._remove_left_behind, now)
 
     async def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:
@@ -135,22 +131,55 @@ class FileStore:
         finally:
             os.close(file)
 
+    async def _append_staged(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
+        path = self._new_path(upload.id)
+        writer = Writer(partial(files.with_folder, path, partial(files.open_alone, path, 0)), 0)
+        try:
+            await writer.write(chunks)
+            if writer.offset == 0:
+                return upload
+            if upload.offset + writer.offset == upload.length:
+                await run_sync(self._mark, upload.id, _NOW)
+            return await self._copy_in(upload, [(path, 0, writer.offset)])
+        finally:
+            writer.close()
+            with anyio.CancelScope(shield=True):
+                await run_sync(files.unlink_if_there, path)
+
+    async def _copy_in(self, upload: Upload, pieces: Iterable[tuple[str, int, int]]) -> Upload:
+        """Add pieces of files (path, start, stop) at the end, in steps."""
+        path = self.path(upload.id)
+        offset = upload.offset
+        target = await run_sync(files.open_alone, path, offset)
+        try:
+            for source, start, stop in pieces:
+                while start < stop:
+                    step = min(stop - start, _COPY_SIZE)
+                    copied = await run_sync(_copy, source, target, start, offset, step)
+                    start, offset = start + copied, offset + copied
+            if self._durability == "append":
+                await run_sync(os.fsync, target)
+                await run_sync(files.flush_folder, os.path.dirname(path))
+        finally:
+            files.close_alone(target)
+        return replace(upload, offset=offset)
+
     # What runs in worker threads.
 
     def _create(self, upload: Upload) -> None:
         path = self.path(upload.id)
-        with _no_room_is_store_full():
-            if upload.expires is not None:
-                self._mark(upload.id, _hour_of(upload.expires))
+        with files.no_room_is_store_full():
+            for hour in _hours_of(upload):
+                self._mark(upload.id, hour)
             new = self._write_new(upload)
             try:
                 self._remove_remains(path)
-                _with_folder(path, lambda: os.link(new, f"{path}.info"))
+                files.with_folder(path, lambda: os.link(new, f"{path}.info"))
             except FileExistsError:
                 raise UploadExists("an upload with this id exists already") from None
             finally:
                 os.unlink(new)
-            _flush_folder(os.path.dirname(path))
+            files.flush_folder(os.path.dirname(path))
 
     def _get(self, upload_id: str) -> Upload:
         path = self.path(upload_id)
@@ -159,307 +188,154 @@ class FileStore:
                 record = info.read()
         except FileNotFoundError:
             raise UploadNotFound() from None
-        return load_record(record, offset=_size_of(path))
+        return load_record(record, offset=files.size_of(path))
 
     def _remove_remains(self, path: str) -> None:
         """Remove bytes without a record: an earlier upload of this id, half removed."""
         if not os.path.exists(f"{path}.info"):
-            _unlink_if_there(path)
+            files.unlink_if_there(path)
 
     def _update(self, upload: Upload) -> None:
         path = self.path(upload.id)
-        before = self._get(upload.id).expires
-        with _no_room_is_store_full():
-            # The new mark stands before the record that needs it.
-            if upload.expires is not None and not upload.is_complete:
-                self._mark(upload.id, _hour_of(upload.expires))
+        stored = self._get(upload.id)
+        upload = replace(upload, offset=stored.offset)
+        with files.no_room_is_store_full():
+            # The new marks stand before the record that needs them.
+            for hour in _hours_of(upload):
+                self._mark(upload.id, hour)
             os.rename(self._write_new(upload), f"{path}.info")
-            _flush_folder(os.path.dirname(path))
-        if before is not None and (upload.is_complete or _is_other_hour(before, upload.expires)):
-            self._unmark(upload.id, _hour_of(before))
+            files.flush_folder(os.path.dirname(path))
+        for hour in _marked_hours(stored) - _hours_of(upload):
+            self._unmark(upload.id, hour)
 
     def _finish(self, upload: Upload) -> None:
         path = self.path(upload.id)
-        with _no_room_is_store_full(), _opened(path, os.O_WRONLY | os.O_CREAT) as file:
+        flags = os.O_WRONLY | os.O_CREAT
+        with files.no_room_is_store_full(), files.opened(path, flags) as file:
             os.fsync(file)
-            _flush_folder(os.path.dirname(path))
+            files.flush_folder(os.path.dirname(path))
 
     def _terminate(self, upload_id: str) -> None:
         path = self.path(upload_id)
-        hours = {0}
+        hours = {_NOW}
         with contextlib.suppress(UploadNotFound):
-            expires = self._get(upload_id).expires
-            if expires is not None:
-                hours.add(_hour_of(expires))
+            hours = _marked_hours(self._get(upload_id))
         # Once the record is gone, the mark alone leads a later sweep to what is left.
-        self._mark(upload_id, 0)
+        self._mark(upload_id, _NOW)
         for remains in (f"{path}.info", path):
-            _unlink_if_there(remains)
+            files.unlink_if_there(remains)
         with contextlib.suppress(FileNotFoundError):  # not even the folder was made
-            _flush_folder(os.path.dirname(path))
+            files.flush_folder(os.path.dirname(path))
         for hour in hours:
             self._unmark(upload_id, hour)
 
+    def _rest_of_parts(self, upload: Upload) -> list[tuple[str, int, int]]:
+        """Return what is still to be joined: path, start and stop of each piece."""
+        check_upload_id(upload.id)
+        pieces = []
+        position = 0
+        for part in upload.parts:
+            size = self._get(part).offset
+            pieces.append((self.path(part), max(upload.offset - position, 0), size))
+            position += size
+        if position != upload.length:
+            raise UploadNotFound  # another upload has taken the id of a part
+        return pieces
+
+    def _new_path(self, upload_id: str) -> str:
+        return os.path.join(self._root, "new", f"{check_upload_id(upload_id)}.{uuid.uuid4().hex}")
+
     def _write_new(self, upload: Upload) -> str:
-        new = os.path.join(self._root, "new", f"{upload.id}.{uuid.uuid4().hex}")
+        new = self._new_path(upload.id)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with _opened(new, flags) as file:
+        with files.opened(new, flags) as file:
             try:
-                _write_all(file, [dump_record(upload)], 0)
+                files.write_all(file, [dump_record(upload)], 0)
                 os.fsync(file)
             except OSError:
                 os.unlink(new)
                 raise
         return new
 
-    # Marks: which uploads expire in which hour.
+    # Marks: which uploads a sweeper has to look at, and from which hour on.
 
     def _hour_path(self, hour: int) -> str:
-        return os.path.join(self._root, "expires", str(hour))
+        return os.path.join(self._root, "due", str(hour))
 
     def _mark(self, upload_id: str, hour: int) -> None:
-        with _opened(os.path.join(self._hour_path(hour), upload_id), os.O_WRONLY | os.O_CREAT):
-            pass
+        mark = os.path.join(self._hour_path(hour), upload_id)
+        with (
+            contextlib.suppress(FileExistsError),
+            files.opened(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL),
+        ):
+            files.flush_folder(self._hour_path(hour))
 
     def _unmark(self, upload_id: str, hour: int) -> None:
-        _unlink_if_there(os.path.join(self._hour_path(hour), upload_id))
+        files.unlink_if_there(os.path.join(self._hour_path(hour), upload_id))
 
     def _due_hours(self, now: datetime) -> list[int]:
-        hours = (int(name) for name in _names_in(os.path.join(self._root, "expires")))
+        hours = (int(name) for name in files.names_in(os.path.join(self._root, "due")))
         return sorted(hour for hour in hours if hour <= _hour_of(now))
 
     def _due_uploads(self, hour: int, now: datetime) -> list[str]:
-        return [name for name in _names_in(self._hour_path(hour)) if self._is_due(name, hour, now)]
+        names = files.names_in(self._hour_path(hour))
+        return [name for name in names if self._is_due(name, hour, now)]
 
     def _is_due(self, upload_id: str, hour: int, now: datetime) -> bool:
         try:
             upload = self._get(upload_id)
         except UploadNotFound:
             return self._is_left_behind(upload_id, hour, now)
-        expires = None if upload.is_complete else upload.expires
-        if expires is not None and _hour_of(expires) == hour:
-            return expires <= now
+        if hour == _NOW:
+            return True  # whoever holds its lock can tell whether it is
+        if hour in _hours_of(upload):
+            return upload.is_expired(now)
         self._unmark(upload_id, hour)  # it was finished, or has another mark by now
         return False
 
     def _is_left_behind(self, upload_id: str, hour: int, now: datetime) -> bool:
         """A mark without a record: a creation that is under way, or the remains of a crash."""
-        if not _is_old(os.path.join(self._hour_path(hour), upload_id), now):
+        if not files.is_left_behind(os.path.join(self._hour_path(hour), upload_id), now):
             return False
-        if hour != 0:
-            self._mark(upload_id, 0)  # where `_terminate` takes it away last
+        if hour != _NOW:
+            self._mark(upload_id, _NOW)  # where `_terminate` takes it away last
             self._unmark(upload_id, hour)
         return True
 
     def _remove_left_behind(self, now: datetime) -> None:
         folder = os.path.join(self._root, "new")
-        for path in [os.path.join(folder, name) for name in _names_in(folder)]:
-            if _is_old(path, now):
-                _unlink_if_there(path)
+        for path in [os.path.join(folder, name) for name in files.names_in(folder)]:
+            if files.is_left_behind(path, now):
+                files.unlink_if_there(path)
 
 
-class _Writer:
-    """Writes chunks to a file in worker threads, while the next chunks arrive.
-
-    The file is opened with the first batch. `offset` is where the written bytes end. What goes
-    wrong is kept in `failure`, so that the task which brings the chunks can look at it.
-    """
-
-    def __init__(self, path: str, offset: int) -> None:
-        self.offset = offset
-        self.failure: Exception | None = None
-        self._path = path
-        self._file: int | None = None
-        self._batch: list[bytes] = []
-        self._size = 0
-        self._is_ended = False
-        # Events exist only while somebody waits for them: thousands of slow clients add up.
-        self._arrived: anyio.Event | None = None
-        self._filled: anyio.Event | None = None
-        self._taken: anyio.Event | None = None
-
-    @property
-    def is_full(self) -> bool:
-        return self._size >= _BATCH_SIZE or len(self._batch) >= _BATCH_CHUNKS
-
-    def add(self, chunk: bytes) -> None:
-        """Add a chunk to the batch that is written next."""
-        self._batch.append(chunk)
-        self._size += len(chunk)
-        _signal(self._arrived)
-        if self.is_full:
-            _signal(self._filled)
-
-    async def wait_for_room(self) -> None:
-        """Wait until a full batch is on its way to the disk, or `failure` says why it is not."""
-        while self.is_full and self.failure is None:
-            self._taken = anyio.Event()
-            await self._taken.wait()
-
-    def end(self, *, discard: bool) -> None:
-        """Let `run` return when everything is written, or at once with `discard`."""
-        if discard:
-            self._batch = []
-        self._is_ended = True
-        _signal(self._arrived)
-        _signal(self._filled)
-
-    async def run(self) -> None:
-        while self.failure is None:
-            await self._wait_for_batch()
-            batch, self._batch, self._size = self._batch, [], 0
-            _signal(self._taken)
-            if batch:
-                await run_sync(self._write, batch)
-            elif self._is_ended:
-                return
-        _signal(self._taken)
-
-    async def _wait_for_batch(self) -> None:
-        if not self._batch and not self._is_ended:
-            self._arrived = anyio.Event()
-            await self._arrived.wait()
-        if not self.is_full and not self._is_ended:
-            self._filled = anyio.Event()
-            with anyio.move_on_after(_LINGER):
-                await self._filled.wait()
-
-    # What runs in worker threads.
-
-    def _write(self, batch: list[bytes]) -> None:
-        try:
-            with _no_room_is_store_full():
-                self.offset = _write_all(self._open(), batch, self.offset)
-        except (OSError, StoreFull) as failure:
-            self.failure = failure
-
-    def truncate(self, offset: int) -> None:
-        """Forget the bytes from `offset` on."""
-        if self._file is not None:
-            os.ftruncate(self._file, offset)
-
-    def flush(self) -> None:
-        """Have everything on the disk, the name of the file included."""
-        if self._file is not None:
-            with _no_room_is_store_full():
-                os.fsync(self._file)
-                _flush_folder(os.path.dirname(self._path))
-
-    def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-
-    def _open(self) -> int:
-        if self._file is None:
-            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o666)
-        return self._file
-
-
-def _signal(event: anyio.Event | None) -> None:
-    if event is not None:
-        event.set()
-
-
-def _write_all(file: int, chunks: list[bytes], offset: int) -> int:
-    """Write the chunks at `offset` and return where they end."""
-    views = [memoryview(chunk) for chunk in chunks]
-    while views:
-        written = os.pwritev(file, views, offset)
-        offset += written
-        views = _rest(views, written)
-    return offset
-
-
-def _rest(views: list[memoryview], written: int) -> list[memoryview]:
-    """Return what a short write left over."""
-    for index, view in enumerate(views):
-        if written < len(view):
-            return [view[written:], *views[index + 1 :]]
-        written -= len(view)
-    return []
-
-
-@contextlib.contextmanager
-def _no_room_is_store_full() -> Iterator[None]:
+def _copy(source: str, target: int, position: int, offset: int, count: int) -> int:
     try:
-        yield
-    except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise StoreFull("the store has no room left; what it acknowledged is safe") from error
-        raise
-
-
-@contextlib.contextmanager
-def _opened(path: str, flags: int) -> Iterator[int]:
-    """Open a file, making its folder if that is missing."""
-    file = _with_folder(path, lambda: os.open(path, flags, 0o666))
+        file = os.open(source, os.O_RDONLY)
+    except FileNotFoundError:
+        raise UploadNotFound from None
     try:
-        yield file
+        with files.no_room_is_store_full():
+            copied = files.copy_bytes(file, target, position=position, offset=offset, count=count)
     finally:
         os.close(file)
+    if copied == 0:
+        raise UploadNotFound  # shorter than it was: it cannot be the same file
+    return copied
 
 
-def _with_folder(path: str, make: Callable[[], T]) -> T:
-    # Again and again: a sweeper may remove the folder of an hour when it is empty.
-    while True:
-        try:
-            return make()
-        except FileNotFoundError:
-            _make_folder(os.path.dirname(path))
+def _hours_of(upload: Upload) -> set[int]:
+    """Return the hours under which an upload has to be marked."""
+    hours = {_NOW} if upload.is_unsettled else set()
+    if upload.expires is not None and upload.can_expire:
+        hours.add(_hour_of(upload.expires))
+    return hours
 
 
-def _make_folder(folder: str) -> None:
-    """Make a folder and those above it, each with its name on the disk."""
-    parent = os.path.dirname(folder)
-    if not os.path.isdir(parent):
-        _make_folder(parent)
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(folder)
-    _flush_folder(parent)
-
-
-def _flush_folder(folder: str) -> None:
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def _size_of(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _names_in(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except FileNotFoundError:
-        return []
-
-
-def _unlink_if_there(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-
-
-def _remove_if_empty(folder: str) -> None:
-    with contextlib.suppress(OSError):  # not empty, or another sweeper was first
-        os.rmdir(folder)
-
-
-def _is_old(path: str, now: datetime) -> bool:
-    try:
-        return os.stat(path).st_mtime < now.timestamp() - _UNDER_WAY_FOR
-    except FileNotFoundError:
-        return False
+def _marked_hours(upload: Upload) -> set[int]:
+    """Return the hours under which an upload may be marked, for whatever reason."""
+    return {_NOW} if upload.expires is None else {_NOW, _hour_of(upload.expires)}
 
 
 def _hour_of(moment: datetime) -> int:
     return int(moment.timestamp()) // 3600
-
-
-def _is_other_hour(before: datetime, after: datetime | None) -> bool:
-    return after is None or _hour_of(before) != _hour_of(after)

@@ -1,6 +1,5 @@
 """Uploads in the memory of one process, for tests and small things."""
 
-import heapq
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import replace
 from datetime import datetime
@@ -14,38 +13,42 @@ _READ_SIZE = 256 * 1024
 class MemoryStore:
     """Keeps everything in memory, and nothing when the process ends.
 
-    Supports termination, deferred lengths, expiration and reading.
+    Supports termination, deferred lengths, concatenation, sweeping and reading.
     """
 
     def __init__(self) -> None:
         self._records: dict[str, Upload] = {}
         self._bytes: dict[str, bytearray] = {}
-        self._deadlines: list[tuple[datetime, str]] = []
 
     async def create(self, upload: Upload) -> None:
         if check_upload_id(upload.id) in self._records:
             raise UploadExists("an upload with this id exists already")
         self._bytes[upload.id] = bytearray()
-        self._keep(upload)
+        self._records[upload.id] = upload
 
     async def get(self, upload_id: str) -> Upload:
         stored = self._bytes_of(upload_id)
         return replace(self._records[upload_id], offset=len(stored))
 
-    async def append(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
+    async def append(
+        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+    ) -> Upload:
         stored = self._bytes_of(upload.id)
         start = len(stored)
+        arriving = bytearray() if staged else stored
         try:
             async for chunk in chunks:
-                stored += chunk
+                arriving += chunk
         except Exception:
             del stored[start:]
             raise
+        if staged:
+            stored += arriving
         return replace(upload, offset=len(stored))
 
     async def update(self, upload: Upload) -> None:
         self._bytes_of(upload.id)
-        self._keep(upload)
+        self._records[upload.id] = upload
 
     async def finish(self, upload: Upload) -> None:
         self._bytes_of(upload.id)
@@ -59,15 +62,21 @@ class MemoryStore:
         await self.update(upload)
         return upload
 
-    async def expired(self, now: datetime) -> AsyncIterator[str]:
-        due = []
-        while self._deadlines and self._deadlines[0][0] <= now:
-            due.append(heapq.heappop(self._deadlines))
-        current = [deadline for deadline in due if self._is_current(*deadline)]
-        for deadline in current:
-            heapq.heappush(self._deadlines, deadline)  # whoever asked may leave it alone
-        for _, upload_id in current:
-            yield upload_id
+    async def concat(self, upload: Upload) -> Upload:
+        stored = self._bytes_of(upload.id)
+        joined = b"".join(self._bytes_of(part) for part in upload.parts)
+        if len(joined) != upload.length:
+            raise UploadNotFound  # another upload has taken the id of a part
+        stored[:] = joined
+        return replace(upload, offset=len(joined))
+
+    async def due(self, now: datetime) -> AsyncIterator[str]:
+        # Looks at everything: what fits in memory is not that much.
+        for upload_id in list(self._records):
+            if upload_id in self._records:  # whoever asked may have removed it meanwhile
+                upload = await self.get(upload_id)
+                if upload.is_expired(now) or upload.is_unsettled:
+                    yield upload_id
 
     async def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:
         stored = self._bytes_of(upload.id)
@@ -80,13 +89,3 @@ class MemoryStore:
             return self._bytes[check_upload_id(upload_id)]
         except KeyError:
             raise UploadNotFound() from None
-
-    def _is_current(self, deadline: datetime, upload_id: str) -> bool:
-        record = self._records.get(upload_id)
-        return record is not None and record.expires == deadline and not record.is_complete
-
-    def _keep(self, upload: Upload) -> None:
-        before = self._records.get(upload.id)
-        self._records[upload.id] = upload
-        if upload.expires is not None and (before is None or before.expires != upload.expires):
-            heapq.heappush(self._deadlines, (upload.expires, upload.id))

@@ -20,9 +20,10 @@ from anyio.to_thread import run_sync
 from tusasgi import InvalidUploadId, Upload, UploadExists, UploadNotFound
 from tusasgi.stores import (
     Store,
+    SupportsConcat,
     SupportsDeferLength,
-    SupportsExpire,
     SupportsRead,
+    SupportsSweep,
     SupportsTerminate,
 )
 from tusasgi.testing._faults import cancelled_at
@@ -68,7 +69,19 @@ FIELDS = [
     pytest.param({"owner": "somebody é"}, id="owner"),
     pytest.param({"facts": {"i": 1, "f": 0.5, "s": "é", "b": True, "n": None}}, id="facts"),
     pytest.param({"expires": NOW + timedelta(microseconds=1)}, id="expires"),
+    pytest.param({"is_partial": True, "concat_header": "partial"}, id="partial"),
+    pytest.param({"parts": ("a", "b", "a"), "concat_header": "final;/a b /a"}, id="final"),
+    pytest.param({"sha256": "0f" * 32}, id="sha256"),
     pytest.param({"is_complete": True}, id="complete"),
+    pytest.param({"removal": "terminated"}, id="being-terminated"),
+]
+
+UNSETTLED = [
+    pytest.param({"length": 0}, b"", id="empty"),
+    pytest.param({"length": 6}, b"abcdef", id="filled"),
+    pytest.param({"length": 6, "is_partial": True}, b"abcdef", id="partial-filled"),
+    pytest.param({"length": 6, "parts": ("a", "b")}, b"", id="to-be-joined"),
+    pytest.param({"length": 6, "removal": "terminated"}, b"abc", id="to-be-removed"),
 ]
 
 
@@ -256,6 +269,151 @@ class StoreSuite(abc.ABC):
         upload = await _created(store)
         given = replace(upload, facts={"kind": "audio"})
         assert await store.append(given, Arriving(b"abc")) == replace(given, offset=3)
+
+    # What only the end tells to be right.
+
+    async def test_staged_chunks_are_seen_when_all_have_come(
+        self, store: Store, reopened: Callable[[], Awaitable[Store]]
+    ) -> None:
+        upload = await _created(store, b"abc", length=2_000_003)
+        content = random.Random(1).randbytes(2_000_000)
+        seen: list[int] = []
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for start in range(0, len(content), 250_000):
+                yield content[start : start + 250_000]
+                seen.append((await store.get(upload.id)).offset)
+
+        upload = await store.append(upload, chunks(), staged=True)
+        assert set(seen) == {3}
+        assert await self.content(await reopened(), upload) == b"abc" + content
+
+    async def test_of_staged_chunks_nothing_is_kept_if_they_turn_out_wrong(
+        self, store: Store, reopened: Callable[[], Awaitable[Store]]
+    ) -> None:
+        upload = await _created(store, b"abc")
+        chunks = Arriving(b"x" * 700_000, error=ValueError("these bytes are wrong"))
+        await _refused(store.append(upload, chunks, staged=True))
+        assert await (await reopened()).get(upload.id) == upload
+        upload = await store.append(upload, Arriving(b"def"), staged=True)
+        assert await self.content(await reopened(), upload) == b"abcdef"
+
+    async def test_staging_nothing_changes_nothing(self, store: Store) -> None:
+        upload = await _created(store, b"abc")
+        assert await store.append(upload, Arriving(), staged=True) == upload
+
+    async def test_of_staged_chunks_nothing_is_kept_when_cancelled_before_the_end(
+        self, store: Store, reopened: Callable[[], Awaitable[Store]]
+    ) -> None:
+        upload = await _created(store, b"abc")
+        with anyio.CancelScope() as scope:
+            chunks = Arriving(b"x" * 700_000, b"y" * 700_000, then=scope.cancel)
+            await store.append(upload, chunks, staged=True)
+        assert await (await reopened()).get(upload.id) == upload
+
+    async def test_a_staged_append_cancelled_at_any_await_keeps_a_beginning(
+        self, store: Store, reopened: Callable[[], Awaitable[Store]]
+    ) -> None:
+        parts = [bytes([number]) * 400_000 for number in range(4)]
+
+        async def cut(at: int) -> bool:
+            upload = await _created(store, b"abc")
+            operation = store.append(upload, Arriving(*parts), staged=True)
+            was_cut = await cancelled_at(at, operation)
+            await self._check_beginning(await reopened(), upload, b"abc", b"abc" + b"".join(parts))
+            return was_cut
+
+        await _at_every_await(cut)
+
+    async def test_the_memory_of_a_long_staged_append_is_bounded(self, store: Store) -> None:
+        if self.memory_bound is None:
+            pytest.skip("this store is memory itself")
+        upload = await _created(store, length=None)
+        count = 4 * self.memory_bound // _FRESH_SIZE
+        with _peak_memory() as peak:
+            await store.append(upload, _fresh_chunks(count), staged=True)
+        assert (await store.get(upload.id)).offset == count * _FRESH_SIZE
+        assert peak() < self.memory_bound
+
+    # Joining.
+
+    @pytest.mark.parametrize(
+        ("sizes", "order"),
+        [
+            pytest.param([3, 4], [0, 1], id="two"),
+            pytest.param([3, 4], [1, 0], id="the-other-way-round"),
+            pytest.param([5], [0, 0, 0], id="one-thrice"),
+            pytest.param([0, 7, 0], [0, 1, 2], id="with-empty-ones"),
+            pytest.param([0], [0], id="empty"),
+            pytest.param([1_000_000, 1, 700_000], [0, 1, 2, 0], id="long-ones"),
+        ],
+    )
+    async def test_parts_are_joined_in_their_order_and_stay(
+        self,
+        sizes: list[int],
+        order: list[int],
+        store: Store,
+        reopened: Callable[[], Awaitable[Store]],
+    ) -> None:
+        joining = _supports_concat(store)
+        parts, contents = await self._parts(store, sizes)
+        whole = b"".join(contents[number] for number in order)
+        final = new_upload(length=len(whole), parts=tuple(parts[number].id for number in order))
+        await store.create(final)
+        joined = await joining.concat(final)
+        assert joined == replace(final, offset=len(whole))
+        assert await self.content(await reopened(), joined) == whole
+        for part, content in zip(parts, contents, strict=True):
+            assert await store.get(part.id) == part
+            assert await self.content(store, part) == content
+
+    async def test_joining_may_be_repeated(self, store: Store) -> None:
+        joining = _supports_concat(store)
+        parts, contents = await self._parts(store, [3, 4])
+        final = new_upload(length=7, parts=tuple(part.id for part in parts))
+        await store.create(final)
+        joined = await joining.concat(final)
+        assert await joining.concat(await store.get(final.id)) == joined
+        assert await self.content(store, joined) == b"".join(contents)
+
+    async def test_joining_cancelled_at_any_await_goes_on_where_it_was(
+        self, store: Store, reopened: Callable[[], Awaitable[Store]]
+    ) -> None:
+        _supports_concat(store)
+        parts, contents = await self._parts(store, [300_000, 0, 400_000])
+
+        async def cut(at: int) -> bool:
+            final = new_upload(length=700_000, parts=tuple(part.id for part in parts))
+            await store.create(final)
+            was_cut = await cancelled_at(at, _supports_concat(store).concat(final))
+            again = await reopened()
+            joined = await _supports_concat(again).concat(await again.get(final.id))
+            assert await self.content(again, joined) == b"".join(contents)
+            return was_cut
+
+        await _at_every_await(cut)
+
+    @pytest.mark.parametrize("is_replaced", [False, True], ids=["removed", "replaced"])
+    async def test_a_part_that_is_gone_ends_the_joining(
+        self, is_replaced: bool, store: Store
+    ) -> None:
+        joining, removing = _supports_concat(store), _supports_terminate(store)
+        parts, _ = await self._parts(store, [3, 4])
+        final = new_upload(length=7, parts=tuple(part.id for part in parts))
+        await store.create(final)
+        await removing.terminate(parts[1].id)
+        if is_replaced:
+            await _completed(store, b"abcdef", id=parts[1].id, is_partial=True)
+        with pytest.raises(UploadNotFound):
+            await joining.concat(final)
+
+    async def _parts(self, store: Store, sizes: list[int]) -> tuple[list[Upload], list[bytes]]:
+        contents = [random.Random(size).randbytes(size) for size in sizes]
+        parts = [
+            await _completed(store, content, length=len(content), is_partial=True)
+            for content in contents
+        ]
+        return parts, contents
 
     async def test_a_reader_beside_a_running_append_sees_only_what_is_there(
         self, store: Store
@@ -453,11 +611,46 @@ class StoreSuite(abc.ABC):
         }
         await _created(store, expires=NOW + timedelta(microseconds=1))
         await _created(store, expires=NOW + timedelta(days=1))
-        await _created(store, b"abcdef", expires=None)
-        await _created(store, b"abcdef", expires=NOW - seconds, is_complete=True)
+        await _created(store, b"abc", expires=None)
+        await _completed(store, b"abcdef", expires=NOW - seconds)
         assert await _found(expiring, NOW) == sorted(due)
         # Nobody removed them, so they are found again, also by another process.
         assert await _found(_supports_expire(await reopened()), NOW) == sorted(due)
+
+    @pytest.mark.parametrize("is_staged", [False, True], ids=["at-once", "staged"])
+    @pytest.mark.parametrize(("fields", "content"), UNSETTLED)
+    async def test_what_is_unsettled_is_found_until_it_is_complete(
+        self,
+        fields: dict[str, Any],
+        content: bytes,
+        is_staged: bool,
+        store: Store,
+        reopened: Callable[[], Awaitable[Store]],
+    ) -> None:
+        sweeping = _supports_expire(store)
+        upload = new_upload(**fields)
+        await store.create(upload)
+        if content:
+            upload = await store.append(upload, Arriving(content), staged=is_staged)
+        assert await _found(sweeping, NOW) == [upload.id]
+        assert await _found(_supports_expire(await reopened()), NOW) == [upload.id]
+        await store.update(replace(upload, is_complete=True, removal=None))
+        assert await _found(sweeping, NOW) == []
+
+    async def test_a_length_declared_to_be_what_is_there_makes_it_unsettled(
+        self, store: Store
+    ) -> None:
+        sweeping, deferring = _supports_expire(store), _supports_defer_length(store)
+        upload = await _created(store, b"abc", length=None)
+        assert await _found(sweeping, NOW) == []
+        await deferring.declare_length(upload, 3)
+        assert await _found(sweeping, NOW) == [upload.id]
+
+    async def test_a_finished_piece_is_found_past_its_time(self, store: Store) -> None:
+        sweeping = _supports_expire(store)
+        upload = await _completed(store, b"abcdef", is_partial=True, expires=NOW)
+        assert await _found(sweeping, NOW - timedelta(seconds=1)) == []
+        assert await _found(sweeping, NOW) == [upload.id]
 
     async def test_an_upload_that_got_more_time_is_found_later(
         self, store: Store, reopened: Callable[[], Awaitable[Store]]
@@ -492,7 +685,7 @@ class StoreSuite(abc.ABC):
         expiring, terminating = _supports_expire(store), _supports_terminate(store)
         uploads = [await _created(store, b"abc", expires=NOW) for _ in range(5)]
         found = []
-        async for upload_id in expiring.expired(NOW):
+        async for upload_id in expiring.due(NOW):
             found.append(upload_id)
             await terminating.terminate(upload_id)
         assert sorted(found) == sorted(upload.id for upload in uploads)
@@ -565,12 +758,19 @@ async def _created(store: Store, *chunks: bytes, **fields: Any) -> Upload:
     return await store.append(upload, Arriving(*chunks)) if chunks else upload
 
 
+async def _completed(store: Store, *chunks: bytes, **fields: Any) -> Upload:
+    upload = replace(await _created(store, *chunks, **fields), is_complete=True)
+    await store.finish(upload)
+    await store.update(upload)
+    return upload
+
+
 async def _read(store: SupportsRead, upload: Upload, start: int, stop: int) -> bytes:
     return b"".join([chunk async for chunk in store.read(upload, start, stop)])
 
 
-async def _found(store: SupportsExpire, now: datetime) -> list[str]:
-    return sorted([upload_id async for upload_id in store.expired(now)])
+async def _found(store: SupportsSweep, now: datetime) -> list[str]:
+    return sorted([upload_id async for upload_id in store.due(now)])
 
 
 async def _refused(operation: Awaitable[object]) -> None:
@@ -589,10 +789,13 @@ def _operations(store: Store, upload: Upload) -> Iterator[Callable[[], Awaitable
     yield lambda: store.create(upload)
     yield lambda: store.get(upload.id)
     yield lambda: store.append(upload, Arriving(b"abc"))
+    yield lambda: store.append(upload, Arriving(b"abc"), staged=True)
     yield lambda: store.update(upload)
     yield lambda: store.finish(upload)
     if isinstance(store, SupportsTerminate):
         yield lambda: store.terminate(upload.id)
+    if isinstance(store, SupportsConcat):
+        yield lambda: store.concat(upload)
     if isinstance(store, SupportsDeferLength):
         yield lambda: store.declare_length(upload, 3)
     if isinstance(store, SupportsRead):
@@ -611,9 +814,15 @@ def _supports_terminate(store: Store) -> SupportsTerminate:
     return store
 
 
-def _supports_expire(store: Store) -> SupportsExpire:
-    if not isinstance(store, SupportsExpire):
+def _supports_expire(store: Store) -> SupportsSweep:
+    if not isinstance(store, SupportsSweep):
         pytest.skip("the store does not support expiry")
+    return store
+
+
+def _supports_concat(store: Store) -> SupportsConcat:
+    if not isinstance(store, SupportsConcat):
+        pytest.skip("the store does not support concatenation")
     return store
 
 

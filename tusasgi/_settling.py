@@ -1,0 +1,107 @@
+"""What has to follow on the last byte or on a removal, as steps that may be repeated.
+
+The order is always: the store, the hook, the record. Whatever fails or dies on the way is found
+again by the next request or sweep, so a hook is called at least once. The caller holds the lock
+on the upload, so the hooks of one upload never overlap and come in the order of its life.
+"""
+
+import hashlib
+from dataclasses import replace
+
+from anyio.to_thread import run_sync
+
+from tusasgi._errors import TusError, UploadNotFound, UploadPending
+from tusasgi._life import Event
+from tusasgi._models import Removal, Upload
+from tusasgi.hooks import Hooks
+from tusasgi.observer import Observer
+from tusasgi.stores import Store, SupportsConcat, SupportsRead, SupportsTerminate
+
+
+class Settling:
+    """Brings uploads to the end of what was begun."""
+
+    def __init__(self, store: Store, hooks: Hooks, observer: Observer, *, has_digest: bool) -> None:
+        self._store = store
+        self._hooks = hooks
+        self._observer = observer
+        self._has_digest = has_digest
+
+    async def settle(self, upload: Upload) -> Upload:
+        """Return the upload, joined and completed if it was on its way there.
+
+        Raises `UploadPending` with the failure as its cause; everything may be repeated.
+        """
+        if not upload.is_unsettled:
+            return upload
+        try:
+            if not upload.has_all_bytes:
+                upload = await self._join(upload)
+            return await self._complete(upload)
+        except TusError:
+            raise
+        except Exception as failure:
+            raise UploadPending(
+                "all bytes are here, but processing them failed; it will be repeated"
+            ) from failure
+
+    async def remove(self, upload: Upload, removal: Removal) -> None:
+        """Remove the upload; from the first step on nobody can use it any more.
+
+        Raises `UploadPending` with the failure as its cause if the hook failed.
+        """
+        if not isinstance(self._store, SupportsTerminate):
+            raise TypeError(f"{type(self._store).__name__} cannot terminate uploads")
+        if upload.removal is None:
+            upload = replace(upload, removal=removal)
+            await self._store.update(upload)
+            self._observer.changed(upload, Event(removal))
+        try:
+            if upload.removal == "expired":
+                await self._hooks.expired(upload)
+            else:
+                await self._hooks.terminated(upload)
+        except TusError:
+            raise
+        except Exception as failure:
+            raise UploadPending("the upload is being removed; it will be repeated") from failure
+        await self._store.terminate(upload.id)
+        self._observer.changed(upload, Event.REMOVED)
+
+    async def _join(self, upload: Upload) -> Upload:
+        assert isinstance(self._store, SupportsConcat)  # or nobody could have announced it
+        try:
+            joined = await self._store.concat(upload)
+        except UploadNotFound:
+            # A part was removed before its bytes were taken over: there is no way on.
+            await self.remove(upload, "terminated")
+            raise
+        self._observer.changed(joined, Event.JOINED)
+        return joined
+
+    async def _complete(self, upload: Upload) -> Upload:
+        await self._store.finish(upload)
+        if not upload.is_partial:
+            upload = await self._with_digest(upload)
+        complete = replace(upload, is_complete=True)
+        if not upload.is_partial:
+            await self._hooks.completed(complete)
+        await self._store.update(complete)
+        self._observer.changed(complete, Event.COMPLETED)
+        return complete
+
+    async def _with_digest(self, upload: Upload) -> Upload:
+        """Return the upload with its digest, recorded so that a failing hook costs it once.
+
+        Computed here, and not while the bytes arrive: the state of a running hash cannot be
+        kept over a restart, and this way it tells of the bytes as they are stored.
+        """
+        if not self._has_digest or upload.sha256 is not None:
+            return upload
+        assert isinstance(self._store, SupportsRead)  # checked by the engine
+        running = hashlib.sha256()
+        async for chunk in self._store.read(upload, 0, upload.offset):
+            await run_sync(running.update, chunk)
+        upload = replace(upload, sha256=running.hexdigest())
+        await self._store.update(upload)
+        return upload
