@@ -80,6 +80,25 @@ class Power:
             raise Crash
 
 
+class FailsOnce:
+    """Lets the n-th call of the system fail, from 0; those that only look do not."""
+
+    _SAFE = frozenset({"fstat", "stat", "close", "listdir"})
+
+    def __init__(self, call: int, error: OSError) -> None:
+        self._left = call
+        self._error = error
+        self.has_failed = False
+
+    def before(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if name in self._SAFE or self.has_failed:
+            return
+        self.has_failed = self._left == 0
+        self._left -= 1
+        if self.has_failed:
+            raise self._error
+
+
 class Counts:
     """Counts the calls by name."""
 

@@ -1,7 +1,9 @@
 """What the file store promises beyond what every store does."""
 
+import contextlib
 import errno
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -18,7 +20,7 @@ import pytest
 from anyio.to_thread import run_sync
 
 from tests.stores.shim import Counts, Disk, Os, seen_by
-from tusasgi import StoreFull, Upload, UploadNotFound, Uploads
+from tusasgi import OffsetConflict, StoreFull, Upload, UploadLocked, UploadNotFound, Uploads
 from tusasgi.stores import _writer
 from tusasgi.stores.file import FileStore
 from tusasgi.testing import Arriving, new_upload
@@ -530,3 +532,113 @@ async def test_writes_that_are_cut_short_go_on_where_they_ended(store: FileStore
     with seen_by(Os(pwritev=pwritev)):
         upload = await created(store, *chunks)
     assert await content(store, upload) == b"".join(chunks)
+
+
+# Writers that no locker keeps apart.
+
+
+class Held(AsyncIterator[bytes]):
+    """Gives a chunk, and then waits to be let go."""
+
+    def __init__(self, chunk: bytes) -> None:
+        self._chunks = [chunk]
+        self.is_waiting, self.may_end = anyio.Event(), anyio.Event()
+
+    async def __anext__(self) -> bytes:
+        if self._chunks:
+            return self._chunks.pop()
+        self.is_waiting.set()
+        await self.may_end.wait()
+        raise StopAsyncIteration
+
+
+async def test_two_processes_without_a_common_locker_cannot_mix_their_bytes(
+    fast_place: Path,
+) -> None:
+    first, second = (FileStore(fast_place / "place") for _ in range(2))
+    upload = await created(first, length=2_000_000)
+    held = Held(b"1" * 1_000_000)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(first.append, upload, held)
+        await held.is_waiting.wait()
+        while (await second.get(upload.id)).offset < 1_000_000:
+            await anyio.lowlevel.checkpoint()
+        stale, current = upload, await second.get(upload.id)
+        for seen in (stale, current):
+            for is_staged in (False, True):
+                with pytest.raises(UploadLocked):
+                    await second.append(seen, Arriving(b"2" * 10), staged=is_staged)
+        held.may_end.set()
+    for is_staged in (False, True):
+        with pytest.raises(OffsetConflict) as raised:
+            await second.append(stale, Arriving(b"2" * 10), staged=is_staged)
+        assert raised.value.offset == 1_000_000
+    upload = await second.append(current, Arriving(b"2" * 10))
+    read = b"".join([chunk async for chunk in first.read(upload, 0, upload.offset)])
+    assert read == b"1" * 1_000_000 + b"2" * 10
+
+
+async def test_a_child_process_that_shares_an_open_file_keeps_nobody_out(fast_place: Path) -> None:
+    store = FileStore(fast_place / "place")
+    upload = await created(store, length=20)
+    held = Held(b"1" * 10)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(store.append, upload, held)
+        await held.is_waiting.wait()
+        while (await store.get(upload.id)).offset < 10:
+            await anyio.lowlevel.checkpoint()
+        shared = [os.dup(file) for file in await run_sync(_files_open_on, store.path(upload.id))]
+        held.may_end.set()
+    assert shared
+    upload = await store.append(await store.get(upload.id), Arriving(b"2" * 10))
+    assert upload.offset == 20
+    for file in shared:
+        os.close(file)
+
+
+def _files_open_on(path: str) -> list[int]:
+    names = [name for name in os.listdir("/proc/self/fd") if name.isdigit()]
+    return [int(name) for name in names if _link_of(f"/proc/self/fd/{name}") == path]
+
+
+def _link_of(path: str) -> str | None:
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:
+        return None
+
+
+@pytest.mark.parametrize("error", [None, ValueError("these bytes are wrong")])
+async def test_no_staged_bytes_are_left_beside_the_upload(
+    error: Exception | None, fast_place: Path
+) -> None:
+    store = FileStore(fast_place / "place")
+    upload = await created(store, length=2_000_000)
+    with contextlib.suppress(ValueError):
+        await store.append(upload, Arriving(b"x" * 1_000_000, error=error), staged=True)
+    assert await run_sync(os.listdir, fast_place / "place" / "new") == []
+
+
+async def test_where_the_kernel_cannot_copy_the_bytes_are_read_and_written(
+    fast_place: Path,
+) -> None:
+    def cannot(*arguments: Any) -> int:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    store = FileStore(fast_place / "place")
+    whole = random.Random(0).randbytes(3_000_000)
+    upload = await created(store, length=len(whole))
+    with seen_by(Os(copy_file_range=cannot)):
+        upload = await store.append(upload, Arriving(whole), staged=True)
+    read = b"".join([chunk async for chunk in store.read(upload, 0, upload.offset)])
+    assert read == whole
+
+
+async def test_a_copy_that_fails_otherwise_is_not_tried_in_another_way(fast_place: Path) -> None:
+    def broken(*arguments: Any) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    store = FileStore(fast_place / "place")
+    upload = await created(store, length=10)
+    with seen_by(Os(copy_file_range=broken)), pytest.raises(OSError, match="Input/output"):
+        await store.append(upload, Arriving(b"x" * 10), staged=True)

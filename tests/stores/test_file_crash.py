@@ -1,6 +1,7 @@
 """The process dies between any two changes to the file system."""
 
 import contextlib
+import errno
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -13,8 +14,8 @@ import anyio
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from tests.stores.shim import Crash, Os, Power, seen_by
-from tusasgi import Upload, UploadExists, UploadNotFound, Uploads
+from tests.stores.shim import Crash, FailsOnce, Os, Power, seen_by
+from tusasgi import StoreFull, Upload, UploadExists, UploadNotFound, Uploads
 from tusasgi.stores.file import Durability, FileStore
 from tusasgi.testing import Arriving, new_upload
 
@@ -34,6 +35,9 @@ class Step:
     is_removed: bool = False
     durability: Durability = "complete"
 
+
+REST = b"d" * 1_500_000 + b"ef" + bytes(499_995)
+"""What makes the upload of these tests whole, after its first three bytes."""
 
 STEPS = [
     pytest.param(
@@ -77,9 +81,37 @@ STEPS = [
         ),
         id="append-flushed",
     ),
+    pytest.param(
+        Step(
+            run=lambda store, upload: store.append(
+                upload, Arriving(b"d" * 1_500_000, b"ef"), staged=True
+            )
+        ),
+        id="append-staged",
+    ),
+    pytest.param(
+        Step(run=lambda store, upload: store.append(upload, Arriving(REST[upload.offset - 3 :]))),
+        id="append-to-the-end",
+    ),
+    pytest.param(
+        Step(
+            run=lambda store, upload: store.append(
+                upload, Arriving(REST[upload.offset - 3 :]), staged=True
+            )
+        ),
+        id="append-staged-to-the-end",
+    ),
+    pytest.param(
+        Step(
+            run=lambda store, upload: store.update(replace(upload, removal="terminated")),
+            changed={"removal": "terminated"},
+        ),
+        id="remove",
+    ),
 ]
 
-MAX_CHANGES = 40
+MAX_CHANGES = 60
+MAX_CALLS = 200
 
 
 async def crash_at(change: int, store: FileStore, step: Step, upload: Upload) -> bool:
@@ -119,7 +151,7 @@ async def test_after_a_crash_the_upload_is_as_before_or_as_after(
             allowed = [upload, replace(upload, **(step.changed or {}))]
             assert replace(kept, offset=upload.offset) in allowed
             assert kept.offset == 0 if not step.is_created else kept.offset >= 3 or step.is_removed
-            sent = b"abc" + b"d" * 1_500_000 + b"ef"
+            sent = b"abc" + REST
             if kept.offset:
                 read = [chunk async for chunk in store.read(kept, 0, kept.offset)]
                 assert b"".join(read) == sent[: kept.offset]
@@ -209,6 +241,58 @@ async def test_after_a_termination_that_crashed_another_upload_with_the_id_begin
             assert await store.get(upload.id) == again
         if not was_cut:
             return
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(OSError(errno.EIO, "Input/output error"), id="broken"),
+        pytest.param(OSError(errno.ENOSPC, "No space left on device"), id="full"),
+    ],
+)
+@pytest.mark.parametrize("step", STEPS)
+async def test_whichever_call_fails_the_upload_is_as_before_or_as_after_and_goes_on(
+    step: Step, error: OSError, fast_place: Path
+) -> None:
+    for call in range(MAX_CALLS):
+        folder = fast_place / str(call)
+        store = FileStore(folder, durability=step.durability)
+        upload = new_upload(length=2_000_000, expires=DUE)
+        if step.is_created:
+            await store.create(upload)
+            upload = await store.append(upload, Arriving(b"abc"))
+        failing = FailsOnce(call, error)
+        try:
+            with seen_by(Os(failing.before)):
+                await step.run(store, upload)
+        except StoreFull:
+            assert error.errno == errno.ENOSPC
+        except OSError as raised:
+            assert raised is error
+        await _check_and_go_on(FileStore(folder), step, upload)
+        if not failing.has_failed:
+            return
+    pytest.fail("the operation calls the system without end")
+
+
+async def _check_and_go_on(store: FileStore, step: Step, upload: Upload) -> None:
+    try:
+        kept = await store.get(upload.id)
+    except UploadNotFound:
+        assert step.is_removed or not step.is_created
+    else:
+        allowed = [upload, replace(upload, **(step.changed or {}))]
+        assert replace(kept, offset=upload.offset) in allowed
+        assert kept.offset >= 3 or not step.is_created or step.is_removed
+        if kept.offset:
+            read = [chunk async for chunk in store.read(kept, 0, kept.offset)]
+            assert b"".join(read) == (b"abc" + REST)[: kept.offset]
+        upload = kept
+    with contextlib.suppress(UploadExists):
+        await step.run(store, upload)
+    if not step.is_removed:
+        kept = await store.get(upload.id)
+        assert replace(kept, offset=0) == replace(upload, offset=0, **(step.changed or {}))
 
 
 _APPENDER = """
