@@ -255,9 +255,10 @@ def test_stopping_does_not_wait_for_a_slow_client_and_keeps_its_bytes(
             wait_until(lambda: client.offset(path) == 700_001)
             server.signal(number)
             answer = patch.answer()
-            assert (answer.status, answer.offset) == (204, 700_001)
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
             server.wait(seconds=3)
-        assert len(server.output().splitlines()) == 1  # no traceback
+        told = server.output().splitlines()[1:]
+        assert [line.split()[:2] for line in told] == [["append", "503"]]  # and no traceback
     with serving(folder) as server:
         client = Client(server.port)
         assert client.offset(path) == 700_001
@@ -294,6 +295,21 @@ def test_a_killed_server_goes_on_where_it_was(tmp_path: Path) -> None:
         assert 600_000 <= client.offset(path) <= 900_000
         client.resume(path, DATA)
         assert sha256(client.get(path).body).digest() == sha256(DATA).digest()
+
+
+def test_requests_are_logged_where_it_is_asked_for(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", "--log-requests") as server:
+        client = Client(server.port)
+        path = client.create(5, **{"Upload-Metadata": "filename c2VjcmV0"})
+        client.patch(path, 0, b"hello")
+        client.head(path)
+        wait_until(lambda: "append" in server.output())
+    told = [line.split(" ", 3)[3] for line in server.output().splitlines()[1:]]
+    upload = path.rsplit("/", 1)[1]
+    assert [line.rsplit(" ", 1)[0] for line in told] == [
+        f"create 201 upload={upload} received=0 offset=0",
+        f"append 204 upload={upload} received=5 offset=5",
+    ]
 
 
 # What a person gets wrong.

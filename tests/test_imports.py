@@ -84,14 +84,27 @@ ROOMS: dict[str, set[str]] = {
         "observer",
     },
     "media": {"_errors", "_models", "hooks"},
+    "metrics": {"", "_life", "_models", "observer"},
     "testing": {"", "stores", "lockers"},
-    "_cli": {"", "stores.file", "lockers.file", "stores", "lockers"},
+    "_monitor": {"", "metrics"},
+    "_cli": {
+        "",
+        "stores.file",
+        "lockers.file",
+        "stores",
+        "lockers",
+        "observer",
+        "metrics",
+        "_monitor",
+    },
     "__main__": {"_cli"},
 }
 """What a room may import of ours; the empty name stands for the public names."""
 
 EXTRAS = {
     "_checksums": {"google_crc32c"},
+    "metrics": {"prometheus_client"},
+    "_monitor": {"prometheus_client"},
     "media": {"puremagic"},
     "_cli": {"starlette", "uvicorn"},
     "testing": {"pytest"},

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import anyio
 
-from tusasgi import Expiry, Limits, TusApp, TusError, Uploads, __version__
+from tusasgi import Expiry, Limits, Observer, TusApp, TusError, Uploads, __version__
+from tusasgi._monitor import Address, Monitor, Target, counting
 from tusasgi.lockers.file import FileLocker
 from tusasgi.stores.file import Durability, FileStore
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from starlette.middleware import Middleware
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger("tusasgi.cli")
 
@@ -46,6 +46,10 @@ _SIZE = re.compile(r"([0-9]{1,18}) ?([A-Za-z]{0,3})")
 _PATH = re.compile(r"/([A-Za-z0-9._~-]+/)*")
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s]+")
 _URL = re.compile(r"https?://[^/?#\s]+(/[^?#\s]*)?")
+
+_HOST_AND_PORT = re.compile(
+    r"(?:(?P<host>[A-Za-z0-9.-]+):|\[(?P<ipv6>[0-9A-Fa-f:.]+)\]:)?(?P<port>[0-9]{1,5})"
+)
 
 _METHODS = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"]
 _ASKED = [
@@ -75,11 +79,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _serve(options: argparse.Namespace) -> None:
     if not all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn")):
         _fail("serve needs the extra `server`: pip install 'tusasgi[server]'")
-    import uvicorn
-
     directory = os.path.abspath(options.dir)
     _check_folder(directory)
-    port = _check_address(options.host, options.port)
+    with contextlib.ExitStack() as stack:
+        monitor = _open_monitor(stack, options.monitor) if options.monitor else None
+        address = Address(options.host, _check_address(options.host, options.port))
+        url = options.public_url or f"{_origin(address)}{options.path}"
+        print(f"Clients upload to {url} and the bytes go to {directory}", flush=True)
+        if monitor is not None:
+            place = _origin(Address(options.monitor.host, monitor.port))
+            monitor.watch(Target(directory=directory, address=address, path=options.path))
+            print(f"Monitoring is at {place}/metrics and {place}/health", flush=True)
+        _run(options, directory, address)
+
+
+def _open_monitor(stack: contextlib.ExitStack, address: Address) -> Monitor:
+    if not importlib.util.find_spec("prometheus_client"):
+        _fail("--monitor needs the extra `metrics`: pip install 'tusasgi[server,metrics]'")
+    folder = stack.enter_context(counting())
+    try:
+        return stack.enter_context(contextlib.closing(Monitor(address, folder)))
+    except OSError as error:
+        _fail(f"cannot listen on {address.host} port {address.port}: {error.strerror}")
+
+
+def _run(options: argparse.Namespace, directory: str, address: Address) -> None:
+    import uvicorn
+
     settings = Settings(
         directory=directory,
         path=options.path,
@@ -89,15 +115,15 @@ def _serve(options: argparse.Namespace) -> None:
         public_url=options.public_url,
         durability=options.durability,
         shutdown_timeout=options.shutdown_timeout,
+        is_monitored=options.monitor is not None,
+        logs_requests=options.log_requests,
     )
     os.environ[_ENVIRONMENT] = json.dumps(asdict(settings))
-    url = options.public_url or f"{_origin(options.host, port)}{options.path}"
-    print(f"Clients upload to {url} and the bytes go to {directory}", flush=True)
     uvicorn.run(
         "tusasgi._cli:create_app",
         factory=True,
-        host=options.host,
-        port=port,
+        host=address.host,
+        port=address.port,
         workers=options.workers,
         timeout_graceful_shutdown=options.shutdown_timeout + _SAVE_SECONDS,
         ws="none",
@@ -148,7 +174,8 @@ def _check_address(host: str, port: int) -> int:
     return free
 
 
-def _origin(host: str, port: int) -> str:
+def _origin(address: Address) -> str:
+    host, port = address
     if host in ("", "0.0.0.0", "::"):
         host = socket.gethostname()
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -169,6 +196,8 @@ class Settings:
     public_url: str | None = None
     durability: Durability = "complete"
     shutdown_timeout: int = 5
+    is_monitored: bool = False
+    logs_requests: bool = False
 
 
 def create_app() -> "Starlette":
@@ -186,16 +215,18 @@ def build_app(settings: Settings) -> "Starlette":
         settings.durability,
         max_size=settings.max_size,
         expires_after=settings.expires_after,
+        observer=_metrics() if settings.is_monitored else None,
     )
     tus = TusApp(uploads, public_url=settings.public_url, prefix=settings.path, downloads=True)
-    app = _Stoppable(tus, settings.shutdown_timeout)
-    routes: list[BaseRoute] = [Route(settings.path + "{upload_id:path}", app)]
+    routes: list[BaseRoute] = [Route(settings.path + "{upload_id:path}", tus)]
     if settings.path != "/":
-        routes += [Route(settings.path.rstrip("/"), app), Route("/", _front_page(settings))]
+        routes += [Route(settings.path.rstrip("/"), tus), Route("/", _front_page(settings))]
+    if settings.logs_requests:
+        _log_requests()
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        app.stop_by_signal()
+        _stop_by_signal(uploads, settings.shutdown_timeout)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_sweep_on, uploads, _sweep_interval(settings))
             yield
@@ -210,6 +241,7 @@ def _uploads(
     *,
     max_size: int | None = None,
     expires_after: int | None = None,
+    observer: Observer | None = None,
 ) -> Uploads:
     window = None if expires_after is None else timedelta(seconds=expires_after)
     return Uploads(
@@ -217,7 +249,14 @@ def _uploads(
         locker=FileLocker(os.path.join(directory, "locks")),
         limits=Limits(max_size=max_size),
         expiry=Expiry(initial=window, after_append=window),
+        observer=observer,
     )
+
+
+def _metrics() -> Observer:
+    from tusasgi.metrics import Metrics
+
+    return Metrics()
 
 
 def _middleware(settings: Settings) -> "list[Middleware]":
@@ -248,53 +287,35 @@ def _front_page(settings: Settings) -> "Callable[[Request], Awaitable[Response]]
     return front_page
 
 
-class _Stoppable:
-    """Ends what is still being received some seconds after the process was told to stop.
+def _stop_by_signal(uploads: Uploads, seconds: float) -> None:
+    """Let running uploads go on for so long after a signal that stops the server.
 
-    A server waits for it, and then cancels it. Here it is to the app as if the client had left:
-    what came is kept, and the client is told how much that is.
+    The server gets the signal as before: it takes no new connections, waits for the requests
+    that are running, and would cancel them in the end.
     """
+    loop = asyncio.get_running_loop()
 
-    def __init__(self, app: "ASGIApp", seconds: float) -> None:
-        self._app = app
-        self._seconds = seconds
-        self._is_over = False
-        self._waiting: set[anyio.CancelScope] = set()
+    def listen(number: signal.Signals) -> None:
+        stop_server = signal.getsignal(number)
 
-    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        async def receive_until_over() -> "Message":
-            if not self._is_over:
-                with anyio.CancelScope() as wait:
-                    self._waiting.add(wait)
-                    try:
-                        return await receive()
-                    finally:
-                        self._waiting.discard(wait)
-            return {"type": "http.disconnect"}
+        def stop(received: int, frame: "FrameType | None") -> None:
+            loop.call_soon_threadsafe(loop.call_later, seconds, uploads.shutdown)
+            if callable(stop_server):
+                stop_server(received, frame)
 
-        await self._app(scope, receive_until_over, send)
+        signal.signal(number, stop)
 
-    def stop_by_signal(self) -> None:
-        """Listen to the signals that stop the server, which gets them as before."""
-        loop = asyncio.get_running_loop()
+    listen(signal.SIGINT)
+    listen(signal.SIGTERM)
 
-        def listen(number: signal.Signals) -> None:
-            stop_server = signal.getsignal(number)
 
-            def stop(received: int, frame: "FrameType | None") -> None:
-                loop.call_soon_threadsafe(loop.call_later, self._seconds, self._stop)
-                if callable(stop_server):
-                    stop_server(received, frame)
-
-            signal.signal(number, stop)
-
-        listen(signal.SIGINT)
-        listen(signal.SIGTERM)
-
-    def _stop(self) -> None:
-        self._is_over = True
-        for wait in self._waiting:
-            wait.cancel()
+def _log_requests() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    requests = logging.getLogger("tusasgi.requests")
+    requests.addHandler(handler)
+    requests.setLevel(logging.INFO)
+    requests.propagate = False
 
 
 def _sweep_interval(settings: Settings) -> float:
@@ -306,10 +327,8 @@ async def _sweep_on(uploads: Uploads, interval: float) -> None:
     while True:
         try:
             await uploads.sweep()
-        except* (
-            OSError,
-            TusError,
-        ) as failures:  # an upload or a disk that gives trouble; others go on
+        except* (OSError, TusError) as failures:
+            # An upload or a disk that gives trouble; it is tried again, and others go on.
             logger.warning("Sweeping did not remove everything: %s", failures.exceptions)
         await anyio.sleep(interval)
 
@@ -350,8 +369,15 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         help="of --path, as clients see it; without it `Location` is a path")  # fmt: skip
     add("--durability", choices=("complete", "append"), default="complete",
         help="flush complete uploads to disk, or each append (default: %(default)s)")  # fmt: skip
+    add(
+        "--log-requests",
+        action="store_true",
+        help="write a line to stderr for each upload request and its outcome",
+    )
     add("--shutdown-timeout", type=_positive, default=5, metavar="SECONDS",
         help="how long running uploads may go on when stopping (default: %(default)s)")  # fmt: skip
+    add("--monitor", type=_address, metavar="[HOST:]PORT",
+        help="answer /metrics and /health there, on 127.0.0.1 if no host is given")  # fmt: skip
 
 
 def _positive(text: str) -> int:
@@ -364,6 +390,13 @@ def _port(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
     return int(text)
+
+
+def _address(text: str) -> Address:
+    match = _HOST_AND_PORT.fullmatch(text)
+    if match is None or int(match["port"]) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address such as 9100 or 0.0.0.0:9100")
+    return Address(match["ipv6"] or match["host"] or "127.0.0.1", int(match["port"]))
 
 
 def _size(text: str) -> int:

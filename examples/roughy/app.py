@@ -25,11 +25,13 @@ from .errors import ERROR_HANDLERS, render
 from .hooks import AssetHooks
 from .keys import Keys, ensure_keys, new_key
 from .links import Links
+from .monitoring import Monitoring
 from .pages import Pages
 from .private import read_or_make
 from .projects import Projects
 from .removals import Remover
 from .settings import MAX_SIZE, MIN_SIZE, Settings, SettingsError, parse_key
+from .stopping import stopped_by_signal
 from .sweeper import Sweeper
 from .worker import Worker
 
@@ -77,6 +79,9 @@ class Roughy:
         self.db = Database(settings.database_url)
         keys = Keys(self.db)
         self.store = FileStore(settings.data / "uploads")
+        monitoring = (
+            Monitoring(self.db, settings.data / "uploads") if settings.is_monitored else None
+        )
         self.uploads = Uploads(
             self.store,
             locker=FileLocker(settings.data / "locks"),
@@ -88,11 +93,14 @@ class Roughy:
                 hide=True,
             ),
             clock=clock,
+            observer=None if monitoring is None else monitoring.metrics,
         )
         remover = Remover(self.db, self.uploads)
         self.worker = Worker(self.db, self.uploads, self.store, bell, clock)
         self.sweeper = Sweeper(self.db, self.uploads, remover, clock)
         routes = [
+            # Before the pages, whose `/health` looks at the database alone.
+            *(monitoring.routes() if monitoring is not None else ()),
             *Projects(self.db, keys, remover, clock).routes(),
             *Assets(self.db, keys, self.uploads, remover, links, clock).routes(),
             *_upload_routes(self.uploads),
@@ -118,12 +126,13 @@ class Roughy:
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         await self.prepare()
-        async with anyio.create_task_group() as tasks:
-            for _ in range(_WORKERS):
-                tasks.start_soon(self.worker.run)
-            tasks.start_soon(self.sweeper.run)
-            yield
-            tasks.cancel_scope.cancel()
+        with stopped_by_signal(self.uploads):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(_WORKERS):
+                    tasks.start_soon(self.worker.run)
+                tasks.start_soon(self.sweeper.run)
+                yield
+                tasks.cancel_scope.cancel()
         await self.db.close()
 
 

@@ -49,6 +49,8 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     upload_expires_after: timedelta = timedelta(days=7)
     upload_idle_after: timedelta = timedelta(hours=48)
+    is_monitored: bool = False
+    """Whether `/health` looks deeper and `/metrics` is there, for everybody who reaches us."""
 
     @classmethod
     def of(cls, data: Path, environ: Mapping[str, str]) -> "Settings":
@@ -74,6 +76,7 @@ class Settings:
             cors_origins=read("CORS_ORIGINS", _origins, ()),
             upload_expires_after=read("UPLOAD_EXPIRES_AFTER", _seconds, timedelta(days=7)),
             upload_idle_after=read("UPLOAD_IDLE_AFTER", _seconds, timedelta(hours=48)),
+            is_monitored=read("MONITORING", _switch, False),
         )
 
 
@@ -91,6 +94,12 @@ def _credits(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise ValueError(f"must be a whole number of credits, 0 or more, not {text!r}")
     return int(text)
+
+
+def _switch(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError(f"must be 1 for on or 0 for off, not {text!r}")
+    return text == "1"
 
 
 def _seconds(text: str) -> timedelta:

@@ -1,10 +1,25 @@
-"""What a locker may do in the event loop."""
+"""What a locker may do in the event loop, and the loops it must work in."""
+
+from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
 
 # Each takes microseconds on a local folder, less than the way to a worker thread and back.
 _SHORT_CALLS = ("os.stat", "os.mkdir", "os.unlink", "os.read", "os.write", "os.path.samestat")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("asyncio", id="asyncio"),
+        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+        pytest.param("trio", id="trio"),
+    ]
+)
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    if "uvloop" in str(request.param):
+        pytest.importorskip("uvloop")
+    return request.param
 
 
 @pytest.fixture(autouse=True)

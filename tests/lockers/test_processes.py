@@ -4,9 +4,10 @@ import signal
 import sys
 import termios
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import anyio
 import anyio.abc
@@ -21,6 +22,8 @@ from tusasgi.lockers.file import FileLocker
 pytestmark = pytest.mark.anyio
 
 _HANDOVER = 1.0  # seconds; it takes some milliseconds
+_AFTER_A_STOP = 2.0  # seconds
+_NEXT_TO_NOTHING = 0.5  # seconds of one core, of which pytest takes the most
 
 _HOLDER = """
 import sys, anyio
@@ -31,10 +34,35 @@ async def main(folder, lets_go):
     async with FileLocker(folder, patience=30).lock("a", interrupt=interrupted.set):
         print("holding", flush=True)
         await interrupted.wait()
+        print("interrupted", flush=True)
         if not lets_go:
             await anyio.sleep_forever()
 
 anyio.run(main, sys.argv[1], sys.argv[2] == "lets-go")
+"""
+
+_FORKING_HOLDER = """
+import os, sys, anyio
+from tusasgi.lockers.file import FileLocker
+
+async def main(folder):
+    interrupted = anyio.Event()
+    async with FileLocker(folder, patience=30).lock("a", interrupt=interrupted.set):
+        if os.fork() == 0:
+            os.write(1, b"forked ")
+            os.read(0, 1)  # until the test ends
+            if sys.argv[2] == "unwinds":
+                raise SystemExit
+            os._exit(0)
+        print("holding", flush=True)
+        await interrupted.wait()
+        if sys.argv[2] == "holds-on":
+            await anyio.sleep_forever()
+
+try:
+    anyio.run(main, sys.argv[1])
+except BaseException:  # an event loop does not like to be forked
+    print("unwound", flush=True)
 """
 
 _COUNTER = """
@@ -61,10 +89,32 @@ class Child:
         self._output = TextReceiveStream(process.stdout)
 
     async def holds(self) -> None:
+        await self.says("holding")
+
+    async def says(self, *words: str) -> None:
         text = ""
         with anyio.fail_after(20):
-            while "holding" not in text:
+            while not all(word in text for word in words):
                 text += await self._output.receive()
+
+    async def stop(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+        with anyio.fail_after(5):
+            while self._state() != "T":
+                await anyio.lowlevel.checkpoint()
+
+    def kill_at_once(self) -> None:
+        """Kill the process, and return when it is dead; nothing else runs meanwhile."""
+        self.process.send_signal(signal.SIGKILL)
+        while self._state() != "Z":
+            pass
+
+    def _state(self) -> str:
+        try:
+            status = Path(f"/proc/{self.process.pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return "Z"  # and somebody has waited for it
+        return status.rpartition(")")[2].split()[0]
 
 
 @asynccontextmanager
@@ -130,7 +180,169 @@ async def _take(folder: Path, got_it: anyio.Event) -> None:
         got_it.set()
 
 
-async def test_what_a_killed_holder_left_is_used_again_and_removed(tmp_path: Path) -> None:
+async def test_of_those_who_wait_for_a_killed_holder_the_newest_goes_on(tmp_path: Path) -> None:
+    newest_has_it = anyio.Event()
+
+    async def take(number: int) -> None:
+        interrupted = anyio.Event()
+        async with FileLocker(tmp_path, patience=30).lock("a", interrupt=interrupted.set):
+            if number == 5:
+                newest_has_it.set()
+            await interrupted.wait()
+
+    async with child(_HOLDER, tmp_path, "holds-on") as holder:
+        await holder.holds()
+        with anyio.fail_after(6 * _HANDOVER):
+            async with anyio.create_task_group() as tasks:
+                for number in range(6):
+                    tasks.start_soon(take, number)
+                    await anyio.wait_all_tasks_blocked()
+                holder.process.send_signal(signal.SIGKILL)
+                await newest_has_it.wait()
+                tasks.cancel_scope.cancel()  # those who came before need not be served
+    assert left_in(tmp_path) == []
+
+
+async def test_a_newcomer_is_woken_though_another_takes_a_killed_holders_lock_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier, interrupted, got_it = time.monotonic(), anyio.Event(), anyio.Event()
+    async with child(_HOLDER, tmp_path, "holds-on") as holder:
+        await holder.holds()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_take, tmp_path, got_it)
+            await holder.says("interrupted")  # nothing that it has not read is in the pipe
+            holder.kill_at_once()
+            # A request that came first, but was slow to try the lock.
+            with monkeypatch.context() as patches:
+                patches.setattr(module, "time", SimpleNamespace(monotonic=lambda: earlier))
+                slow = FileLocker(tmp_path).lock("a", interrupt=interrupted.set, take_over=False)
+                await slow.__aenter__()
+            try:
+                with anyio.fail_after(_HANDOVER):
+                    await interrupted.wait()
+            finally:
+                await slow.__aexit__(None, None, None)
+            with anyio.fail_after(_HANDOVER):
+                await got_it.wait()
+    assert left_in(tmp_path) == []
+
+
+async def test_a_stopped_holder_keeps_its_lock_and_hears_of_newcomers_when_it_goes_on(
+    tmp_path: Path,
+) -> None:
+    async def try_and_fail() -> None:
+        with pytest.raises(UploadLocked):
+            async with FileLocker(tmp_path, patience=0.3).lock("a", interrupt=pytest.fail):
+                pytest.fail("two holders")
+
+    async with child(_HOLDER, tmp_path, "lets-go") as holder:
+        await holder.holds()
+        await holder.stop()
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(5):
+                    tasks.start_soon(try_and_fail)
+        holder.process.send_signal(signal.SIGCONT)
+        with anyio.fail_after(_AFTER_A_STOP):
+            await holder.says("interrupted")
+            async with FileLocker(tmp_path, patience=30).lock("a", interrupt=pytest.fail):
+                pass
+    assert left_in(tmp_path) == []
+
+
+async def test_a_newcomer_that_waits_for_a_stopped_holder_gets_the_lock_when_it_goes_on(
+    tmp_path: Path,
+) -> None:
+    async with child(_HOLDER, tmp_path, "lets-go") as holder:
+        await holder.holds()
+        await holder.stop()
+        async with anyio.create_task_group() as tasks:
+            got_it = anyio.Event()
+            tasks.start_soon(_take, tmp_path, got_it)
+            await anyio.wait_all_tasks_blocked()
+            assert not got_it.is_set()
+            holder.process.send_signal(signal.SIGCONT)
+            with anyio.fail_after(_AFTER_A_STOP):
+                await got_it.wait()
+    assert left_in(tmp_path) == []
+
+
+async def test_a_stopped_holder_that_is_killed_frees_the_lock_for_whoever_waits(
+    tmp_path: Path,
+) -> None:
+    async with child(_HOLDER, tmp_path, "lets-go") as holder:
+        await holder.holds()
+        await holder.stop()
+        async with anyio.create_task_group() as tasks:
+            got_it = anyio.Event()
+            tasks.start_soon(_take, tmp_path, got_it)
+            await anyio.wait_all_tasks_blocked()
+            assert not got_it.is_set()
+            holder.process.send_signal(signal.SIGKILL)
+            with anyio.fail_after(_HANDOVER):
+                await got_it.wait()
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["lets-go", "killed"])
+async def test_a_child_that_the_holder_forked_keeps_nobody_waiting(
+    is_killed: bool, tmp_path: Path
+) -> None:
+    way = "holds-on" if is_killed else "lets-go"
+    async with child(_FORKING_HOLDER, tmp_path, way) as holder:
+        await holder.says("forked", "holding")
+        async with anyio.create_task_group() as tasks:
+            got_it = anyio.Event()
+            tasks.start_soon(_take, tmp_path, got_it)
+            if is_killed:
+                await anyio.wait_all_tasks_blocked()
+                assert not got_it.is_set()
+                holder.process.send_signal(signal.SIGKILL)
+            with anyio.fail_after(_HANDOVER):
+                await got_it.wait()
+    assert left_in(tmp_path) == []
+
+
+async def test_a_forked_child_that_leaves_through_the_holders_code_does_not_free_the_lock(
+    tmp_path: Path,
+) -> None:
+    async with child(_FORKING_HOLDER, tmp_path, "unwinds") as holder:
+        await holder.says("forked", "holding")
+        assert holder.process.stdin is not None
+        await holder.process.stdin.send(b".")
+        await holder.says("unwound")
+        with pytest.raises(UploadLocked):
+            async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail, take_over=False):
+                pytest.fail("two holders")
+
+
+async def test_a_hundred_newcomers_wait_at_next_to_no_cost(tmp_path: Path) -> None:
+    async def give_up() -> None:
+        with pytest.raises(UploadLocked):
+            async with FileLocker(tmp_path, patience=1).lock("a", interrupt=pytest.fail):
+                pytest.fail("two holders")
+
+    async with FileLocker(tmp_path).lock("a", interrupt=_nothing):
+        before = time.process_time()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(100):
+                tasks.start_soon(give_up)
+        assert time.process_time() - before < _NEXT_TO_NOTHING
+
+
+def _nothing() -> None:
+    pass
+
+
+async def test_a_name_that_somebody_removed_is_not_missed(tmp_path: Path) -> None:
+    async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail):
+        (tmp_path / "a.lock").unlink()
+    async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail):
+        assert left_in(tmp_path) == ["a.lock"]
+
+
+async def test_what_a_killed_holder_left_is_replaced_and_removed(tmp_path: Path) -> None:
     async with child(_HOLDER, tmp_path, "holds-on") as holder:
         await holder.holds()
         holder.process.send_signal(signal.SIGKILL)
@@ -242,23 +454,114 @@ async def test_a_lock_on_a_file_that_lost_its_name_does_not_count(
 
     monkeypatch.setattr(module.fcntl, "flock", lose_the_name_first)
     async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail):
-        assert len(locked) == 2
+        assert len(locked) > 1
         with pytest.raises(UploadLocked):
             async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail, take_over=False):
                 pytest.fail("two holders")
     assert left_in(tmp_path) == []
 
 
-async def test_a_newcomer_that_loses_the_race_for_a_new_name_uses_the_one_that_is_there(
+def _remove(path: Path) -> None:
+    path.unlink()
+
+
+def _leave(path: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize("leave", [_remove, _leave], ids=["removes-it", "is-killed"])
+async def test_a_holder_that_goes_while_a_newcomer_is_about_to_ask_is_not_waited_for(
+    leave: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, flock = tmp_path / "a.lock", fcntl.flock
+    os.mkfifo(path)
+    holder = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    flock(holder, fcntl.LOCK_EX)
+
+    def fail_and_let_the_holder_go(pipe: int, operation: int) -> None:
+        monkeypatch.setattr(module.fcntl, "flock", flock)
+        try:
+            flock(pipe, operation)
+        finally:
+            leave(path)
+            os.close(holder)
+
+    monkeypatch.setattr(module.fcntl, "flock", fail_and_let_the_holder_go)
+    with anyio.fail_after(_HANDOVER):
+        async with FileLocker(tmp_path, patience=30).lock("a", interrupt=pytest.fail):
+            pass
+    assert left_in(tmp_path) == []
+
+
+async def test_a_holder_that_goes_while_a_newcomer_asks_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mkfifo = os.mkfifo
+    path, write, gone = tmp_path / "a.lock", os.write, []
+    os.mkfifo(path)
+    holder = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+
+    def let_the_holder_go_first(pipe: int, data: bytes) -> int:
+        monkeypatch.setattr(module.os, "write", write)
+        os.close(holder)
+        gone.append(holder)
+        return write(pipe, data)
+
+    monkeypatch.setattr(module.os, "write", let_the_holder_go_first)
+    async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail):
+        assert gone
+    assert left_in(tmp_path) == []
+
+
+async def test_a_newcomer_that_nobody_wakes_tries_once_more_when_its_patience_ends(
+    tmp_path: Path,
+) -> None:
+    interrupted, got_it = anyio.Event(), anyio.Event()
+
+    async def take() -> None:
+        async with FileLocker(tmp_path, patience=0.3).lock("a", interrupt=pytest.fail):
+            got_it.set()
+
+    async with anyio.create_task_group() as tasks:
+        async with FileLocker(tmp_path).lock("a", interrupt=interrupted.set):
+            # Another process that tries the lock, and is stopped while it does.
+            other = os.open(tmp_path / "a.lock", os.O_RDWR | os.O_NONBLOCK)
+            tasks.start_soon(take)
+            await anyio.wait_all_tasks_blocked()
+        with anyio.fail_after(5):
+            await got_it.wait()
+        os.close(other)
+    assert left_in(tmp_path) == []
+
+
+async def test_a_name_that_is_not_a_pipe_any_more_is_an_error_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.lock"
+
+    def replace_by_a_folder(pipe: int, operation: int) -> None:
+        path.unlink()
+        path.mkdir()
+        raise BlockingIOError
+
+    monkeypatch.setattr(module.fcntl, "flock", replace_by_a_folder)
+    with pytest.raises(IsADirectoryError):
+        async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail):
+            pytest.fail("locked")
+
+
+async def test_a_newcomer_that_loses_the_race_for_a_new_name_takes_it_for_one_that_was_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkfifo, made = os.mkfifo, []
 
     def somebody_was_quicker(path: str) -> None:
+        made.append(path)
         mkfifo(path)
-        mkfifo(path)
+        if len(made) == 1:
+            mkfifo(path)  # and dies before it has the lock
 
     monkeypatch.setattr(module.os, "mkfifo", somebody_was_quicker)
     async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail):
-        pass
+        assert len(made) == 2
     assert left_in(tmp_path) == []

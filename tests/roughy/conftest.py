@@ -131,3 +131,9 @@ def mp4() -> bytes:
 @pytest.fixture(scope="session")
 def mp3() -> bytes:
     return media.audio(2.0)
+
+
+@pytest.fixture(scope="session")
+def film() -> bytes:
+    """65 seconds of video in 8 MiB."""
+    return media.video(65, size=8 * 1024 * 1024)

@@ -13,7 +13,6 @@ import pytest
 
 from examples.roughy.__main__ import main
 
-from . import media
 from .conftest import empty
 from .server import KEY, Server, path_of, wait_for
 
@@ -23,12 +22,6 @@ MIB = 1024 * 1024
 @pytest.fixture
 def blockbuster() -> None:
     """Switched off: the server is another process."""
-
-
-@pytest.fixture(scope="module")
-def film() -> bytes:
-    """65 seconds of video in 8 MiB."""
-    return media.video(65, size=8 * MIB)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -51,9 +51,9 @@ class MemoryLocker:
     async def _wait_for_turn(self, upload_id: str, interrupt: Callable[[], None]) -> None:
         lock, waiter = self._locks[upload_id], _Waiter(interrupt)
         lock.waiters.append(waiter)
-        lock.interrupt()
         has_turn = False
         try:
+            lock.interrupt()
             with anyio.move_on_after(self._patience):
                 await waiter.turn.wait()
             has_turn = waiter.turn.is_set()

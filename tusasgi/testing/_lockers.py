@@ -15,6 +15,8 @@ from tusasgi.lockers import Locker
 from tusasgi.testing._faults import cancelled_at
 
 _PATIENT, _IMPATIENT = 30.0, 0.1  # seconds
+_SOME_TIME = 0.5  # seconds, in which a poller would ask a dozen times
+_FEW = 4
 
 
 class LockerSuite(abc.ABC):
@@ -31,6 +33,9 @@ class LockerSuite(abc.ABC):
 
     handover_seconds: float = 1.0
     """The longest time from the release of a lock to its next holder."""
+
+    is_woken: bool = True
+    """False if a newcomer tries again and again instead of being woken."""
 
     @abc.abstractmethod
     def make_locker(self, place: Path, *, patience: float) -> Locker:
@@ -145,6 +150,34 @@ class LockerSuite(abc.ABC):
         await _can_be_taken(locker)
         assert not await self.leftovers(locker, place)
 
+    async def test_a_newcomer_without_any_patience_is_refused_but_interrupts_the_holder(
+        self, place: Path
+    ) -> None:
+        hasty = self.make_locker(place, patience=0)
+        holder = _Holder(hasty)
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(holder.hold_until_interrupted)
+            with pytest.raises(UploadLocked):
+                async with hasty.lock("a", interrupt=_unexpected):
+                    pytest.fail("two holders")
+            with anyio.fail_after(self.handover_seconds):
+                await holder.is_interrupted.wait()
+
+    async def test_a_newcomer_sleeps_until_it_is_woken(self, place: Path) -> None:
+        if not self.is_woken:
+            pytest.skip("its newcomers are not woken")
+        locker = self.make_locker(place, patience=_SOME_TIME)
+
+        async def give_up() -> None:
+            with pytest.raises(UploadLocked):
+                async with locker.lock("a", interrupt=_unexpected):
+                    pytest.fail("two holders")
+
+        async with locker.lock("a", interrupt=_nothing):
+            wakes_too_often = await cancelled_at(_FEW, give_up())
+        assert not wakes_too_often
+        assert not await self.leftovers(locker, place)
+
     async def test_without_take_over_a_held_lock_is_refused_and_nobody_disturbed(
         self, locker: Locker, other: Locker, _nothing_is_left: None
     ) -> None:
@@ -178,6 +211,32 @@ class LockerSuite(abc.ABC):
             assert not newcomer.has_lock.is_set()
             holder.released.set()
         await _can_be_taken(locker)
+
+    async def test_newcomers_that_go_away_leave_their_places_to_those_who_stay(
+        self, locker: Locker, other: Locker, _nothing_is_left: None
+    ) -> None:
+        holder, scope = _Holder(locker), anyio.CancelScope()
+        leaving = [_Holder(one) for one in (locker, other, locker)]
+        staying = _Holder(other)
+
+        async def wait_and_leave() -> None:
+            with scope:
+                async with anyio.create_task_group() as tasks:
+                    for newcomer in leaving:
+                        tasks.start_soon(newcomer.hold_until_released)
+
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(holder.hold_until_released)
+            tasks.start_soon(wait_and_leave)
+            tasks.start_soon(staying.hold_until_interrupted)
+            await _until_all_wait()
+            scope.cancel()
+            await _until_all_wait()
+            holder.released.set()
+            with anyio.fail_after(self.handover_seconds):
+                await staying.has_lock.wait()
+            assert not any(newcomer.has_lock.is_set() for newcomer in leaving)
+            staying.released.set()
 
     async def test_a_newcomer_that_goes_away_in_the_moment_of_its_turn_passes_the_lock_on(
         self, locker: Locker, other: Locker, _nothing_is_left: None
@@ -220,16 +279,43 @@ class LockerSuite(abc.ABC):
         [
             pytest.param(ValueError("a bug"), id="exception"),
             pytest.param(UploadLocked("a refusal"), id="refusal"),
+            pytest.param(ExceptionGroup("two", [OSError(), ValueError()]), id="group"),
+            pytest.param(KeyboardInterrupt("Ctrl-C"), id="keyboard-interrupt"),
+            pytest.param(SystemExit(3), id="system-exit"),
+            pytest.param(GeneratorExit("closed"), id="generator-exit"),
         ],
     )
     async def test_an_exception_passes_through_as_it_is_and_frees_the_lock(
-        self, error: Exception, locker: Locker, _nothing_is_left: None
+        self, error: BaseException, locker: Locker, _nothing_is_left: None
     ) -> None:
         with pytest.raises(type(error)) as raised:
             async with locker.lock("a", interrupt=_unexpected):
                 raise error
         assert raised.value is error
         await _can_be_taken(locker)
+
+    async def test_a_holder_that_raises_when_interrupted_hands_over_and_its_exception_is_kept(
+        self, locker: Locker, other: Locker, _nothing_is_left: None
+    ) -> None:
+        error, is_interrupted, newcomer = KeyError("a bug"), anyio.Event(), _Holder(other)
+        async with anyio.create_task_group() as tasks:
+            with pytest.raises(KeyError) as raised:
+                async with locker.lock("a", interrupt=is_interrupted.set):
+                    tasks.start_soon(newcomer.hold_until_released)
+                    await is_interrupted.wait()
+                    raise error
+            assert raised.value is error
+            with anyio.fail_after(self.handover_seconds):
+                await newcomer.has_lock.wait()
+            newcomer.released.set()
+
+    async def test_a_holder_out_of_time_frees_the_lock_and_gets_its_timeout(
+        self, locker: Locker, other: Locker, _nothing_is_left: None
+    ) -> None:
+        with pytest.raises(TimeoutError), anyio.fail_after(0.01):
+            async with locker.lock("a", interrupt=_unexpected):
+                await anyio.sleep_forever()
+        await _can_be_taken(other)
 
     async def test_a_cancelled_holder_frees_the_lock(
         self, locker: Locker, other: Locker, _nothing_is_left: None

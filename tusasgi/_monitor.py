@@ -1,0 +1,263 @@
+"""`/metrics` and `/health` of `tusasgi serve`: a small server in a thread of the parent process.
+
+The workers count into files of a folder for the time of the run, and the parent adds them up.
+It stands outside of the workers, so that it still answers when they do not.
+"""
+
+import contextlib
+import http.client
+import logging
+import os
+import re
+import signal
+import socket
+import socketserver
+import struct
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from types import FrameType
+from typing import Any, NamedTuple
+
+logger = logging.getLogger("tusasgi.cli")
+
+_ENVIRONMENT = "PROMETHEUS_MULTIPROC_DIR"  # as prometheus_client reads it, once, when imported
+_LIVE_GAUGES = re.compile(r"gauge_live[a-z]+_([0-9]+)\.db")
+_ANSWER_SECONDS = 2.0  # that the server may take to answer a request for nothing
+_CLIENT_SECONDS = 5.0  # that somebody who asks us may take for it
+_POLL_SECONDS = 0.1  # that the end of the server waits for this one
+
+
+class Address(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """What `/health` looks at: the folder of the uploads, and the server of them."""
+
+    directory: str
+    address: Address
+    path: str
+
+
+class Page(NamedTuple):
+    """What is answered."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+
+
+class Monitor:
+    """Listens from the start, and answers from `watch` on. Raises `OSError` for a taken port."""
+
+    def __init__(self, address: Address, folder: str) -> None:
+        family, _, _, _, resolved = socket.getaddrinfo(
+            *address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        self._folder = folder
+        self._server = _Server(family, resolved, self._page)
+        self._target: Target | None = None
+        self._checking = threading.Lock()
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    def watch(self, target: Target) -> None:
+        """Answer from now on."""
+        self._target = target
+        thread = threading.Thread(
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": _POLL_SECONDS},
+            name="tusasgi monitor",
+            daemon=True,
+        )
+        thread.start()
+
+    def close(self) -> None:
+        if self._target is not None:
+            self._server.shutdown()
+        self._server.server_close()
+
+    def _page(self, path: str, accept: str) -> Page:
+        if path == "/metrics":
+            return self._metrics(accept)
+        if path == "/health":
+            return self._health()
+        return _text(HTTPStatus.NOT_FOUND, "there are /metrics and /health")
+
+    def _metrics(self, accept: str) -> Page:
+        from prometheus_client import CollectorRegistry
+        from prometheus_client.exposition import choose_encoder
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        forget_dead_workers(self._folder)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, self._folder)  # type: ignore[no-untyped-call]
+        encode, content_type = choose_encoder(accept)
+        try:
+            return Page(HTTPStatus.OK, content_type, encode(registry))
+        except (FileNotFoundError, struct.error):  # a worker begins or ends as we read
+            return _text(HTTPStatus.SERVICE_UNAVAILABLE, "the metrics are changing, ask again")
+
+    def _health(self) -> Page:
+        """One check at a time: a disk or server that hangs must not hang a thread per question."""
+        if not self._checking.acquire(timeout=2 * _ANSWER_SECONDS):
+            return _text(HTTPStatus.SERVICE_UNAVAILABLE, "an earlier check has not ended yet")
+        try:
+            assert self._target is not None  # nobody is answered before
+            trouble = find_trouble(self._target)
+        finally:
+            self._checking.release()
+        if trouble is None:
+            return _text(HTTPStatus.OK, "ok")
+        return _text(HTTPStatus.SERVICE_UNAVAILABLE, trouble)
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[str]:
+    """Have this process and its children count into one folder, which goes with the block.
+
+    Enter it before `prometheus_client` is imported. The block may be ended by SIGTERM: then the
+    process dies of it, after the folder is gone.
+    """
+    with (
+        _ended_by_sigterm(),
+        tempfile.TemporaryDirectory(prefix="tusasgi-", ignore_cleanup_errors=True) as folder,
+    ):
+        os.environ[_ENVIRONMENT] = folder
+        yield folder
+
+
+def forget_dead_workers(folder: str) -> None:
+    """Take what died workers were doing out of the sums. What they had done stays in them.
+
+    uvicorn replaces a worker that died, and tells nobody.
+    """
+    from prometheus_client.multiprocess import mark_process_dead
+
+    for name in os.listdir(folder):
+        match = _LIVE_GAUGES.fullmatch(name)
+        if match is not None and not _is_alive(int(match[1])):
+            mark_process_dead(int(match[1]), folder)  # type: ignore[no-untyped-call]
+
+
+def find_trouble(target: Target) -> str | None:
+    """Say in one line what keeps clients from uploading, without a path; None for nothing."""
+    try:
+        with tempfile.TemporaryFile(dir=target.directory) as file:
+            file.write(b"\0")
+            file.flush()
+    except OSError as error:
+        return f"cannot write to the folder of the uploads: {error.strerror}"
+    return _ask(target)
+
+
+def _ask(target: Target) -> str | None:
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(
+        target.address.host, target.address.host
+    )
+    connection = http.client.HTTPConnection(host, target.address.port, timeout=_ANSWER_SECONDS)
+    with contextlib.closing(connection):
+        try:
+            connection.request("OPTIONS", target.path, headers={"Connection": "close"})
+            status = connection.getresponse().status
+        except TimeoutError:
+            return f"the server has not answered within {_ANSWER_SECONDS:g} seconds"
+        except http.client.HTTPException:
+            return "the server has broken off its answer"
+        except OSError as error:
+            return f"the server cannot be reached: {error.strerror}"
+    return None if status < 400 else f"the server answers with status {status}"
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # then it is somebody's
+        pass
+    return True
+
+
+def _text(status: HTTPStatus, line: str) -> Page:
+    return Page(status, "text/plain; charset=utf-8", f"{line}\n".encode())
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception that nothing on the way takes for its own."""
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let the block clean up after SIGTERM, and die of it then.
+
+    uvicorn stops by it, and sends it to itself once more when it has stopped.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # an impatient second one would break the cleaning off
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except _Terminated:
+        signal.signal(signal.SIGTERM, before)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# The server. That of the standard library, but one that asks no name server for its own name.
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(
+        self, family: int, address: tuple[Any, ...], page: Callable[[str, str], Page]
+    ) -> None:
+        self.address_family = family
+        self.page = page
+        super().__init__(address, _Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        logger.debug("A question to the monitor was not answered", exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = _CLIENT_SECONDS
+    server: _Server
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        page = self.server.page(path, self.headers.get("Accept", ""))
+        self.send_response(page.status)
+        self.send_header("Content-Type", page.content_type)
+        self.send_header("Content-Length", str(len(page.body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(page.body)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def version_string(self) -> str:
+        return "tusasgi"
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing: it is asked every few seconds."""
