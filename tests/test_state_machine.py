@@ -8,7 +8,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -22,11 +22,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tusasgi import (
     Append,
     Body,
+    Checksum,
+    ChecksumMismatch,
+    Creation,
+    Event,
     Expiry,
+    Forbidden,
     Hooks,
     InvalidRequest,
     Limits,
+    Observer,
     OffsetConflict,
+    State,
     TooLarge,
     Upload,
     UploadExists,
@@ -34,7 +41,10 @@ from tusasgi import (
     UploadNotFound,
     UploadPending,
     Uploads,
+    state_of,
 )
+from tusasgi._checksums import ALGORITHMS
+from tusasgi._life import TRANSITIONS
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
 from tusasgi.testing import DISCONNECT, END, Client, Step
@@ -56,8 +66,10 @@ class Kept:
     """What the model knows of an upload."""
 
     length: int | None
-    expires: datetime
+    expires: datetime | None
     content: bytes = b""
+    is_partial: bool = False
+    parts: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -68,19 +80,49 @@ class Kept:
         return (MAX_SIZE if self.length is None else self.length) - len(self.content)
 
     def is_expired(self, now: datetime) -> bool:
-        return not self.is_complete and self.expires <= now
+        if self.expires is None or (self.is_complete and not self.is_partial):
+            return False
+        return self.expires <= now
 
 
 class Completing(Hooks):
     def __init__(self) -> None:
         self.completed_ids: set[str] = set()
+        self.gone_ids: list[str] = []
         self.failures_to_come = 0
 
-    async def completed(self, upload: Upload) -> None:
+    def _fail_if_told(self) -> None:
         if self.failures_to_come:
             self.failures_to_come -= 1
             raise RuntimeError("the database is away")
+
+    async def completed(self, upload: Upload) -> None:
+        self._fail_if_told()
         self.completed_ids.add(upload.id)
+
+    async def terminated(self, upload: Upload) -> None:
+        self._fail_if_told()
+        self.gone_ids.append(upload.id)
+
+    async def expired(self, upload: Upload) -> None:
+        self._fail_if_told()
+        self.gone_ids.append(upload.id)
+
+
+class Table(Observer):
+    """Follows each upload through the table of its life; a row that is not there is an error."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._states: dict[str, State | None] = {}
+        self._clock = clock
+
+    def changed(self, upload: Upload, event: Event) -> None:
+        before = self._states.get(upload.id)
+        if before in (State.RECEIVING, State.COMPLETE):
+            before = state_of(replace(upload, removal=None), self._clock())
+            if event in (Event.FILLED, Event.APPENDED):
+                before = State.RECEIVING
+        self._states[upload.id] = TRANSITIONS[before, event]
 
 
 class LivesOfUploads(RuleBasedStateMachine):
@@ -91,6 +133,7 @@ class LivesOfUploads(RuleBasedStateMachine):
         self.model: dict[str, Kept] = {}
         self.now = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
         self.hooks = Completing()
+        self.table = Table(lambda: self.now)
         self.store = self.open_store()
         self.uploads = self.open_engine()
 
@@ -103,6 +146,7 @@ class LivesOfUploads(RuleBasedStateMachine):
             hooks=self.hooks,
             limits=Limits(max_size=MAX_SIZE),
             expiry=Expiry(initial=INITIAL, after_append=AFTER_APPEND),
+            observer=self.table,
             clock=lambda: self.now,
         )
 
@@ -133,16 +177,78 @@ class LivesOfUploads(RuleBasedStateMachine):
 
     # What happens.
 
-    @rule(upload_id=ids, length=lengths)
-    def create(self, upload_id: str, length: int | None) -> None:
+    @rule(upload_id=ids, length=lengths, is_partial=st.booleans())
+    def create(self, upload_id: str, length: int | None, is_partial: bool) -> None:
+        creation = Creation(length=length, upload_id=upload_id, is_partial=is_partial)
+
         def call() -> Coroutine[Any, Any, Upload]:
-            return self.uploads.create(length=length, upload_id=upload_id)
+            return self.uploads.create_from(creation)
 
         if upload_id in self.model:  # expired or not
             self.refused(call, UploadExists)
             return
         assert self.run(call).offset == 0
-        self.model[upload_id] = Kept(length=length, expires=self.now + INITIAL)
+        self.model[upload_id] = Kept(length, self.now + INITIAL, is_partial=is_partial)
+
+    @rule(upload_id=ids, parts=st.lists(ids, min_size=1, max_size=4))
+    def join(self, upload_id: str, parts: list[str]) -> None:
+        creation = Creation(length=None, upload_id=upload_id, parts=tuple(parts))
+
+        def call() -> Coroutine[Any, Any, Upload]:
+            return self.uploads.create_from(creation)
+
+        kept = [self.model.get(part) for part in parts]
+        usable = [
+            one
+            for one in kept
+            if one and one.is_partial and one.is_complete and not one.is_expired(self.now)
+        ]
+        whole = b"".join(one.content for one in usable)
+        if len(usable) < len(parts):
+            self.refused(call, InvalidRequest)
+        elif len(whole) > MAX_SIZE:
+            self.refused(call, TooLarge)
+        elif upload_id in self.model:
+            self.refused(call, UploadExists)
+        else:
+            assert self.run(call).is_complete
+            self.model[upload_id] = Kept(len(whole), None, whole, parts=tuple(parts))
+
+    @rule(
+        upload_id=ids,
+        chunks=bodies,
+        ending=endings,
+        algorithm=st.sampled_from(sorted(ALGORITHMS)),
+        is_right=st.booleans(),
+    )
+    def append_with_a_checksum(
+        self,
+        upload_id: str,
+        chunks: list[bytes],
+        ending: Step,
+        algorithm: str,
+        is_right: bool,
+    ) -> None:
+        kept = self.alive(upload_id)
+        sent = b"".join(chunks)
+        if kept is None or kept.parts or len(sent) > kept.room:
+            return
+        running = ALGORITHMS[algorithm]()
+        running.update(sent if is_right else sent + b"!")
+        checksum = Checksum(algorithm=algorithm, digest=running.digest())
+        append = Append(offset=len(kept.content), checksum=checksum)
+        body = Body(Client([*chunks, ending]).receive, timeout=None)
+
+        def call() -> Coroutine[Any, Any, Upload]:
+            return self.uploads.append(upload_id, append, body)
+
+        if ending is END and not is_right:
+            self.refused(call, ChecksumMismatch)
+            return
+        upload = self.run(call)
+        if ending is END:
+            self._grow(kept, sent)
+        assert upload.offset == len(kept.content)
 
     @rule(upload_id=ids, chunks=bodies, ending=endings, size_is_known=st.booleans())
     def append(
@@ -189,16 +295,22 @@ class LivesOfUploads(RuleBasedStateMachine):
         def call() -> Coroutine[Any, Any, Upload]:
             return self.uploads.append(upload_id, append, body)
 
+        if kept.parts:
+            self.refused(call, Forbidden)
+            return
         if length is not None:
             kept.length = length
         if len(sent) > kept.room:
             self.refused(call, TooLarge)
             return
         upload = self.run(call)
+        self._grow(kept, sent)
+        assert (upload.offset, upload.is_complete) == (len(kept.content), kept.is_complete)
+
+    def _grow(self, kept: Kept, sent: bytes) -> None:
         kept.content += sent
         if sent and not kept.is_complete:
             kept.expires = self.now + AFTER_APPEND
-        assert (upload.offset, upload.is_complete) == (len(kept.content), kept.is_complete)
 
     @rule(upload_id=ids, fits=st.floats(0, 1), more=st.integers(1, 10))
     def run_past_the_end(self, upload_id: str, fits: float, more: int) -> None:
@@ -234,7 +346,7 @@ class LivesOfUploads(RuleBasedStateMachine):
     @rule(upload_id=ids, offset=st.integers(0, MAX_SIZE))
     def append_elsewhere(self, upload_id: str, offset: int) -> None:
         kept = self.alive(upload_id)
-        if kept is None or offset == len(kept.content):
+        if kept is None or kept.parts or offset == len(kept.content):
             return
         body = Body(Client([b"x"]).receive, timeout=None)
         self.refused(
@@ -245,7 +357,7 @@ class LivesOfUploads(RuleBasedStateMachine):
     @rule(upload_id=ids, other=st.integers(0, MAX_SIZE))
     def change_the_length(self, upload_id: str, other: int) -> None:
         kept = self.alive(upload_id)
-        if kept is None or kept.length is None or kept.length == other:
+        if kept is None or kept.parts or kept.length in (None, other):
             return
         append = Append(offset=len(kept.content), length=other)
         body = Body(Client([b""]).receive, timeout=None)
@@ -254,7 +366,7 @@ class LivesOfUploads(RuleBasedStateMachine):
     @rule(upload_id=ids, failures=st.integers(1, 3))
     def fill_while_the_hook_fails(self, upload_id: str, failures: int) -> None:
         kept = self.alive(upload_id)
-        if kept is None or kept.length is None or kept.is_complete:
+        if kept is None or kept.is_partial or kept.length is None or kept.is_complete:
             return
         rest = bytes([failures]) * kept.room
         body = Body(Client(rest).receive, timeout=None)
@@ -266,10 +378,15 @@ class LivesOfUploads(RuleBasedStateMachine):
         assert self.run(lambda: self.uploads.get(upload_id)).is_complete
         kept.content += rest
 
-    @rule(upload_id=ids)
-    def terminate(self, upload_id: str) -> None:
+    @rule(upload_id=ids, failures=st.integers(0, 2))
+    def terminate(self, upload_id: str, failures: int) -> None:
         if upload_id in self.model:  # also when it has expired
+            self.hooks.failures_to_come = failures
+            for _ in range(failures):
+                self.refused(lambda: self.uploads.terminate(upload_id), UploadPending)
+                self.refused(lambda: self.uploads.get(upload_id), UploadNotFound)
             self.run(lambda: self.uploads.terminate(upload_id))
+            assert self.hooks.gone_ids.pop() == upload_id
             self.hooks.completed_ids.discard(upload_id)
             del self.model[upload_id]
         else:
@@ -283,7 +400,9 @@ class LivesOfUploads(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         expired = [key for key, kept in self.model.items() if kept.is_expired(self.now)]
+        self.hooks.gone_ids.clear()
         assert self.run(self.uploads.sweep) == len(expired)
+        assert sorted(self.hooks.gone_ids) == sorted(expired)
         for upload_id in expired:
             del self.model[upload_id]
             self.refused(lambda: self.uploads.get(upload_id), UploadNotFound)  # noqa: B023
@@ -314,7 +433,9 @@ class LivesOfUploads(RuleBasedStateMachine):
 
     @invariant()
     def what_is_complete_was_told(self) -> None:
-        complete = {key for key, kept in self.model.items() if kept.is_complete}
+        complete = {
+            key for key, kept in self.model.items() if kept.is_complete and not kept.is_partial
+        }
         assert complete <= self.hooks.completed_ids
 
 
@@ -345,7 +466,7 @@ class InFiles(LivesOfUploads):
         self.now = datetime(2100, 1, 1, tzinfo=UTC)  # also later than the date of every file
         for _ in range(2):
             self.run(self.uploads.sweep)
-        for upload_id in [key for key, kept in self.model.items() if kept.is_complete]:
+        for upload_id in [key for key, one in self.model.items() if not one.is_expired(self.now)]:
             self.run(lambda: self.uploads.terminate(upload_id))  # noqa: B023
         left = [name for _, _, names in os.walk(self.folder) for name in names]
         assert left == []
