@@ -31,7 +31,13 @@ uploads = st.builds(
     owner=st.none() | texts,
     facts=facts,
     expires=st.none() | moments,
+    min_size=st.integers(0, 10**18),
+    is_partial=st.booleans(),
+    parts=st.lists(st.text("abcXYZ019-_", min_size=1), max_size=3).map(tuple),
+    concat_header=st.none() | texts,
+    sha256=st.none() | st.text("0123456789abcdef", min_size=64, max_size=64),
     is_complete=st.booleans(),
+    removal=st.sampled_from([None, "terminated", "expired"]),
 )
 
 
@@ -58,3 +64,11 @@ def test_a_record_of_a_later_version_is_refused() -> None:
     record["version"] += 1
     with pytest.raises(ValueError, match="version 2 is not 1"):
         load_record(json.dumps(record).encode(), offset=0)
+
+
+def test_a_record_of_the_first_release_can_be_read() -> None:
+    upload = Upload(id="u", length=5, created=NOW)
+    record = json.loads(dump_record(upload))
+    for name in ("min_size", "is_partial", "parts", "concat_header", "sha256", "removal"):
+        del record[name]
+    assert load_record(json.dumps(record).encode(), offset=0) == upload

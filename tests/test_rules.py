@@ -76,7 +76,7 @@ def test_an_upload_lives_until_its_time_has_passed(upload: Upload, is_alive: boo
     ],
 )
 def test_an_append_that_fits_is_allowed(append: Append) -> None:
-    check_append(append, UPLOAD, NO_LIMITS)
+    check_append(append, UPLOAD)
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,12 @@ def test_an_append_that_fits_is_allowed(append: Append) -> None:
 )
 def test_an_append_that_does_not_fit_is_refused(append: Append, refusal: type[TusError]) -> None:
     with pytest.raises(refusal):
-        check_append(append, UPLOAD, NO_LIMITS)
+        check_append(append, UPLOAD)
 
 
 def test_a_conflict_says_where_the_upload_is() -> None:
     with pytest.raises(OffsetConflict) as conflict:
-        check_append(Append(offset=0), UPLOAD, NO_LIMITS)
+        check_append(Append(offset=0), UPLOAD)
     assert conflict.value.headers == {"Upload-Offset": "5"}
 
 
@@ -116,19 +116,12 @@ def test_a_conflict_says_where_the_upload_is() -> None:
 def test_a_late_length_is_judged(
     append: Append, limits: Limits, refusal: type[TusError] | None
 ) -> None:
-    upload = replace(DEFERRED, max_size=limits.max_size)
+    upload = replace(DEFERRED, max_size=limits.max_size, min_size=limits.min_size)
     if refusal is None:
-        check_append(append, upload, limits)
+        check_append(append, upload)
     else:
         with pytest.raises(refusal):
-            check_append(append, upload, limits)
-
-
-def test_the_maximum_is_that_which_the_upload_was_created_with() -> None:
-    roomy = replace(DEFERRED, max_size=200)
-    check_append(Append(offset=5, length=150), roomy, Limits(max_size=100))
-    with pytest.raises(TooLarge):
-        check_append(Append(offset=5, length=201), roomy, Limits(max_size=1000))
+            check_append(append, upload)
 
 
 @pytest.mark.parametrize(

@@ -499,6 +499,21 @@ async def test_an_upload_may_have_limits_of_its_own(store: MemoryStore) -> None:
     assert (await uploads.create(length=20)).length == 20
 
 
+async def test_a_minimum_of_its_own_holds_for_a_length_declared_later(store: MemoryStore) -> None:
+    hooks = LimitsOfItsOwn(Limits(min_size=3))
+    uploads = Uploads(store, hooks=hooks, limits=Limits(min_size=9))
+    upload = await uploads.create(length=None)
+    with pytest.raises(TooSmall):
+        await uploads.append(upload.id, Append(offset=0, length=2), body(b"ab"))
+    assert (await uploads.append(upload.id, Append(offset=0, length=3), body(b"abc"))).is_complete
+
+
+async def test_a_piece_may_tell_later_that_it_is_small(store: MemoryStore) -> None:
+    uploads = Uploads(store, limits=Limits(min_size=9))
+    piece = await uploads.create_from(Creation(length=None, is_partial=True))
+    assert (await uploads.append(piece.id, Append(offset=0, length=2), body(b"ab"))).is_complete
+
+
 async def test_limits_of_its_own_hold_for_a_length_declared_later(store: MemoryStore) -> None:
     uploads = Uploads(store, hooks=LimitsOfItsOwn(Limits(max_size=4)), limits=Limits(max_size=9))
     upload = await uploads.create(length=None)

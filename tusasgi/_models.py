@@ -48,6 +48,8 @@ class Upload:
     """`Upload-Metadata` exactly as the client wrote it, if a client did."""
     max_size: int | None = None
     """The most bytes it may get while its length is not declared."""
+    min_size: int = 0
+    """The least length that may be declared later."""
     owner: str | None = None
     """Whose upload it is, in the host's own terms."""
     facts: Mapping[str, Fact] = field(default_factory=dict)

@@ -61,27 +61,26 @@ def check_takes_bytes(upload: Upload) -> None:
         raise Forbidden("a final upload takes no bytes: it consists of its partial uploads")
 
 
-def check_append(append: Append, upload: Upload, limits: Limits) -> None:
+def check_append(append: Append, upload: Upload) -> None:
     """Refuse an append that does not fit: 409, then 400 and 413 or 422 for the length, then 413."""
     if append.offset != upload.offset:
         raise OffsetConflict(
             f"the upload is at offset {upload.offset}, not {append.offset}", offset=upload.offset
         )
     if append.length is not None:
-        _check_declared_length(append.length, upload, limits)
+        _check_declared_length(append.length, upload)
     if append.size is not None:
         length = upload.length if append.length is None else append.length
         check_room(append.size, room_for(upload, length))
 
 
-def _check_declared_length(declared: int, upload: Upload, limits: Limits) -> None:
+def _check_declared_length(declared: int, upload: Upload) -> None:
     if upload.length is None:
         if declared < upload.offset:
             raise InvalidRequest(
                 f"Upload-Length {declared} is below the offset {upload.offset} already reached"
             )
-        check_length(declared, Limits(max_size=upload.max_size))
-        check_length(declared, Limits(min_size=limits.min_size))
+        check_length(declared, Limits(max_size=upload.max_size, min_size=upload.min_size))
     elif declared != upload.length:
         raise InvalidRequest(f"the length is {upload.length} and cannot become {declared}")
 

@@ -354,6 +354,7 @@ class Uploads:
             metadata_header=creation.metadata_header,
             owner=creation.owner,
             max_size=limits.max_size,
+            min_size=limits.min_size,
             expires=None if creation.parts else expires,
             is_partial=creation.is_partial,
             parts=creation.parts,
@@ -381,7 +382,7 @@ class Uploads:
         upload = await self._get_alive(upload_id)
         check_takes_bytes(upload)
         upload = await self._settling.settle(upload)
-        check_append(append, upload, self.limits)
+        check_append(append, upload)
         upload = await self._declare_length(upload, append)
         if not upload.has_all_bytes or append.size != 0:
             upload = await self._store(upload, append, source)

@@ -65,7 +65,7 @@ FIELDS = [
         {"metadata": {"a": b"", "bin": b"\x00\xff\n", "name": "é".encode()}}, id="metadata"
     ),
     pytest.param({"metadata_header": "a ,bin AP8K"}, id="metadata-header"),
-    pytest.param({"max_size": 2**62}, id="max-size"),
+    pytest.param({"max_size": 2**62, "min_size": 2**61}, id="limits"),
     pytest.param({"owner": "somebody é"}, id="owner"),
     pytest.param({"facts": {"i": 1, "f": 0.5, "s": "é", "b": True, "n": None}}, id="facts"),
     pytest.param({"expires": NOW + timedelta(microseconds=1)}, id="expires"),
