@@ -342,6 +342,26 @@ async def test_a_name_that_somebody_removed_is_not_missed(tmp_path: Path) -> Non
         assert left_in(tmp_path) == ["a.lock"]
 
 
+async def test_the_name_of_a_later_holder_stays_when_an_earlier_one_leaves(tmp_path: Path) -> None:
+    is_held, may_leave, has_left = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def hold_until_told() -> None:
+        async with FileLocker(tmp_path).lock("a", interrupt=lambda: None):
+            (tmp_path / "a.lock").unlink()
+            is_held.set()
+            await may_leave.wait()
+        has_left.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(hold_until_told)
+        await is_held.wait()
+        async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail):
+            may_leave.set()
+            await has_left.wait()
+            assert left_in(tmp_path) == ["a.lock"]
+    assert left_in(tmp_path) == []
+
+
 async def test_what_a_killed_holder_left_is_replaced_and_removed(tmp_path: Path) -> None:
     async with child(_HOLDER, tmp_path, "holds-on") as holder:
         await holder.holds()

@@ -167,7 +167,7 @@ def _remove(pipe: int, path: str) -> None:
     # The name goes first, while the lock is held: whoever opened it meanwhile sees that it is
     # not the current one (`_try`), and opens again.
     try:
-        with contextlib.suppress(FileNotFoundError):
+        if _is_current(pipe, path):  # somebody may have removed it, and another holder made one
             os.unlink(path)
     finally:
         # Closing is not enough if somebody forked in a way that Python does not know of.
