@@ -1,9 +1,14 @@
 """What every test shares: both event loops, and nothing that blocks them unseen."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+
+from tests._stage import MakeStage, make_stage
+from tusasgi.stores.file import FileStore
+from tusasgi.stores.memory import MemoryStore
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -16,3 +21,10 @@ def blockbuster() -> Iterator[BlockBuster]:
     """Fail a test in which our code blocks the event loop."""
     with blockbuster_ctx("tusasgi") as detector:
         yield detector
+
+
+@pytest.fixture(params=["memory", "file"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStage:
+    """A function that sets up a stage over the one store of a test."""
+    store = MemoryStore() if request.param == "memory" else FileStore(tmp_path / "store")
+    return lambda **options: make_stage(store, **options)

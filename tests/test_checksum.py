@@ -1,26 +1,17 @@
 """Bytes that come with a checksum: all of them, or none."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import anyio
 import pytest
 
-from tests._stage import OCTETS, MakeStage, Recorder, Stage, location_path, make_stage
+from tests._stage import OCTETS, MakeStage, Recorder, Stage, location_path
 from tests.conformance.checksum import checksum
 from tusasgi import Checksum, Fact, InvalidRequest, Limits, TusError, UnsupportedMedia, Upload
 from tusasgi._checksums import ALGORITHMS, parse_checksum
-from tusasgi.stores.file import FileStore
-from tusasgi.stores.memory import MemoryStore
 from tusasgi.testing import DISCONNECT, STALL
 
 CONTENT = bytes(range(256)) * 40
-
-
-@pytest.fixture(params=["memory", "file"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStage:
-    store = MemoryStore() if request.param == "memory" else FileStore(tmp_path / "store")
-    return lambda **options: make_stage(store, **options)
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ import pytest
 import tusasgi
 from tests.servers._process import ROOT, Server, free_port, running
 from tests.servers._wire import TUS, UPLOAD, Client, Connection, wait_until
-from tusasgi import Expiry, Uploads
-from tusasgi._cli import main
+from tusasgi import Expiry, Hooks, Upload, Uploads
+from tusasgi._cli import _sweep_on, main
 from tusasgi.stores.file import FileStore
 
 DATA = os.urandom(1_500_000)
@@ -312,6 +312,35 @@ def test_requests_are_logged_where_it_is_asked_for(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param(OSError(5, "Input/output error"), id="disk"),
+        pytest.param(UploadPending("not yet"), id="completion"),
+    ],
+)
+async def test_the_sweeper_goes_on_after_trouble(
+    failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(Uploads):
+        sweeps = 0
+
+        async def sweep(self) -> int:
+            self.sweeps += 1
+            if self.sweeps == 3:
+                third.set()
+            raise ExceptionGroup("2 of the uploads could not be looked after", [failure])
+
+    uploads, third = Failing(MemoryStore()), anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_sweep_on, uploads, 0.001)
+        with anyio.fail_after(10):
+            await third.wait()
+        tasks.cancel_scope.cancel()
+    assert "did not" in caplog.text
+
+
 # What a person gets wrong.
 
 
@@ -417,6 +446,43 @@ def test_sweep_removes_what_has_expired_without_the_extra(tmp_path: Path) -> Non
         result = run("-c", _WITHOUT_EXTRA, "sweep", "--dir", str(tmp_path))
         assert (result.returncode, result.stderr, result.stdout) == (0, "", told)
     assert [file.stem for file in tmp_path.rglob("*.info")] == [kept]
+
+
+def test_sweep_tells_in_one_line_what_it_could_not_do(tmp_path: Path) -> None:
+    joining = Upload(
+        id="final", length=5, created=datetime.now(UTC), parts=("gone",), concat_header="final;/x"
+    )
+    anyio.run(FileStore(tmp_path).create, joining)
+    result = run("-m", "tusasgi", "sweep", "--dir", str(tmp_path))
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("tusasgi: not everything could be removed: ")
+    result = run("-m", "tusasgi", "sweep", "--dir", str(tmp_path))
+    assert (result.returncode, result.stderr) == (0, "")  # it has no way on, and is removed
+
+
+@pytest.mark.anyio
+async def test_the_sweeper_of_a_server_goes_on_after_a_failure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(Hooks):
+        async def expired(self, upload: Upload) -> None:
+            if len(caplog.records) < 2:
+                raise RuntimeError("the database is away")
+
+    now = datetime.now(UTC)
+    expiry = Expiry(initial=timedelta(minutes=1))
+    store = FileStore(tmp_path)
+    uploads = Uploads(store, hooks=Failing(), expiry=expiry, clock=lambda: now)
+    await uploads.create(length=10)
+    now += timedelta(hours=1)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_sweep_on, uploads, 0.01)
+        with anyio.fail_after(20):
+            while list(tmp_path.rglob("*.info")):
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
 
 
 def test_sweep_of_no_folder_is_an_error(tmp_path: Path) -> None:

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 
 import anyio
 import pytest
 
-from tests._stage import MakeStage, Recorder, Stage, location_path, make_stage
+from tests._stage import MakeStage, Recorder, Stage, location_path
 from tests.conformance.concatenation import final, made, partial
 from tusasgi import (
     Creation,
@@ -23,18 +22,10 @@ from tusasgi import (
     UploadNotFound,
     UploadPending,
 )
-from tusasgi.stores.file import FileStore
-from tusasgi.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture(params=["memory", "file"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStage:
-    store = MemoryStore() if request.param == "memory" else FileStore(tmp_path / "store")
-    return lambda **options: make_stage(store, **options)
 
 
 class Inspecting(Recorder):

@@ -43,6 +43,7 @@ ROOMS: dict[str, set[str]] = {
     "observer": {"_life", "_models"},
     "_download": {"_errors", "_models", "_headers", "_protocol", "stores"},
     "_settling": {"_errors", "_life", "_models", "hooks", "observer", "stores"},
+    "_inspection": {"_errors", "_models", "_chunks", "_settling", "hooks", "stores"},
     "_uploads": {
         "_errors",
         "_models",
@@ -50,6 +51,7 @@ ROOMS: dict[str, set[str]] = {
         "_life",
         "_chunks",
         "_settling",
+        "_inspection",
         "hooks",
         "observer",
         "stores",

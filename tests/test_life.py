@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests._stage import Clock, MakeStage, Recorder, Stage, location_path, make_stage
+from tests._stage import Clock, MakeStage, Recorder, Stage, location_path
 from tests.conformance.concatenation import final, partial
 from tusasgi import (
     Event,
@@ -25,7 +25,6 @@ from tusasgi import (
 )
 from tusasgi._life import TRANSITIONS
 from tusasgi.lockers.memory import MemoryLocker
-from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
 from tusasgi.testing import DISCONNECT, STALL
 
@@ -117,12 +116,6 @@ class FailingOnce(Recorder):
 
     async def expired(self, upload: Upload) -> None:
         self._record("expired")
-
-
-@pytest.fixture(params=["memory", "file"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStage:
-    store = MemoryStore() if request.param == "memory" else FileStore(tmp_path / "store")
-    return lambda **options: make_stage(store, **options)
 
 
 @pytest.mark.anyio

@@ -3,8 +3,10 @@
 import base64
 import json
 import logging
+import re
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -141,6 +143,26 @@ async def test_what_can_happen_is_shown_before_it_does() -> None:
     text = generate_latest(Watched().registry).decode()
     assert 'tusasgi_uploads_total{event="completed"} 0.0' in text
     assert 'tusasgi_requests_running{operation="append"} 0.0' in text
+
+
+def documented(text: str | None) -> dict[str, str]:
+    """Return what a table says of each metric: its kind and labels, without the last column."""
+    rows = re.findall(r"^ *\| `(tusasgi_\w+)` \| (\w+ \|[^|]*)\|", text or "", re.MULTILINE)
+    return {name: f"{about.strip()} " if about.endswith("| ") else about for name, about in rows}
+
+
+async def test_every_metric_is_documented_with_its_labels() -> None:
+    registry = CollectorRegistry()
+    Metrics(registry)
+    told = {}
+    for collector in registry._collector_to_names:
+        (family,) = collector.describe()
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = ", ".join(f"`{label}`" for label in collector._labelnames)  # type: ignore[attr-defined]
+        told[name] = f"{family.type} | {labels}".rstrip() + " "
+    page = Path(__file__).parents[1] / "docs" / "monitoring.md"
+    assert documented(Metrics.__doc__) == told
+    assert documented(page.read_text()) == told
 
 
 # Observers.

@@ -2,6 +2,8 @@
 
 import contextlib
 import signal
+import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -12,16 +14,15 @@ import pytest
 
 from tests.servers._process import Server, free_port, running
 from tests.servers._wire import Client, wait_until
-from tests.test_cli import run
+from tests.test_cli import run, serving
+from tusasgi._monitor import Address, Monitor, Target, find_trouble
 
 
 @contextlib.contextmanager
 def monitored(folder: Path, *options: str) -> Iterator[tuple[Server, str]]:
     """Serve, and tell where the monitor is."""
-    port, monitor = free_port(), free_port()
-    command = ["-m", "tusasgi", "serve", "--dir", str(folder), "--port", str(port)]
-    command += ["--monitor", str(monitor), *options]
-    with running("tusasgi serve", command, port, folder) as server:
+    monitor = free_port()
+    with serving(folder, "--monitor", str(monitor), *options) as server:
         yield server, f"http://127.0.0.1:{monitor}"
 
 
@@ -60,6 +61,26 @@ def test_metrics_are_summed_over_the_workers(tmp_path: Path, workers: str) -> No
     assert status == 200
     assert path.rsplit("/", 1)[1] not in text
     assert str(tmp_path) not in text
+
+
+def test_what_a_killed_worker_was_doing_is_forgotten_and_what_it_did_is_not(
+    tmp_path: Path,
+) -> None:
+    running_now = 'tusasgi_requests_running{operation="append"}'
+    ended = 'tusasgi_requests_total{operation="create",status="201"}'
+    with monitored(tmp_path / "data", "--workers", "2") as (server, url):
+        client = Client(server.port)
+        path = client.create(10)
+        with client.patching(path, 0, 10) as patch:
+            patch.send(b"hello")
+            wait_until(lambda: client.offset(path) == 5)
+            assert value(url, running_now) == 1
+            for worker in _workers(server):
+                worker.kill()
+            wait_until(lambda: value(url, running_now) == 0)
+        assert value(url, ended) == 1
+        wait_until(lambda: len(_workers(server)) == 2)
+        wait_until(lambda: ask(f"{url}/health")[0] == 200)
 
 
 def test_health_is_ok_while_uploads_can_be_made(tmp_path: Path) -> None:
@@ -107,17 +128,114 @@ def test_nothing_is_told_on_the_public_port(tmp_path: Path) -> None:
             assert ask(f"http://127.0.0.1:{server.port}{path}")[0] in (404, 412)
 
 
-def test_the_folder_of_counters_goes_with_the_server(tmp_path: Path) -> None:
+def test_nothing_but_the_public_port_is_open_by_default(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as server:
+        seen = psutil.Process(server.process.pid).net_connections("tcp")
+        open_ports = {one.laddr.port for one in seen if one.status == psutil.CONN_LISTEN}
+        assert open_ports == {server.port}
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_the_monitor_listens_where_it_is_told_to(tmp_path: Path) -> None:
+    port = free_port()
+    with serving(tmp_path / "data", "--monitor", f"[::1]:{port}") as server:
+        assert f" http://[::1]:{port}/health\n" in server.output()
+        assert ask(f"http://[::1]:{port}/health") == (200, "ok\n")
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(("127.0.0.1", port), 5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_folder_of_counters_goes_with_the_server(
+    tmp_path: Path, workers: str, number: signal.Signals
+) -> None:
     place = tmp_path / "tmp"
     place.mkdir()
     port, monitor = free_port(), free_port()
     command = ["-m", "tusasgi", "serve", "--dir", str(tmp_path / "data"), "--port", str(port)]
-    command += ["--monitor", str(monitor)]
+    command += ["--monitor", str(monitor), "--workers", workers]
     with running("tusasgi serve", command, port, tmp_path / "data", TMPDIR=str(place)) as server:
         assert list(place.iterdir()) != []
-        server.signal(signal.SIGTERM)
+        server.signal(number)
         server.wait()
     assert list(place.iterdir()) == []
+    assert "Traceback" not in server.output()
+
+
+def test_counters_that_are_just_made_are_asked_for_again(tmp_path: Path) -> None:
+    with contextlib.closing(Monitor(Address("127.0.0.1", 0), str(tmp_path))) as monitor:
+        monitor.watch(Target(directory=str(tmp_path), address=Address("", 1), path="/"))
+        url = f"http://127.0.0.1:{monitor.port}/metrics"
+        begun = tmp_path / "counter_1.db"
+        begun.touch()
+        assert ask(url) == (503, "the metrics are changing, ask again\n")
+        begun.unlink()
+        assert ask(url) == (200, "")
+
+
+# What `/health` finds, beside what is above.
+
+
+@contextlib.contextmanager
+def answering(text: bytes) -> Iterator[Address]:
+    """Answer one connection with these bytes, whatever it asks, and close it."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(text)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield Address(*listening.getsockname())
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("text", "trouble"),
+    [
+        pytest.param(b"HTTP/1.1 204 No Content\r\n\r\n", None, id="well"),
+        pytest.param(b"HTTP/1.1 500 \r\n\r\n", "the server answers with status 500", id="500"),
+        pytest.param(b"", "the server has broken off its answer", id="broken-off"),
+        pytest.param(b"ready\r\n", "the server has broken off its answer", id="not-http"),
+    ],
+)
+def test_health_tells_what_the_server_answers(
+    tmp_path: Path, text: bytes, trouble: str | None
+) -> None:
+    with answering(text) as address:
+        target = Target(directory=str(tmp_path), address=address, path="/files/")
+        assert find_trouble(target) == trouble
+
+
+def test_health_tells_of_a_server_that_is_gone(tmp_path: Path) -> None:
+    for host in ("127.0.0.1", "0.0.0.0"):
+        gone = Address(host, free_port())
+        trouble = find_trouble(Target(directory=str(tmp_path), address=gone, path="/files/"))
+        assert trouble == "the server cannot be reached: Connection refused"
+
+
+# What a person gets wrong.
+
+
+_WITHOUT_EXTRA = """
+import sys
+sys.modules.update(prometheus_client=None)
+from tusasgi._cli import main
+main(sys.argv[1:])
+"""
+
+
+def test_monitoring_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
+    command = ["serve", "--dir", str(tmp_path), "--port", "0", "--monitor", "0"]
+    done = run("-c", _WITHOUT_EXTRA, *command)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "tusasgi: --monitor needs the extra `metrics`: pip install 'tusasgi[server,metrics]'\n"
+    )
 
 
 def test_a_taken_port_is_one_line(tmp_path: Path) -> None:

@@ -99,13 +99,13 @@ class Monitor:
         from prometheus_client.exposition import choose_encoder
         from prometheus_client.multiprocess import MultiProcessCollector
 
-        forget_dead_workers(self._folder)
         registry = CollectorRegistry()
         MultiProcessCollector(registry, self._folder)  # type: ignore[no-untyped-call]
         encode, content_type = choose_encoder(accept)
         try:
+            forget_dead_workers(self._folder)
             return Page(HTTPStatus.OK, content_type, encode(registry))
-        except (FileNotFoundError, struct.error):  # a worker begins or ends as we read
+        except (FileNotFoundError, struct.error):  # a worker begins or ends meanwhile
             return _text(HTTPStatus.SERVICE_UNAVAILABLE, "the metrics are changing, ask again")
 
     def _health(self) -> Page:
@@ -205,9 +205,7 @@ def _ended_by_sigterm() -> Iterator[None]:
     """
 
     def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(
-            number, signal.SIG_IGN
-        )  # an impatient second one would break the cleaning off
+        signal.signal(number, signal.SIG_IGN)  # a second one would break the cleaning off
         raise _Terminated
 
     before = signal.signal(signal.SIGTERM, end)

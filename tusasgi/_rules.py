@@ -34,16 +34,22 @@ def limits_of(creation: Creation, limits: Limits) -> Limits:
     return Limits(max_size=own.max_size) if creation.is_partial else own
 
 
-def check_parts(parts: Iterable[Upload | None], length: int | None) -> int:
-    """Return the sum of the lengths; refuse what is not there, not partial or not finished."""
-    total = 0
-    for number, part in enumerate(parts, start=1):
-        # One message for all: it tells nothing about what a stranger may not see.
-        if part is None or not part.is_partial or not part.is_complete:
-            raise InvalidRequest(f"URL {number} of Upload-Concat is not a finished partial upload")
-        total += part.offset
-    if length is not None and length != total:
-        raise InvalidRequest(f"Upload-Length is {length}, and the partial uploads have {total}")
+def unusable_part(number: int) -> InvalidRequest:
+    """Return the refusal of a part, the same for all: it tells nothing to a stranger."""
+    return InvalidRequest(f"URL {number} of Upload-Concat is not a finished partial upload")
+
+
+def check_part(part: Upload, number: int) -> None:
+    """Refuse to join what is no partial upload, or not finished."""
+    if not part.is_partial or not part.is_complete:
+        raise unusable_part(number)
+
+
+def joined_length(parts: Iterable[Upload], declared: int | None) -> int:
+    """Return the sum of the lengths; refuse another one that the client declared."""
+    total = sum(part.offset for part in parts)
+    if declared is not None and declared != total:
+        raise InvalidRequest(f"Upload-Length is {declared}, and the partial uploads have {total}")
     return total
 
 

@@ -12,18 +12,16 @@ from typing import Literal
 from tusasgi._chunks import Chunks, Unverified
 from tusasgi._errors import (
     ShuttingDown,
-    TooSmall,
-    TusError,
     UploadExpired,
     UploadLocked,
     UploadNotFound,
     UploadPending,
 )
+from tusasgi._inspection import Inspection
 from tusasgi._life import Event, State, state_of
 from tusasgi._models import (
     Append,
     Creation,
-    Ending,
     Expiry,
     Limits,
     Operation,
@@ -37,11 +35,13 @@ from tusasgi._rules import (
     check_alive,
     check_append,
     check_length,
-    check_parts,
+    check_part,
     check_room,
     check_takes_bytes,
+    joined_length,
     limits_of,
     room_for,
+    unusable_part,
 )
 from tusasgi._settling import Settling
 from tusasgi.hooks import Hooks
@@ -112,6 +112,7 @@ class Uploads:
         if digest is not None and not isinstance(store, SupportsRead):
             raise ValueError(f"{type(store).__name__} cannot read uploads back for a digest")
         self._settling = Settling(store, self.hooks, self.observer, has_digest=digest is not None)
+        self._inspection = Inspection(store, self.hooks, self._settling)
 
     @property
     def can_concatenate(self) -> bool:
@@ -173,11 +174,11 @@ class Uploads:
         """
         parts = await self._get_parts(creation, request)
         if creation.parts:
-            creation = replace(creation, length=check_parts(parts, creation.length))
+            creation = replace(creation, length=joined_length(parts, creation.length))
         creation = await self.hooks.creating(creation, request)
         upload = self._new_upload(creation)
         if not upload.is_partial and (upload.parts or upload.length == 0):
-            upload = await self._inspect_whole(upload, parts)
+            upload = await self._inspection.judge_whole(upload, parts)
         # Nobody else can know a random id yet, but the sweeper finds what is to be completed.
         if creation.upload_id is None and not upload.is_unsettled:
             return await self._create(upload)
@@ -320,21 +321,22 @@ class Uploads:
                 raise UploadNotFound() from None
             raise
 
-    async def _get_parts(self, creation: Creation, request: Request | None) -> list[Upload | None]:
-        """Return the partial uploads that are named; None for what this request may not use."""
-        found: dict[str, Upload | None] = {}
-        for upload_id in creation.parts:
+    async def _get_parts(self, creation: Creation, request: Request | None) -> list[Upload]:
+        """Return the partial uploads to be joined, in their order, if this request may use them."""
+        found: dict[str, Upload] = {}
+        for number, upload_id in enumerate(creation.parts, start=1):
             if upload_id not in found:
-                found[upload_id] = await self._find_part(upload_id, request)
+                try:
+                    found[upload_id] = await self._get_part(upload_id, request)
+                except (UploadNotFound, UploadExpired):
+                    raise unusable_part(number) from None
+                check_part(found[upload_id], number)
         return [found[upload_id] for upload_id in creation.parts]
 
-    async def _find_part(self, upload_id: str, request: Request | None) -> Upload | None:
-        try:
-            if request is None:
-                return await self._get_alive(upload_id)
-            return await self.admit(request, Operation.CONCATENATE, upload_id)
-        except (UploadNotFound, UploadExpired):
-            return None
+    async def _get_part(self, upload_id: str, request: Request | None) -> Upload:
+        if request is None:
+            return await self._get_alive(upload_id)
+        return await self.admit(request, Operation.CONCATENATE, upload_id)
 
     def _new_upload(self, creation: Creation) -> Upload:
         limits = limits_of(creation, self.limits)
@@ -360,16 +362,6 @@ class Uploads:
             parts=creation.parts,
             concat_header=creation.concat_header,
         )
-
-    async def _inspect_whole(self, upload: Upload, parts: list[Upload | None]) -> Upload:
-        if self.hooks.head_size == 0:
-            return upload
-        head = b""
-        for part in parts:
-            assert part is not None and isinstance(self.store, SupportsRead)
-            stop = min(part.offset, self.hooks.head_size - len(head))
-            head += b"".join([chunk async for chunk in self.store.read(part, 0, stop)])
-        return replace(upload, facts=await self.hooks.inspect(upload, head))
 
     async def _create(self, upload: Upload) -> Upload:
         await self.store.create(upload)
@@ -400,7 +392,7 @@ class Uploads:
         room = room_for(upload, upload.length)
         chunks = Chunks(source, room=room, checksum=append.checksum)
         try:
-            judged = await self._judge(upload, chunks, source)
+            judged = await self._inspection.judge(upload, chunks, source)
             if judged is None:
                 return upload
             stored = await self.store.append(judged, chunks, staged=append.checksum is not None)
@@ -410,55 +402,6 @@ class Uploads:
             return stored
         self.observer.changed(stored, Event.APPENDED)
         return await self._postpone_expiry(stored)
-
-    async def _judge(self, upload: Upload, chunks: Chunks, source: Source) -> Upload | None:
-        """Return the upload with its facts; None if too little came to judge it."""
-        if self.hooks.head_size == 0 or upload.is_partial:
-            return upload
-        if upload.offset > 0 or upload.length == 0:
-            return upload
-        head = await chunks.head(self.hooks.head_size)
-        if not self._is_long_enough(head, upload, source):
-            return None
-        return await self._inspect(upload, head, chunks, source)
-
-    def _is_long_enough(self, head: bytes, upload: Upload, source: Source) -> bool:
-        needed = self.hooks.min_head_size
-        if upload.length is not None:
-            needed = min(needed, upload.length)
-        if len(head) >= needed:
-            return True
-        if source.ending is Ending.COMPLETE:
-            raise TooSmall(
-                f"the first append must carry at least {needed} bytes, and carried {len(head)}"
-            )
-        return False
-
-    async def _inspect(
-        self, upload: Upload, head: bytes, chunks: Chunks, source: Source
-    ) -> Upload | None:
-        """Return the upload with its facts; None if a cut left too little to refuse it for."""
-        try:
-            facts = await self.hooks.inspect(upload, head)
-        except TusError as refusal:
-            if self._is_cut_short(head, upload, source):
-                return None
-            await chunks.verify()  # what was damaged on the way is no reason to refuse for good
-            await self.hooks.refused(upload, refusal)
-            if isinstance(self.store, SupportsTerminate):
-                await self._settling.remove(upload, "terminated")
-            raise
-        if not facts:
-            return upload
-        upload = replace(upload, facts=facts)
-        await self.store.update(upload)
-        return upload
-
-    def _is_cut_short(self, head: bytes, upload: Upload, source: Source) -> bool:
-        if source.ending is None or source.ending is Ending.COMPLETE:
-            return False
-        wanted = self.hooks.head_size
-        return len(head) < (wanted if upload.length is None else min(wanted, upload.length))
 
     async def _postpone_expiry(self, upload: Upload) -> Upload:
         if self.expiry.after_append is None:

@@ -15,7 +15,11 @@ REQUEST_BUCKETS: Final = (
 )  # fmt: skip
 LOCK_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
-_OPERATIONS = frozenset({operation.value for operation in Operation} | {"options", "unknown"})
+# To concatenate is asked of hooks only: the request is one to create.
+_OPERATIONS = frozenset(
+    {operation.value for operation in Operation} - {Operation.CONCATENATE.value}
+    | {"options", "unknown"}
+)
 _STATUSES = {status: str(status) for status in range(100, 600)}
 # Each append is an event, and a request too: there it is counted.
 _EVENTS = frozenset(Event) - {Event.APPENDED}
