@@ -139,8 +139,13 @@ def _sweep(options: argparse.Namespace) -> None:
     try:
         count = anyio.run(_uploads(directory).sweep)
     except* (OSError, TusError) as failures:
-        _fail(f"not everything could be removed: {failures.exceptions[0]}")
+        _fail(f"not everything could be removed: {_reason(failures.exceptions[0])}")
     print(f"{count} expired {'upload' if count == 1 else 'uploads'} removed")
+
+
+def _reason(failure: Exception) -> BaseException:
+    """What is behind an upload that is not settled yet."""
+    return failure.__cause__ or failure
 
 
 def _fail(message: str) -> NoReturn:
@@ -329,7 +334,8 @@ async def _sweep_on(uploads: Uploads, interval: float) -> None:
             await uploads.sweep()
         except* (OSError, TusError) as failures:
             # An upload or a disk that gives trouble; it is tried again, and others go on.
-            logger.warning("Sweeping did not remove everything: %s", failures.exceptions)
+            reasons = [repr(_reason(failure)) for failure in failures.exceptions]
+            logger.warning("Sweeping did not get through: %s", ", ".join(reasons))
         await anyio.sleep(interval)
 
 

@@ -289,7 +289,7 @@ class FileStore:
         if hour == _NOW:
             return True  # whoever holds its lock can tell whether it is
         if hour in _hours_of(upload):
-            return upload.is_expired(now)
+            return upload.is_expired(now) and not upload.is_unsettled  # it was found before
         self._unmark(upload_id, hour)  # it was finished, or has another mark by now
         return False
 

@@ -646,6 +646,12 @@ class StoreSuite(abc.ABC):
         await deferring.declare_length(upload, 3)
         assert await _found(sweeping, NOW) == [upload.id]
 
+    async def test_what_is_due_for_two_reasons_is_found_once(self, store: Store) -> None:
+        sweeping = _supports_expire(store)
+        upload = await _created(store, b"abc", expires=NOW)
+        await store.update(replace(upload, removal="expired"))
+        assert await _found(sweeping, NOW) == [upload.id]
+
     async def test_a_finished_piece_is_found_past_its_time(self, store: Store) -> None:
         sweeping = _supports_expire(store)
         upload = await _completed(store, b"abcdef", is_partial=True, expires=NOW)
