@@ -90,14 +90,14 @@ async def test_uploads_are_counted_by_what_becomes_of_them() -> None:
     upload = await stage.upload(content=b"hello")
     await stage.uploads.terminate(upload.id)
     await final(stage, await partial(stage, b"hello"))
-    await stage.upload()
+    await stage.upload(content=b"he")
     stage.clock.advance(hours=1)
     await stage.uploads.sweep()
     counted = {event.value: watched.value("uploads_total", event=event.value) for event in Event}
     assert counted == {
         "created": 3,
         "announced": 1,
-        "appended": 0,
+        "appended": 0,  # a request, and counted as such
         "filled": 2,
         "joined": 1,
         "completed": 3,
@@ -139,10 +139,22 @@ async def test_no_label_comes_from_a_client() -> None:
     assert "XXX" not in text
 
 
+async def test_what_it_does_not_know_makes_no_label_of_its_own() -> None:
+    watched = Watched()
+    observer = watched.stage.uploads.observer
+    observer.request_began("brew")
+    assert watched.value("requests_running", operation="unknown") == 1
+    observer.request_ended(Outcome(operation="brew", status=999))
+    assert watched.value("requests_total", operation="unknown", status="none") == 1
+    assert "brew" not in generate_latest(watched.registry).decode()
+
+
 async def test_what_can_happen_is_shown_before_it_does() -> None:
     text = generate_latest(Watched().registry).decode()
     assert 'tusasgi_uploads_total{event="completed"} 0.0' in text
     assert 'tusasgi_requests_running{operation="append"} 0.0' in text
+    assert 'tusasgi_requests_total{operation="append",status="507"} 0.0' in text
+    assert 'tusasgi_swept_uploads_total{result="failed"} 0.0' in text
 
 
 def documented(text: str | None) -> dict[str, str]:

@@ -163,6 +163,15 @@ def test_the_folder_of_counters_goes_with_the_server(
     assert "Traceback" not in server.output()
 
 
+def test_the_server_ends_with_the_code_that_it_has_without(tmp_path: Path) -> None:
+    codes = []
+    for options in ([], ["--monitor", "0"]):
+        with serving(tmp_path / "data", *options) as server:
+            server.signal(signal.SIGTERM)
+            codes.append(server.wait())
+    assert codes[0] == codes[1]
+
+
 def test_counters_that_are_just_made_are_asked_for_again(tmp_path: Path) -> None:
     with contextlib.closing(Monitor(Address("127.0.0.1", 0), str(tmp_path))) as monitor:
         monitor.watch(Target(directory=str(tmp_path), address=Address("", 1), path="/"))
@@ -181,17 +190,19 @@ def test_counters_that_are_just_made_are_asked_for_again(tmp_path: Path) -> None
 def answering(text: bytes) -> Iterator[Address]:
     """Answer one connection with these bytes, whatever it asks, and close it."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(5)
 
         def answer() -> None:
-            connection, _ = listening.accept()
-            with connection:
+            with contextlib.suppress(TimeoutError), listening.accept()[0] as connection:
                 connection.recv(65536)
                 connection.sendall(text)
 
         thread = threading.Thread(target=answer)
         thread.start()
-        yield Address(*listening.getsockname())
-        thread.join()
+        try:
+            yield Address(*listening.getsockname())
+        finally:
+            thread.join()
 
 
 @pytest.mark.parametrize(
@@ -211,11 +222,17 @@ def test_health_tells_what_the_server_answers(
         assert find_trouble(target) == trouble
 
 
+def test_health_asks_here_where_the_server_listens_everywhere(tmp_path: Path) -> None:
+    with answering(b"HTTP/1.1 204 No Content\r\n\r\n") as address:
+        everywhere = Address("0.0.0.0", address.port)
+        target = Target(directory=str(tmp_path), address=everywhere, path="/files/")
+        assert find_trouble(target) is None
+
+
 def test_health_tells_of_a_server_that_is_gone(tmp_path: Path) -> None:
-    for host in ("127.0.0.1", "0.0.0.0"):
-        gone = Address(host, free_port())
-        trouble = find_trouble(Target(directory=str(tmp_path), address=gone, path="/files/"))
-        assert trouble == "the server cannot be reached: Connection refused"
+    gone = Address("127.0.0.1", free_port())
+    trouble = find_trouble(Target(directory=str(tmp_path), address=gone, path="/files/"))
+    assert trouble == "the server cannot be reached: Connection refused"
 
 
 # What a person gets wrong.

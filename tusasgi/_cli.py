@@ -63,7 +63,7 @@ _ANSWERED = [
     "Upload-Concat", "Upload-Defer-Length", "Upload-Expires", "Upload-Length", "Upload-Metadata",
     "Upload-Offset",
 ]  # fmt: skip
-_SAVE_SECONDS = 2  # for what stopped uploads still have to write
+_SAVE_SECONDS = 5  # for what stopped uploads still write; telling their clients takes up to 2
 _PREFLIGHT_SECONDS = 7200  # the longest that Chromium remembers
 
 
@@ -320,7 +320,6 @@ def _log_requests() -> None:
     requests = logging.getLogger("tusasgi.requests")
     requests.addHandler(handler)
     requests.setLevel(logging.INFO)
-    requests.propagate = False
 
 
 def _sweep_interval(settings: Settings) -> float:

@@ -21,6 +21,7 @@ _OPERATIONS = frozenset(
     | {"options", "unknown"}
 )
 _STATUSES = {status: str(status) for status in range(100, 600)}
+_TROUBLE = ("500", "503", "507")  # what somebody may want to be told of the first time
 # Each append is an event, and a request too: there it is counted.
 _EVENTS = frozenset(Event) - {Event.APPENDED}
 
@@ -113,6 +114,8 @@ class Metrics(Observer):
         for operation in _OPERATIONS:
             self._running.labels(operation)
             self._durations.labels(operation)
+            for status in _TROUBLE:
+                self._requests.labels(operation, status)
         for event in _EVENTS:
             self._uploads.labels(event.value)
         for result in ("removed", "failed"):

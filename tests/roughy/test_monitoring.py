@@ -1,8 +1,10 @@
 """What whoever looks after a Roughy sees, and strangers do not."""
 
 import signal
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import httpx
 import pytest
@@ -42,6 +44,22 @@ def test_health_tells_when_nothing_can_be_stored(tmp_path):
         (tmp_path / "elsewhere").rename(tmp_path / "uploads")
         assert answer.status_code == 503
         assert str(tmp_path) not in answer.text
+        assert server.http.get("/health").status_code == 200
+
+
+def test_health_tells_when_the_database_does_not_answer(tmp_path):
+    def rename(old, new):
+        with closing(
+            sqlite3.connect(tmp_path / "roughy.sqlite3", isolation_level=None)
+        ) as database:
+            database.execute(f"ALTER TABLE {old} RENAME TO {new}")
+
+    with Server(tmp_path, ROUGHY_MONITORING="1") as server:
+        rename("schema_version", "elsewhere")
+        answer = server.http.get("/health")
+        rename("elsewhere", "schema_version")
+        assert answer.status_code == 503
+        assert "schema_version" not in answer.text
         assert server.http.get("/health").status_code == 200
 
 
