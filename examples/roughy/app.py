@@ -16,6 +16,7 @@ from tusasgi import Expiry, Limits, TusApp, Uploads
 from tusasgi.lockers.file import FileLocker
 from tusasgi.stores.file import FileStore
 
+from . import openapi
 from .assets import Assets
 from .bell import Bell
 from .credits import Credits
@@ -30,6 +31,7 @@ from .pages import Pages
 from .private import read_or_make
 from .projects import Projects
 from .removals import Remover
+from .routing import resource
 from .settings import MAX_SIZE, MIN_SIZE, Settings, SettingsError, parse_key
 from .stopping import stopped_by_signal
 from .sweeper import Sweeper
@@ -106,6 +108,7 @@ class Roughy:
             *_upload_routes(self.uploads),
             *Credits(self.db, keys).routes(),
             *Downloads(self.db, self.uploads, self.store, links).routes(),
+            resource("/openapi.json", get=openapi.read),
             *Pages(self.db).routes(),
         ]
         starlette = Starlette(

@@ -7,16 +7,22 @@ FFmpeg reads formats by the hundred in C: here it has neither our memory, nor ou
 the network, and only so much room and time.
 """
 
+import errno
 import json
+import os
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
+from typing import BinaryIO
 
 import av
 from av.container import InputContainer
 from av.stream import Stream
 
-_MEMORY = 4 * 1024**3
+# Pictures of 8K take half a gigabyte; a file of 700 bytes can ask for all there is.
+_MEMORY = 2 * 1024**3
 _CPU_SECONDS = 300
 _LONGEST_MS = 10 * 365 * 86_400_000
 _PACKETS_TO_TRY = 500
@@ -26,6 +32,25 @@ _NOTHING_ELSE = {"protocol_whitelist": "none"}
 
 # Frames without a container: what FFmpeg says of their length is a guess from the first few.
 _GUESSED = {"aac", "ac3", "amr", "dts", "eac3", "mp3"}
+
+
+class Source:
+    """The open file, as FFmpeg reads it.
+
+    A damaged file has FFmpeg ask for places that no file has. It takes a negative answer as a
+    reason to give up; an exception would also be written to the log, once for each attempt.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.read = file.read
+        self.tell = file.tell
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except OSError:
+            return -errno.EINVAL
 
 
 class Unusable(Exception):
@@ -49,9 +74,18 @@ def main(path: str) -> None:
     print(json.dumps(found))
 
 
+@contextmanager
+def opened(path: str) -> Iterator[InputContainer]:
+    """Open the file, whatever letters its title and the like are written in."""
+    with open(path, "rb") as file:
+        source = Source(file)
+        with av.open(source, "r", options=_NOTHING_ELSE, metadata_errors="replace") as media:
+            yield media
+
+
 def measure(path: str) -> int:
     """Return how many milliseconds the media last; one frame must decode."""
-    with open(path, "rb") as file, av.open(file, "r", options=_NOTHING_ELSE) as media:
+    with opened(path) as media:
         streams = [stream for stream in media.streams if stream.type in ("audio", "video")]
         if not media.streams:
             raise Unusable("unreadable_media", "there is nothing in the file that can be opened")
@@ -61,7 +95,7 @@ def measure(path: str) -> int:
             raise Unusable("unreadable_media", "nothing in the file can be played")
         told = None if media.format.name in _GUESSED else _told(media, streams)
     if told is None:
-        with open(path, "rb") as file, av.open(file, "r", options=_NOTHING_ELSE) as media:
+        with opened(path) as media:
             told = _counted(media)
     milliseconds = round(told * 1000)
     if not 0 <= milliseconds <= _LONGEST_MS:

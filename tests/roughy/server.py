@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,13 +27,14 @@ class Server:
     def __enter__(self) -> "Server":
         self.port = _free_port()
         command = [sys.executable, "-m", "examples.roughy", "--port", str(self.port)]
+        # A file, not a pipe: it takes more than a pipe holds, and nobody has to read meanwhile.
+        self._output = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [*command, "--data", str(self._data)],
             cwd=ROOT,
             env={**os.environ, **self._environ},
-            stdout=subprocess.PIPE,
+            stdout=self._output,
             stderr=subprocess.STDOUT,
-            text=True,
         )
         self.http = httpx.Client(
             base_url=f"http://127.0.0.1:{self.port}",
@@ -47,9 +49,11 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            self.log, _ = self.process.communicate(timeout=20)
+            self.process.wait(timeout=20)
         finally:
-            self.process.kill()
+            self.kill()
+            self.log = self._read_log()
+            self._output.close()
 
     def kill(self) -> None:
         self.process.kill()
@@ -57,12 +61,15 @@ class Server:
 
     def _is_up(self) -> bool:
         if self.process.poll() is not None:
-            self.log, _ = self.process.communicate()
-            raise AssertionError(f"the server stopped:\n{self.log}")
+            raise AssertionError(f"the server stopped:\n{self._read_log()}")
         try:
             return self.http.get("/health").status_code == 200
         except httpx.TransportError:
             return False
+
+    def _read_log(self) -> str:
+        self._output.seek(0)
+        return self._output.read()
 
     # What a client does.
 

@@ -1,0 +1,151 @@
+"""Every parser as a function of bytes that raises when a promise is broken.
+
+They are shared: hypothesis runs them in the suite, atheris for as long as it is told to.
+"""
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from urllib.parse import unquote
+
+from tusasgi._checksums import ALGORITHMS, parse_checksum
+from tusasgi._download import _parse_range
+from tusasgi._errors import (
+    InvalidRequest,
+    InvalidUploadId,
+    RangeNotSatisfiable,
+    TusError,
+    UploadNotFound,
+)
+from tusasgi._headers import Headers, format_metadata, parse_concat, parse_metadata, parse_size
+from tusasgi._models import Append, Creation, check_upload_id
+from tusasgi._protocol import (
+    Extension,
+    body_size,
+    carries_upload,
+    check_version,
+    expects_continue,
+    has_body,
+    method_of,
+    parse_append,
+    parse_creation,
+    parse_first_append,
+)
+from tusasgi._routes import find_id, find_route
+from tusasgi.media import HEAD_SIZE, detect
+
+NAMES = (
+    "Content-Length",
+    "Content-Type",
+    "Expect",
+    "Range",
+    "Transfer-Encoding",
+    "Tus-Resumable",
+    "Upload-Checksum",
+    "Upload-Concat",
+    "Upload-Defer-Length",
+    "Upload-Length",
+    "Upload-Metadata",
+    "Upload-Offset",
+    "X-HTTP-Method-Override",
+)
+_SIZES = range(10**18)
+_SEGMENT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_HEAD_SECONDS = 1.0
+
+
+def check_headers(data: bytes) -> None:
+    """The first byte says which extensions are offered; each line is a name's number and a value.
+
+    Every request is understood, with numbers in their bounds, or refused with a `TusError`.
+    """
+    offered = {name for bit, name in enumerate(Extension) if data[:1] and data[0] >> bit & 1}
+    headers = Headers(_lines(data[1:]))
+    for name in NAMES:
+        with contextlib.suppress(InvalidRequest):
+            size = parse_size(headers, name)
+            assert size is None or size in _SIZES
+    for setting in ("any", "post", "off"):
+        method = method_of("PATCH", headers, setting)
+        assert method == "PATCH" or (setting == "any" and method == method.upper())
+    for parse in (check_version, has_body, body_size, carries_upload, expects_continue):
+        with contextlib.suppress(TusError):
+            parse(headers)
+    for parse_command in (parse_append, parse_first_append):
+        with contextlib.suppress(TusError):
+            _check_append(parse_command(headers, offered), offered)
+    with contextlib.suppress(TusError):
+        _check_creation(parse_creation(headers, offered, _id_of), offered)
+
+
+def _lines(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for line in data.split(b"\n"):
+        if line:
+            yield NAMES[line[0] % len(NAMES)].encode(), line[1:]
+
+
+def _id_of(url: str) -> str:
+    return check_upload_id(find_id(url, folders={"/files"}, hosts={"example.com"}))
+
+
+def _check_append(append: Append, offered: set[Extension]) -> None:
+    assert append.offset in _SIZES
+    assert append.length is None or append.length in _SIZES
+    assert append.size is None or append.size in _SIZES
+    if append.checksum is not None:
+        assert Extension.CHECKSUM in offered
+        assert len(append.checksum.digest) == len(ALGORITHMS[append.checksum.algorithm]().digest())
+
+
+def _check_creation(creation: Creation, offered: set[Extension]) -> None:
+    assert creation.length is None or creation.length in _SIZES
+    assert parse_metadata(format_metadata(creation.metadata)) == creation.metadata
+    assert not (creation.is_partial and creation.parts)
+    if creation.length is None:
+        assert Extension.CREATION_DEFER_LENGTH in offered or creation.parts
+    if creation.is_partial or creation.parts:
+        assert Extension.CONCATENATION in offered
+    assert all(_SEGMENT.fullmatch(part) for part in creation.parts)
+
+
+def check_texts(data: bytes) -> None:
+    """One text as any header value, URL, path or id: taken in bounds, or refused as promised."""
+    text = data.decode("latin-1")
+    for parse in (parse_checksum, parse_metadata):
+        with contextlib.suppress(InvalidRequest):
+            parse(text)
+    with contextlib.suppress(InvalidRequest):
+        assert parse_concat(text).is_partial == (text == "partial")
+    with contextlib.suppress(InvalidUploadId):
+        assert _SEGMENT.fullmatch(check_upload_id(text))
+    with contextlib.suppress(InvalidRequest):
+        assert "/" not in find_id(text, folders={"/files", ""}, hosts={"example.com"})
+    for prefix in ("", "/files"):
+        scope = {"path": unquote(text), "root_path": "/files", "raw_path": data}
+        with contextlib.suppress(UploadNotFound):
+            found = find_route(scope, prefix)
+            assert found.upload_id is None or "/" not in found.upload_id
+            assert found.base.isascii()
+    for length in (0, 1, 10, 2**60):
+        with contextlib.suppress(RangeNotSatisfiable):
+            part = _parse_range(text, length)
+            assert part is None or 0 <= part[0] < part[1] <= length
+
+
+def check_head(data: bytes) -> None:
+    """Any bytes are a format of the table or none, soon, and by their head alone."""
+    start = time.process_time()
+    media = detect(data)
+    assert time.process_time() - start < _HEAD_SECONDS
+    if len(data) >= HEAD_SIZE:
+        assert detect(data[:HEAD_SIZE] + b"more") == media
+    if media is not None:
+        assert media.kind in ("audio", "video")
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "headers": check_headers,
+    "texts": check_texts,
+    "head": check_head,
+}
