@@ -44,19 +44,17 @@ class PlainStore:
     def __init__(self) -> None:
         self._inner = MemoryStore()
 
-    async def create(self, upload: Upload) -> None:
-        await self._inner.create(upload)
+    async def create(self, upload: Upload) -> Upload:
+        return await self._inner.create(upload)
 
     async def get(self, upload_id: str) -> Upload:
         return await self._inner.get(upload_id)
 
-    async def append(
-        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
-    ) -> Upload:
-        return await self._inner.append(upload, chunks, staged=staged)
+    async def append(self, upload: Upload, chunks: AsyncIterable[bytes], **options: Any) -> Upload:
+        return await self._inner.append(upload, chunks, **options)
 
-    async def update(self, upload: Upload) -> None:
-        await self._inner.update(upload)
+    async def update(self, upload: Upload) -> Upload:
+        return await self._inner.update(upload)
 
     async def finish(self, upload: Upload) -> None:
         await self._inner.finish(upload)
@@ -243,7 +241,7 @@ async def test_a_creation_whose_head_is_refused_leaves_nothing() -> None:
 
 async def test_a_creation_that_breaks_keeps_what_may_be_needed_to_find_out(stage: Stage) -> None:
     async def broken(
-        upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+        upload: Upload, chunks: AsyncIterable[bytes], **options: Any
     ) -> Upload:
         raise RuntimeError("a bug")
 
@@ -471,7 +469,7 @@ async def test_a_bug_is_answered_without_its_text_and_rises_to_the_server(stage:
 
 async def test_a_bug_while_the_client_is_sending_is_answered_too(stage: Stage) -> None:
     async def broken(
-        upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+        upload: Upload, chunks: AsyncIterable[bytes], **options: Any
     ) -> Upload:
         async for _ in chunks:
             raise RuntimeError("a bug")

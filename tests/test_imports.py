@@ -27,7 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "stores._record": {"_models"},
     "stores._files": {"_errors"},
     "stores._writer": {"_errors", "stores._files"},
-    "stores.memory": {"_errors", "_models", "stores"},
+    "stores.memory": {"_errors", "_models", "stores", "stores._record"},
     "stores.file": {
         "_errors",
         "_models",

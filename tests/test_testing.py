@@ -40,9 +40,7 @@ Failure = (AssertionError, pytest.fail.Exception, BaseExceptionGroup)
 
 
 class KeepsWhatWasRefused(MemoryStore):
-    async def append(
-        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
-    ) -> Upload:
+    async def append(self, upload: Upload, chunks: AsyncIterable[bytes], **options: Any) -> Upload:
         stored = self._bytes_of(upload.id)
         async for chunk in chunks:
             stored += chunk
@@ -50,9 +48,7 @@ class KeepsWhatWasRefused(MemoryStore):
 
 
 class LosesEmptyEnds(MemoryStore):
-    async def append(
-        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
-    ) -> Upload:
+    async def append(self, upload: Upload, chunks: AsyncIterable[bytes], **options: Any) -> Upload:
         whole = [chunk async for chunk in chunks]
         self._bytes_of(upload.id).extend(b"".join(whole[:2]))
         return await self.get(upload.id)
@@ -65,9 +61,9 @@ class CountsInTheRecord(MemoryStore):
 
 
 class TakesTakenIds(MemoryStore):
-    async def create(self, upload: Upload) -> None:
+    async def create(self, upload: Upload) -> Upload:
         self._records.pop(upload.id, None)
-        await super().create(upload)
+        return await super().create(upload)
 
 
 class KeepsWhatIsTerminated(MemoryStore):

@@ -109,19 +109,17 @@ class CoreStore:
     def __init__(self) -> None:
         self._store = MemoryStore()
 
-    async def create(self, upload: Upload) -> None:
-        await self._store.create(upload)
+    async def create(self, upload: Upload) -> Upload:
+        return await self._store.create(upload)
 
     async def get(self, upload_id: str) -> Upload:
         return await self._store.get(upload_id)
 
-    async def append(
-        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
-    ) -> Upload:
-        return await self._store.append(upload, chunks, staged=staged)
+    async def append(self, upload: Upload, chunks: AsyncIterable[bytes], **options: Any) -> Upload:
+        return await self._store.append(upload, chunks, **options)
 
-    async def update(self, upload: Upload) -> None:
-        await self._store.update(upload)
+    async def update(self, upload: Upload) -> Upload:
+        return await self._store.update(upload)
 
     async def finish(self, upload: Upload) -> None:
         await self._store.finish(upload)
@@ -594,9 +592,9 @@ async def test_the_bytes_are_durable_before_the_hook_and_the_record_comes_last()
         async def finish(self, upload: Upload) -> None:
             order.append("finish")
 
-        async def update(self, upload: Upload) -> None:
+        async def update(self, upload: Upload) -> Upload:
             order.append("update")
-            await super().update(upload)
+            return await super().update(upload)
 
     class Telling(Hooks):
         async def completed(self, upload: Upload) -> None:
@@ -1155,10 +1153,10 @@ async def test_a_newcomer_gives_up_on_a_holder_that_is_stuck_in_the_store() -> N
             self.may_go_on = anyio.Event()
 
         async def append(
-            self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+            self, upload: Upload, chunks: AsyncIterable[bytes], **options: Any
         ) -> Upload:
             await self.may_go_on.wait()
-            return await super().append(upload, chunks, staged=staged)
+            return await super().append(upload, chunks, **options)
 
     store = Stuck()
     uploads = Uploads(store, locker=MemoryLocker(patience=0.05))

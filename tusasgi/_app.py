@@ -223,7 +223,9 @@ class TusApp:
 
     async def _append(self, exchange: Exchange, upload: Upload, append: Append) -> Upload:
         body = exchange.body
-        upload = exchange.upload = await self.uploads.append(upload.id, append, body)
+        upload = exchange.upload = await self.uploads.append(
+            upload.id, append, body, admitted=upload
+        )
         if upload.is_complete:
             return upload
         if body.ending is Ending.TIMED_OUT:

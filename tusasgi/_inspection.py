@@ -74,11 +74,7 @@ class Inspection:
             if isinstance(self._store, SupportsTerminate):
                 await self._settling.remove(upload, "terminated")
             raise
-        if not facts:
-            return upload
-        upload = replace(upload, facts=facts)
-        await self._store.update(upload)
-        return upload
+        return replace(upload, facts=facts) if facts else upload  # kept with the first byte
 
     def _is_cut_short(self, head: bytes, upload: Upload, source: Source) -> bool:
         if source.ending is None or source.ending is Ending.COMPLETE:

@@ -66,6 +66,8 @@ class Upload:
     is_complete: bool = False
     removal: Removal | None = None
     """Set once it is to be removed: nobody may use it any more, whatever is left of it."""
+    version: str | None = field(default=None, compare=False, repr=False)
+    """A mark of stores that refuse to change what was changed since it was read. Opaque."""
 
     @property
     def has_all_bytes(self) -> bool:

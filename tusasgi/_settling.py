@@ -53,8 +53,7 @@ class Settling:
         if not isinstance(self._store, SupportsTerminate):
             raise TypeError(f"{type(self._store).__name__} cannot terminate uploads")
         if upload.removal is None:
-            upload = replace(upload, removal=removal)
-            await self._store.update(upload)
+            upload = await self._store.update(replace(upload, removal=removal))
             self._observer.changed(upload, Event(removal))
         try:
             if upload.removal == "expired":
@@ -86,7 +85,7 @@ class Settling:
         complete = replace(upload, is_complete=True)
         if not upload.is_partial:
             await self._hooks.completed(complete)
-        await self._store.update(complete)
+        complete = await self._store.update(complete)
         self._observer.changed(complete, Event.COMPLETED)
         return complete
 
@@ -102,6 +101,4 @@ class Settling:
         running = hashlib.sha256()
         async for chunk in self._store.read(upload, 0, upload.offset):
             await run_sync(running.update, chunk)
-        upload = replace(upload, sha256=running.hexdigest())
-        await self._store.update(upload)
-        return upload
+        return await self._store.update(replace(upload, sha256=running.hexdigest()))

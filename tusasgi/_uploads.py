@@ -55,6 +55,7 @@ from tusasgi.stores import (
     SupportsRead,
     SupportsSweep,
     SupportsTerminate,
+    SupportsVersions,
 )
 
 
@@ -210,18 +211,22 @@ class Uploads:
                 return upload
             raise UploadPending("all bytes are here and are being processed") from None
 
-    async def append(self, upload_id: str, append: Append, source: Source) -> Upload:
+    async def append(
+        self, upload_id: str, append: Append, source: Source, *, admitted: Upload | None = None
+    ) -> Upload:
         """Add the bytes of `source` and return the upload with its new offset.
 
         Whoever else appends to the upload is stopped first, with its bytes kept. Everything is
         judged before the first byte is asked for. What arrives before the client leaves, stops
         sending or is interrupted is kept. Nothing is kept of an append that runs past the end,
         that has another checksum than it says, or that has one and does not come whole.
+        `admitted` is the upload as it was just read, if it was.
         """
         with self._stoppable(source):
             try:
                 async with self._hold(upload_id, source.interrupt):
-                    return await self._append(upload_id, append, source)
+                    upload = await self._read_again(upload_id, admitted)
+                    return await self._append(upload, append, source)
             except UploadLocked:
                 upload = await self._get_alive(upload_id)
                 if upload.is_unsettled:
@@ -364,14 +369,21 @@ class Uploads:
         )
 
     async def _create(self, upload: Upload) -> Upload:
-        await self.store.create(upload)
+        upload = await self.store.create(upload)
         self.observer.changed(upload, Event.ANNOUNCED if upload.parts else Event.CREATED)
         if upload.has_all_bytes and not upload.parts:
             self.observer.changed(upload, Event.FILLED)
         return await self._settling.settle(upload)
 
-    async def _append(self, upload_id: str, append: Append, source: Source) -> Upload:
-        upload = await self._get_alive(upload_id)
+    async def _read_again(self, upload_id: str, admitted: Upload | None) -> Upload:
+        """Return the upload as it is now that it is held."""
+        if admitted is None or not isinstance(self.store, SupportsVersions):
+            return await self._get_alive(upload_id)
+        upload = await self.store.latest(admitted)
+        self._check_alive(upload)
+        return upload
+
+    async def _append(self, upload: Upload, append: Append, source: Source) -> Upload:
         check_takes_bytes(upload)
         upload = await self._settling.settle(upload)
         check_append(append, upload)
@@ -395,20 +407,19 @@ class Uploads:
             judged = await self._inspection.judge(upload, chunks, source)
             if judged is None:
                 return upload
-            stored = await self.store.append(judged, chunks, staged=append.checksum is not None)
+            stored = await self.store.append(
+                judged, chunks, staged=append.checksum is not None, expires=self._renewal()
+            )
         except Unverified:
             return upload
-        if stored.offset == upload.offset or stored.has_all_bytes:
-            return stored
-        self.observer.changed(stored, Event.APPENDED)
-        return await self._postpone_expiry(stored)
+        if stored.offset > upload.offset and not stored.has_all_bytes:
+            self.observer.changed(stored, Event.APPENDED)
+        return stored
 
-    async def _postpone_expiry(self, upload: Upload) -> Upload:
-        if self.expiry.after_append is None:
-            return upload
-        upload = replace(upload, expires=self._clock() + self.expiry.after_append)
-        await self.store.update(upload)
-        return upload
+    def _renewal(self) -> Callable[[], datetime] | None:
+        """Return what tells a new date of expiry, if each append brings one."""
+        window = self.expiry.after_append
+        return None if window is None else lambda: self._clock() + window
 
     async def _look_after(self, upload_id: str) -> bool:
         """Do what is due for an upload; return True if that was to remove it."""

@@ -443,9 +443,7 @@ class _SlowStore(MemoryStore):
         self.pending: list[int] = []
         self.exchange: Exchange | None = None
 
-    async def append(
-        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
-    ) -> Upload:
+    async def append(self, upload: Upload, chunks: AsyncIterable[bytes], **options: Any) -> Upload:
         return await super().append(upload, self._slowly(chunks))
 
     async def _slowly(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
@@ -496,7 +494,7 @@ async def _cancel_while_storing(stage: Stage) -> None:
     append, is_raised, is_hanging = stage.store.append, [], anyio.Event()
 
     async def append_and_hang(
-        upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+        upload: Upload, chunks: AsyncIterable[bytes], **options: Any
     ) -> Upload:
         await append(upload, chunks)
         try:

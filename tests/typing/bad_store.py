@@ -1,6 +1,6 @@
 """Stores that break a promise about their signatures: mypy must refuse each marked line."""
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from datetime import datetime
 
 from tusasgi import Upload, Uploads
@@ -17,13 +17,19 @@ class ListOfExpired:
 
 
 class NoUpdate:
-    async def create(self, upload: Upload) -> None: ...
+    async def create(self, upload: Upload) -> Upload:
+        return upload
 
     async def get(self, upload_id: str) -> Upload:
         raise KeyError(upload_id)
 
     async def append(
-        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+        self,
+        upload: Upload,
+        chunks: AsyncIterable[bytes],
+        *,
+        staged: bool = False,
+        expires: Callable[[], datetime] | None = None,
     ) -> Upload:
         return upload
 
@@ -34,7 +40,8 @@ class ListOfChunks(NoUpdate):
     async def append(self, upload: Upload, chunks: list[bytes]) -> Upload:  # WRONG
         return upload
 
-    async def update(self, upload: Upload) -> None: ...
+    async def update(self, upload: Upload) -> Upload:
+        return upload
 
 
 terminating: SupportsTerminate = SyncTerminate()  # WRONG

@@ -1,6 +1,6 @@
 """A store that keeps every promise about its signatures: mypy must accept it."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from datetime import datetime
 
 from tusasgi import Upload, Uploads
@@ -19,17 +19,24 @@ from tusasgi.stores.memory import MemoryStore
 
 
 class GoodStore:
-    async def create(self, upload: Upload) -> None: ...
+    async def create(self, upload: Upload) -> Upload:
+        return upload
 
     async def get(self, upload_id: str) -> Upload:
         raise KeyError(upload_id)
 
     async def append(
-        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+        self,
+        upload: Upload,
+        chunks: AsyncIterable[bytes],
+        *,
+        staged: bool = False,
+        expires: Callable[[], datetime] | None = None,
     ) -> Upload:
         return upload
 
-    async def update(self, upload: Upload) -> None: ...
+    async def update(self, upload: Upload) -> Upload:
+        return upload
 
     async def finish(self, upload: Upload) -> None: ...
 

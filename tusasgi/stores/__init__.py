@@ -1,6 +1,6 @@
 """What a store is: the core protocol, and one small protocol for each capability."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
@@ -24,8 +24,8 @@ class Store(Protocol):
        touched. An unknown id is `UploadNotFound`, a store without room `StoreFull`.
     """
 
-    async def create(self, upload: Upload) -> None:
-        """Keep a new upload, durably; raise `UploadExists` if its id is taken."""
+    async def create(self, upload: Upload) -> Upload:
+        """Keep a new upload, durably, and return it; raise `UploadExists` if its id is taken."""
         ...
 
     async def get(self, upload_id: str) -> Upload:
@@ -33,9 +33,18 @@ class Store(Protocol):
         ...
 
     async def append(
-        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+        self,
+        upload: Upload,
+        chunks: AsyncIterable[bytes],
+        *,
+        staged: bool = False,
+        expires: Callable[[], datetime] | None = None,
     ) -> Upload:
         """Add the chunks at the end and return the upload with its new offset.
+
+        With the first byte that is kept, the record becomes that of `upload`. If bytes are kept
+        and some are still to come, the upload has until what `expires` says at the end; a store
+        that shows bytes before the end may move the date on the way as well.
 
         The *end* of the chunks means: keep what came, also when the client left. An
         *exception* from them means: keep nothing of this call; it is raised again. A failure
@@ -46,8 +55,11 @@ class Store(Protocol):
         """
         ...
 
-    async def update(self, upload: Upload) -> None:
-        """Replace the record, durably: everything but the offset is taken from `upload`."""
+    async def update(self, upload: Upload) -> Upload:
+        """Replace the record, durably: everything but the offset is taken from `upload`.
+
+        Returns the upload with what it is from now on.
+        """
         ...
 
     async def finish(self, upload: Upload) -> None:
@@ -100,9 +112,30 @@ class SupportsConcat(Protocol):
 
 
 @runtime_checkable
+class SupportsVersions(Protocol):
+    """A store that refuses to change an upload that was changed since it was read.
+
+    `Upload.version` tells which state was read. `append`, `update` and what else changes an
+    upload raise `UploadLocked` if another server was faster, so that servers need no common
+    locker.
+    """
+
+    async def latest(self, upload: Upload) -> Upload:
+        """Return the newest state of the upload that this process knows of, at no cost.
+
+        What others have changed meanwhile is found by the operations that follow.
+        """
+        ...
+
+
+@runtime_checkable
 class SupportsRead(Protocol):
     """A store that can give the bytes back."""
 
     def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:
-        """Yield the bytes from `start` up to, not including, `stop`."""
+        """Yield the bytes from `start` up to, not including, `stop`.
+
+        Those of an upload that `finish` was called for; others may be out of reach until then
+        (`UploadPending`).
+        """
         ...

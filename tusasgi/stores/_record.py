@@ -2,6 +2,8 @@
 
 import base64
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,6 +67,13 @@ def load_record(text: bytes, *, offset: int) -> Upload:
         is_complete=record["is_complete"],
         removal=record.get("removal"),
     )
+
+
+def renewed(upload: Upload, expires: Callable[[], datetime] | None) -> Upload:
+    """Return the upload with its new date, if it got bytes and waits for more."""
+    if expires is None or upload.has_all_bytes:
+        return upload
+    return replace(upload, expires=expires())
 
 
 def _moment(text: str) -> datetime:

@@ -15,7 +15,7 @@ two of them leaves at most something for `due` to find: nothing is repaired by h
 import contextlib
 import os
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -27,7 +27,7 @@ from anyio.to_thread import run_sync
 from tusasgi._errors import UploadExists, UploadNotFound
 from tusasgi._models import Upload, check_upload_id
 from tusasgi.stores import _files as files
-from tusasgi.stores._record import dump_record, load_record
+from tusasgi.stores._record import dump_record, load_record, renewed
 from tusasgi.stores._writer import Writer
 
 Durability = Literal["complete", "append"]
@@ -64,20 +64,31 @@ class FileStore:
         # The last characters: the first ones are a time stamp in some kinds of uuid.
         return os.path.join(self._root, "uploads", upload_id[-2:], upload_id)
 
-    async def create(self, upload: Upload) -> None:
+    async def create(self, upload: Upload) -> Upload:
         await run_sync(self._create, upload)
+        return upload
 
     async def get(self, upload_id: str) -> Upload:
         return await run_sync(self._get, upload_id)
 
     async def append(
-        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+        self,
+        upload: Upload,
+        chunks: AsyncIterable[bytes],
+        *,
+        staged: bool = False,
+        expires: Callable[[], datetime] | None = None,
     ) -> Upload:
-        if staged:
-            return await self._append_staged(upload, chunks)
+        append = self._append_staged if staged else self._append
+        kept = await append(upload, chunks)
+        if kept.offset == upload.offset or renewed(kept, expires) == kept:
+            return kept
+        return await self.update(renewed(kept, expires))
+
+    async def _append(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
         path = self.path(upload.id)
         writer = Writer(
-            partial(files.open_alone, path, upload.offset),
+            partial(self._open, upload),
             upload.offset,
             length=upload.length,
             before_last=partial(self._mark, upload.id, _NOW),
@@ -91,8 +102,9 @@ class FileStore:
             writer.close()
         return replace(upload, offset=writer.offset)
 
-    async def update(self, upload: Upload) -> None:
+    async def update(self, upload: Upload) -> Upload:
         await run_sync(self._update, upload)
+        return upload
 
     async def finish(self, upload: Upload) -> None:
         await run_sync(self._finish, upload)
@@ -101,9 +113,7 @@ class FileStore:
         await run_sync(self._terminate, upload_id)
 
     async def declare_length(self, upload: Upload, length: int) -> Upload:
-        upload = replace(upload, length=length)
-        await self.update(upload)
-        return upload
+        return await self.update(replace(upload, length=length))
 
     async def concat(self, upload: Upload) -> Upload:
         pieces = await run_sync(self._rest_of_parts, upload)
@@ -150,7 +160,7 @@ class FileStore:
         """Add pieces of files (path, start, stop) at the end, in steps."""
         path = self.path(upload.id)
         offset = upload.offset
-        target = await run_sync(files.open_alone, path, offset)
+        target = await run_sync(self._open, upload)
         try:
             for source, start, stop in pieces:
                 while start < stop:
@@ -180,6 +190,17 @@ class FileStore:
             finally:
                 os.unlink(new)
             files.flush_folder(os.path.dirname(path))
+
+    def _open(self, upload: Upload) -> int:
+        """Open the data file to write at its end, as the only writer, with the record as given."""
+        file = files.open_alone(self.path(upload.id), upload.offset)
+        try:
+            if self._get(upload.id) != upload:
+                self._update(upload)
+        except BaseException:
+            files.close_alone(file)
+            raise
+        return file
 
     def _get(self, upload_id: str) -> Upload:
         path = self.path(upload_id)

@@ -1,11 +1,12 @@
 """Uploads in the memory of one process, for tests and small things."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import replace
 from datetime import datetime
 
 from tusasgi._errors import UploadExists, UploadNotFound
 from tusasgi._models import Upload, check_upload_id
+from tusasgi.stores._record import renewed
 
 _READ_SIZE = 256 * 1024
 
@@ -20,18 +21,24 @@ class MemoryStore:
         self._records: dict[str, Upload] = {}
         self._bytes: dict[str, bytearray] = {}
 
-    async def create(self, upload: Upload) -> None:
+    async def create(self, upload: Upload) -> Upload:
         if check_upload_id(upload.id) in self._records:
             raise UploadExists("an upload with this id exists already")
         self._bytes[upload.id] = bytearray()
         self._records[upload.id] = upload
+        return upload
 
     async def get(self, upload_id: str) -> Upload:
         stored = self._bytes_of(upload_id)
         return replace(self._records[upload_id], offset=len(stored))
 
     async def append(
-        self, upload: Upload, chunks: AsyncIterable[bytes], *, staged: bool = False
+        self,
+        upload: Upload,
+        chunks: AsyncIterable[bytes],
+        *,
+        staged: bool = False,
+        expires: Callable[[], datetime] | None = None,
     ) -> Upload:
         stored = self._bytes_of(upload.id)
         start = len(stored)
@@ -44,11 +51,16 @@ class MemoryStore:
             raise
         if staged:
             stored += arriving
-        return replace(upload, offset=len(stored))
+        if len(stored) == start:
+            return upload
+        kept = renewed(replace(upload, offset=len(stored)), expires)
+        self._records[upload.id] = kept
+        return kept
 
-    async def update(self, upload: Upload) -> None:
+    async def update(self, upload: Upload) -> Upload:
         self._bytes_of(upload.id)
         self._records[upload.id] = upload
+        return upload
 
     async def finish(self, upload: Upload) -> None:
         self._bytes_of(upload.id)
@@ -58,9 +70,7 @@ class MemoryStore:
         self._bytes.pop(upload_id, None)
 
     async def declare_length(self, upload: Upload, length: int) -> Upload:
-        upload = replace(upload, length=length)
-        await self.update(upload)
-        return upload
+        return await self.update(replace(upload, length=length))
 
     async def concat(self, upload: Upload) -> Upload:
         stored = self._bytes_of(upload.id)

@@ -265,10 +265,32 @@ class StoreSuite(abc.ABC):
         upload = await store.append(upload, Arriving(b"def"))
         assert await self.content(await reopened(), upload) == b"abcdef"
 
-    async def test_an_append_keeps_the_other_fields_it_was_given(self, store: Store) -> None:
+    @pytest.mark.parametrize("is_staged", [False, True], ids=["at-once", "staged"])
+    async def test_the_record_an_append_is_given_is_kept_with_the_first_byte(
+        self, is_staged: bool, store: Store, reopened: Callable[[], Awaitable[Store]]
+    ) -> None:
         upload = await _created(store)
-        given = replace(upload, facts={"kind": "audio"})
-        assert await store.append(given, Arriving(b"abc")) == replace(given, offset=3)
+        given = replace(upload, facts={"kind": "audio"}, expires=NOW)
+        assert await store.append(given, Arriving(), staged=is_staged) == given
+        assert await (await reopened()).get(upload.id) == upload
+        kept = await store.append(given, Arriving(b"abc"), staged=is_staged)
+        assert kept == replace(given, offset=3)
+        assert await (await reopened()).get(upload.id) == kept
+
+    @pytest.mark.parametrize("is_staged", [False, True], ids=["at-once", "staged"])
+    async def test_bytes_give_an_upload_more_time_until_it_has_all(
+        self, is_staged: bool, store: Store, reopened: Callable[[], Awaitable[Store]]
+    ) -> None:
+        upload = await _created(store, expires=NOW)
+        days = iter([NOW + timedelta(days=day) for day in range(1, 9)])
+        seen = []
+        for content in (b"", b"abc", b"def"):
+            upload = await store.append(
+                upload, Arriving(content), staged=is_staged, expires=lambda: next(days)
+            )
+            assert await (await reopened()).get(upload.id) == upload
+            seen.append(upload.expires)
+        assert seen[0] == NOW < seen[1] == seen[2]
 
     # What only the end tells to be right.
 
