@@ -1,4 +1,4 @@
-"""Benchmarks, run by hand: `python -m benchmarks floor`, `slow` or `folders`.
+"""Benchmarks, run by hand: `python -m benchmarks floor`, `s3`, `slow` or `folders`.
 
 Nothing here is asserted anywhere: compare ratios within one run.
 """
@@ -26,8 +26,15 @@ def main() -> None:
     command = commands.add_parser("folders", help="layouts of a folder with a million files")
     command.add_argument("--files", type=int, default=1_000_000)
     command.add_argument("--dir")
+    command = commands.add_parser("s3", help="S3Store beside an app that passes bytes on to S3")
+    command.add_argument("--rounds", type=int, default=5)
+    command.add_argument("--scale", type=float, default=1.0, help="1 means 1 GiB")
+    command.add_argument("--long", type=float, metavar="GIB", help="one upload of so many GiB")
+    command.add_argument("--chunk", type=float, default=8, metavar="MIB", help="with --long")
+    command.add_argument("--dir")
     options = parser.parse_args()
-    {"floor": _floor, "slow": _slow, "folders": _folders}[options.command](options)
+    commands_by_name = {"floor": _floor, "s3": _s3, "slow": _slow, "folders": _folders}
+    commands_by_name[options.command](options)
 
 
 def _floor(options: argparse.Namespace) -> None:
@@ -38,6 +45,16 @@ def _floor(options: argparse.Namespace) -> None:
         print(f"{floor.table(server, results)}\n", flush=True)
     with open(options.json, "w") as file:
         json.dump(report, file, indent=1)
+
+
+def _s3(options: argparse.Namespace) -> None:
+    from benchmarks import s3  # needs the extra, and SeaweedFS
+
+    if options.long is not None:
+        s3.long(options.long, int(options.chunk * s3.MIB), options.dir)
+    else:
+        s3.alternate(options.rounds, options.scale, options.dir)
+        s3.compare(options.rounds, options.scale, options.dir)
 
 
 def _slow(options: argparse.Namespace) -> None:

@@ -89,30 +89,30 @@ def _measure_case(server: Server, case: Case, rounds: int, place: str) -> Iterat
 def _transfer(server: Server, kind: str, case: Case, place: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port)
     name = uuid.uuid4().hex
-    url = _create(connection, case) if kind == "tus" else ""
+    url = create(connection, case.total) if kind == "tus" else ""
     for offset in range(0, case.total, case.chunk):
         target = {
             "drop": f"/drop/{case.chunk}",
             "write": f"/write/{name}/{offset}/{case.total}",
             "tus": url,
         }[kind]
-        _patch(connection, target, offset, case.chunk)
+        patch(connection, target, offset, case.chunk)
     if kind == "tus":
-        _request(connection, "DELETE", url, 204)
+        request(connection, "DELETE", url, 204)
     if kind == "write":
         os.unlink(os.path.join(place, name))
     connection.close()
 
 
-def _create(connection: http.client.HTTPConnection, case: Case) -> str:
-    headers = {"Tus-Resumable": "1.0.0", "Upload-Length": str(case.total)}
+def create(connection: http.client.HTTPConnection, total: int) -> str:
+    headers = {"Tus-Resumable": "1.0.0", "Upload-Length": str(total)}
     connection.request("POST", "/tus/", headers=headers)
     response = connection.getresponse()
     response.read()
     return response.headers["Location"]
 
 
-def _patch(connection: http.client.HTTPConnection, target: str, offset: int, size: int) -> None:
+def patch(connection: http.client.HTTPConnection, target: str, offset: int, size: int) -> None:
     connection.putrequest("PATCH", target)
     connection.putheader("Tus-Resumable", "1.0.0")
     connection.putheader("Upload-Offset", str(offset))
@@ -125,7 +125,7 @@ def _patch(connection: http.client.HTTPConnection, target: str, offset: int, siz
     _expect(connection, 204)
 
 
-def _request(connection: http.client.HTTPConnection, method: str, url: str, status: int) -> None:
+def request(connection: http.client.HTTPConnection, method: str, url: str, status: int) -> None:
     connection.request(method, url, headers={"Tus-Resumable": "1.0.0"})
     _expect(connection, status)
 

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockBuster
 
+from tests.services.fixtures import moto as moto  # the fixtures
+from tests.services.fixtures import s3_server as s3_server
+from tests.services.fixtures import seaweedfs as seaweedfs
+
 _FAST = "/dev/shm"  # in memory on Linux; elsewhere the usual place is as good
 
 

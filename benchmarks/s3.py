@@ -1,0 +1,133 @@
+"""How close is S3Store to an app that does nothing but pass the same bytes on to S3?
+
+SeaweedFS runs beside, on this machine, and takes most of its time: compare ratios.
+"""
+
+import contextlib
+import http.client
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks._server import Server, running
+from benchmarks.floor import create, patch, request
+
+MIB = 1024 * 1024
+
+
+@contextlib.contextmanager
+def serving(folder: str | None) -> Iterator[Server]:
+    """Run SeaweedFS and our server until the block ends."""
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    from tests.services.s3 import SeaweedFS
+
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as place,
+        SeaweedFS(Path(place)) as s3,
+        running(
+            "uvicorn",
+            "benchmarks.s3_apps:app",
+            S3_URL=f"s3://{s3.bucket}/bench",
+            AWS_ENDPOINT_URL=s3.endpoint,
+            AWS_ACCESS_KEY_ID=s3.key,
+            AWS_SECRET_ACCESS_KEY=s3.secret,
+            AWS_DEFAULT_REGION=s3.region,
+        ) as server,
+    ):
+        _once(server, "raw", 32 * MIB, 32 * MIB)
+        _once(server, "tus", 32 * MIB, 32 * MIB)
+        yield server
+
+
+def compare(rounds: int, scale: float, folder: str | None) -> None:
+    """One PATCH of 1 GiB (times `scale`), and the same in smaller ones, beside the raw app."""
+    total = int(1024 * scale) * MIB
+    with serving(folder) as server:
+        print("| case | MiB/s | of raw | CPU s/GiB | peak over idle, MiB |")
+        print("| --- | ---: | ---: | ---: | ---: |")
+        rates: dict[str, float] = {}
+        for name, app, size, chunk in (
+            ("raw, one request", "raw", total, total),
+            ("one PATCH", "tus", total, total),
+            ("64 MiB", "tus", total, 64 * MIB),
+            ("8 MiB", "tus", total, 8 * MIB),
+            ("1 MiB", "tus", total // 8, MIB),
+        ):
+            found = [_measured(server, app, size, chunk) for _ in range(rounds)]
+            rates[name] = size / MIB / statistics.median(took for took, _, _ in found)
+            cpu = statistics.median(cpu for _, cpu, _ in found) * 1024 * MIB / size
+            peak = max(peak for _, _, peak in found) / MIB
+            ratio = rates[name] / rates["raw, one request"]
+            print(f"| {name} | {rates[name]:.0f} | {ratio:.2f} | {cpu:.2f} | {peak:.1f} |")
+
+
+def alternate(rounds: int, scale: float, folder: str | None) -> None:
+    """One PATCH and the raw app in turn, so that what else happens falls on both."""
+    total = int(1024 * scale) * MIB
+    ratios = []
+    with serving(folder) as server:
+        for _ in range(rounds):
+            raw = _measured(server, "raw", total, total)[0]
+            tus, _, peak = _measured(server, "tus", total, total)
+            ratios.append(raw / tus)
+            print(
+                f"raw {total / MIB / raw:.0f} MiB/s, one PATCH {total / MIB / tus:.0f} MiB/s, "
+                f"ratio {raw / tus:.2f}, peak {peak / MIB:.1f} MiB over idle",
+                flush=True,
+            )
+    print(f"median ratio {statistics.median(ratios):.2f}")
+
+
+def long(gib: float, chunk: int, folder: str | None) -> None:
+    """One upload of many parts: is the last PATCH as quick as the first, and HEAD too?"""
+    total = int(gib * 1024) * MIB
+    with serving(folder) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
+        url = create(connection, total)
+        server.reset_peak()
+        idle, began = server.rss(), time.perf_counter()
+        patches: list[float] = []
+        heads: list[float] = []
+        for offset in range(0, total, chunk):
+            start = time.perf_counter()
+            patch(connection, url, offset, min(chunk, total - offset))
+            middle = time.perf_counter()
+            request(connection, "HEAD", url, 200)
+            patches.append(middle - start)
+            heads.append(time.perf_counter() - middle)
+        took = time.perf_counter() - began
+        print(f"{gib} GiB in {len(patches)} PATCHes of {chunk / MIB:g} MiB: {took:.0f} s")
+        print(f"{total / MIB / took:.0f} MiB/s, peak {(server.peak_rss() - idle) / MIB:.1f} MiB")
+        tenth = max(1, len(patches) // 10)
+        print("| part of the upload | PATCH, ms | HEAD, ms |\n| --- | ---: | ---: |")
+        for number in range(0, len(patches), tenth):
+            patched = statistics.median(patches[number : number + tenth]) * 1000
+            asked = statistics.median(heads[number : number + tenth]) * 1000
+            print(f"| PATCHes {number + 1} to {number + tenth} | {patched:.1f} | {asked:.2f} |")
+        print(f"the last PATCH, with the completion: {patches[-1] * 1000:.0f} ms")
+        request(connection, "DELETE", url, 204)
+
+
+def _measured(server: Server, app: str, total: int, chunk: int) -> tuple[float, float, int]:
+    """Return seconds, seconds of processor time, and the peak of memory over the idle server."""
+    server.reset_peak()
+    idle, cpu, start = server.rss(), server.cpu_seconds(), time.perf_counter()
+    _once(server, app, total, chunk)
+    took = time.perf_counter() - start
+    return took, server.cpu_seconds() - cpu, server.peak_rss() - idle
+
+
+def _once(server: Server, app: str, total: int, chunk: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
+    with contextlib.closing(connection):
+        if app == "raw":
+            patch(connection, f"/raw/{uuid.uuid4().hex}", 0, total)
+            return
+        url = create(connection, total)
+        for offset in range(0, total, chunk):
+            patch(connection, url, offset, min(chunk, total - offset))
+        request(connection, "DELETE", url, 204)

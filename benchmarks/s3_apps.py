@@ -1,0 +1,86 @@
+"""The two apps that `s3` compares, behind one server.
+
+    /raw/<name>/<size>    reads the body and sends it to S3 as one multipart upload, as well as we
+                          know how: parts of 8 MiB, one filled while another is on its way
+    /tus/…                TusApp with S3Store
+
+Where S3 is, is told by S3_URL and the variables of AWS.
+"""
+
+import asyncio
+import base64
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+
+from tusasgi import TusApp, Uploads
+from tusasgi.stores._rope import Buffer, Rope
+from tusasgi.stores._s3_client import CONFIGURATION
+from tusasgi.stores.s3 import S3Store
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+PART = 8 * 1024 * 1024
+URL = os.environ["S3_URL"]
+BUCKET = URL.removeprefix("s3://").partition("/")[0]
+tus = TusApp(Uploads(S3Store(URL)), prefix="/tus")
+clients = AsyncExitStack()
+opened: dict[str, Any] = {}
+
+
+async def app(scope: Message, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan" or scope["path"].startswith("/tus"):
+        await tus(scope, receive, send)
+        return
+    await _raw(scope["path"].rpartition("/")[2], receive)
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+async def _raw(name: str, receive: Receive) -> None:
+    s3 = await _client()
+    key = f"raw/{name}"
+    upload = await s3.create_multipart_upload(Bucket=BUCKET, Key=key)
+    named = {"Bucket": BUCKET, "Key": key, "UploadId": upload["UploadId"]}
+    parts: list[dict[str, object]] = []
+
+    async def send_part(number: int, content: Rope) -> None:
+        digest = await asyncio.to_thread(_md5, content)
+        answer = await s3.upload_part(**named, PartNumber=number, Body=content, ContentMD5=digest)
+        parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+
+    buffer, running, more = Buffer(), None, True
+    while more or buffer.size:
+        while more and buffer.size < PART:
+            message = await receive()
+            buffer.add(message.get("body", b""))
+            more = message.get("more_body", False)
+        if running is not None:
+            await running
+        content = buffer.take(PART)
+        running = asyncio.create_task(send_part(len(parts) + 1, content))
+    if running is not None:
+        await running
+    await s3.complete_multipart_upload(**named, MultipartUpload={"Parts": parts})
+    await s3.delete_object(Bucket=BUCKET, Key=key)
+
+
+def _md5(content: Rope) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    for chunk in content.chunks:
+        digest.update(chunk)
+    return base64.b64encode(digest.digest()).decode()
+
+
+async def _client() -> Any:
+    if not opened:
+        making = get_session().create_client("s3", config=AioConfig(**CONFIGURATION))
+        opened["s3"] = await clients.enter_async_context(making)
+    return opened["s3"]

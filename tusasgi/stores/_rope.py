@@ -1,0 +1,112 @@
+"""Bytes as they came, without joining them, in the shape of a file."""
+
+import base64
+import hashlib
+import zlib
+from collections.abc import AsyncIterator, Iterable
+
+_BLOCK = 64 * 1024  # smaller chunks are gathered: a list of single bytes would weigh 50 times more
+
+
+class Buffer:
+    """Takes chunks at its end and gives ropes from its beginning."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._chunks: list[bytes | bytearray | memoryview] = []
+
+    def add(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        last = self._chunks[-1] if self._chunks else b""
+        if isinstance(last, bytearray) and len(last) + len(chunk) <= _BLOCK:
+            last += chunk
+        elif len(chunk) < _BLOCK:
+            self._chunks.append(bytearray(chunk))
+        elif chunk:
+            self._chunks.append(chunk)
+
+    def take(self, size: int) -> "Rope":
+        """Remove the first `size` bytes and return them; fewer if there are fewer."""
+        taken: list[bytes | bytearray | memoryview] = []
+        missing = min(size, self.size)
+        self.size -= missing
+        while missing:
+            chunk = self._chunks[0]
+            if len(chunk) > missing:
+                view = memoryview(chunk)
+                taken.append(view[:missing])
+                self._chunks[0] = view[missing:]
+                break
+            taken.append(self._chunks.pop(0))
+            missing -= len(chunk)
+        return Rope(taken)
+
+
+class Rope:
+    """Chunks in a row that can be read like a file, and again from the start for a retry."""
+
+    def __init__(self, chunks: Iterable[bytes | bytearray | memoryview] = ()) -> None:
+        self.chunks = list(chunks)
+        self._size = sum(map(len, self.chunks))
+        self._position = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.chunks)
+
+    def __add__(self, other: "Rope") -> "Rope":
+        return Rope([*self.chunks, *other.chunks])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Rope):
+            return NotImplemented
+        return self is other or (len(self) == len(other) and bytes(self) == bytes(other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def between(self, start: int, stop: int) -> "Rope":
+        """Return a part of it, without copying."""
+        pieces = []
+        for chunk in self.chunks:
+            if start < min(stop, len(chunk)):
+                pieces.append(memoryview(chunk)[start:stop])
+            start, stop = max(0, start - len(chunk)), max(0, stop - len(chunk))
+        return Rope(pieces)
+
+    # What an HTTP client asks for.
+
+    def read(self, size: int = -1) -> bytes:
+        stop = self._size if size < 0 else min(self._size, self._position + size)
+        found = bytes(self.between(self._position, stop))
+        self._position = stop
+        return found
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._position = offset + (0, self._position, self._size)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def seekable(self) -> bool:
+        return True
+
+    async def __aiter__(self) -> AsyncIterator[bytes | bytearray | memoryview]:
+        for chunk in self.chunks:
+            yield chunk
+
+    # What a server compares.
+
+    def md5(self) -> str:
+        running = hashlib.md5(usedforsecurity=False)
+        for chunk in self.chunks:
+            running.update(chunk)
+        return base64.b64encode(running.digest()).decode()
+
+    def crc32(self) -> str:
+        running = 0
+        for chunk in self.chunks:
+            running = zlib.crc32(chunk, running)
+        return base64.b64encode(running.to_bytes(4, "big")).decode()

@@ -1,0 +1,358 @@
+"""One writer's way from a state of an upload to the next: parts, pieces, and swaps between them.
+
+Part numbers are reserved before they are used, by a swap, and never given out twice: so a number
+carries one content for ever, whatever happens to the server that used it. An upload that has no
+multipart upload yet needs no reservation: the one that is made is known to this writer alone
+until a swap names it.
+"""
+
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterable, Callable
+from dataclasses import replace
+from datetime import datetime
+
+import anyio
+
+from tusasgi._errors import UploadLocked, UploadNotFound
+from tusasgi._models import Upload
+from tusasgi.stores._record import renewed
+from tusasgi.stores._rope import Buffer, Rope
+from tusasgi.stores._s3_bucket import Bucket
+from tusasgi.stores._s3_state import State, part_size
+
+FREE = 64 * 1024  # bytes that every append may hold without asking the budget
+INLINE = 256 * 1024  # bytes of the tail that are kept in the state object itself
+_RESERVED = 8  # part numbers taken at once
+_FIRST_SAVE = 1.0  # seconds: then others see that somebody is writing
+_SAVE = 5.0  # seconds of work that the death of a server may cost
+
+
+class Budget:
+    """Bytes of memory that all appends of a store share; first come, first served."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._left = size
+        self._waiting: deque[tuple[int, anyio.Event]] = deque()
+
+    async def take(self, size: int) -> int:
+        """Wait for so many bytes and return how many there are: not more than there ever are."""
+        size = min(size, self._size)
+        if not self._waiting and self._left >= size:
+            self._left -= size
+            return size
+        turn = size, anyio.Event()
+        self._waiting.append(turn)
+        try:
+            await turn[1].wait()
+        except BaseException:
+            if turn[1].is_set():
+                self.give(size)
+            else:
+                self._waiting.remove(turn)
+                self._serve()
+            raise
+        return size
+
+    def give(self, size: int) -> None:
+        self._left += size
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._left:
+            size, turn = self._waiting.popleft()
+            self._left -= size
+            turn.set()
+
+
+class Writing:
+    """What this writer has stored (`draft`), and what of it the world knows (`committed`)."""
+
+    def __init__(self, bucket: Bucket, state: State, upload: Upload) -> None:
+        self._bucket = bucket
+        self._base = self._committed = state
+        self._draft = state
+        self._upload = upload
+        self._reserved_to = state.used_to
+        self._is_private = False
+        self._made: set[str] = set()
+        self._swapped_at: float | None = None
+
+    # Parts.
+
+    async def next_number(self) -> int:
+        """Return a part number that nobody else will use, in a multipart upload that exists."""
+        number = self._draft.used_to + 1
+        if self._draft.multipart_id is None:
+            stored = self._draft.object or self._bucket.object_of(self._upload)
+            multipart_id = await self._bucket.start_multipart(stored)
+            self._draft = replace(self._draft, object=stored, multipart_id=multipart_id)
+            self._is_private = True
+        elif not self._is_private and number > self._reserved_to:
+            await self._swap(self._shown, reserve=True)
+        self._draft = replace(self._draft, used_to=number)
+        return number
+
+    # What the world knows.
+
+    def _shown(self) -> State:
+        """Return what may be seen of the draft before the end."""
+        return self._draft
+
+    async def _swap(self, show: Callable[[], State], *, reserve: bool = False) -> None:
+        self._draft, made = await self._bucket.paged(self._draft)
+        self._made |= made
+        used_to = self._draft.used_to + (_RESERVED if reserve else 0)
+        shown = replace(show(), used_to=used_to)
+        self._committed = await self._bucket.swap(self._committed, shown)
+        self._is_private = self._is_private and self._committed.multipart_id is None
+        self._reserved_to = used_to
+        self._swapped_at = anyio.current_time()
+
+    async def _clean_up(self) -> None:
+        """Remove what the last swap has stopped naming."""
+        unused = (self._made | self._base.names) - self._committed.names
+        if unused:
+            await self._bucket.remove_pieces(unused)
+
+    async def _give_up(self) -> None:
+        """Remove what nobody will ever name, after somebody else was faster."""
+        try:
+            now = await self._bucket.read(self._upload.id)
+        except UploadNotFound:
+            now = replace(self._base, multipart_id=None, pages=(), segments=())
+        if now.etag == self._committed.etag:
+            return  # it is not sure that somebody was
+        if unused := self._made - now.names:
+            await self._bucket.remove_pieces(unused)
+        made_multipart = self._is_private and self._draft.multipart_id != now.multipart_id
+        if made_multipart and self._draft.object is not None:
+            assert self._draft.multipart_id is not None
+            key = self._bucket.key_of(self._draft.object)
+            await self._bucket.abort(key, self._draft.multipart_id)
+
+
+class Append(Writing):
+    """Adds chunks to an upload: one part is filled while another is on its way.
+
+    What does not fill a part is kept in front of the next one: in the state object while it is
+    short, as a piece of its own when it is not. Holds at most two parts.
+    """
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        state: State,
+        upload: Upload,
+        *,
+        budget: Budget,
+        least_part: int,
+        staged: bool = False,
+        expires: Callable[[], datetime] | None = None,
+    ) -> None:
+        super().__init__(bucket, state, upload)
+        self._budget = budget
+        self._least_part = least_part
+        self._is_staged = staged
+        self._expires = expires
+        self._buffer = Buffer()
+        self._held = 0  # bytes of the budget that the buffer has
+        self._is_ended = False
+        self._is_discarded = False
+        self._failure: Exception | None = None
+        self._changed = anyio.Event()
+        self._taken = anyio.Event()
+
+    async def run(self, chunks: AsyncIterable[bytes]) -> State:
+        """Store the chunks and return the state with them.
+
+        Raises what the chunks raise, after everything was taken back; raises its own failure,
+        and keeps what was committed before.
+        """
+        refusal: Exception | None = None
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._store)
+                with anyio.CancelScope() as self._reading:
+                    try:
+                        async for chunk in chunks:
+                            await self._add(chunk)
+                    except Exception as error:  # raised below, outside of the group
+                        refusal = error
+                self._is_ended, self._is_discarded = True, refusal is not None
+                self._changed.set()
+        finally:
+            self._give_back()
+        if refusal is not None:
+            with anyio.CancelScope(shield=True):  # cancelled or not, nothing of it is kept
+                await self._take_back()
+            raise refusal
+        if self._failure is not None:
+            if isinstance(self._failure, UploadLocked):
+                with contextlib.suppress(Exception):
+                    await self._give_up()
+            raise self._failure
+        return self._committed
+
+    # The task that brings the chunks.
+
+    async def _add(self, chunk: bytes) -> None:
+        if not self._held and self._buffer.size + len(chunk) > FREE:
+            self._held = await self._budget.take(self._part_size())
+        self._buffer.add(chunk)
+        self._changed.set()
+        while self._is_full and self._failure is None:
+            self._taken = anyio.Event()
+            await self._taken.wait()
+
+    # The task that talks to S3.
+
+    async def _store(self) -> None:
+        self._started_at = anyio.current_time()
+        try:
+            while not self._is_discarded:
+                if self._is_full:
+                    await self._store_part()
+                elif self._is_ended:
+                    await self._finish()
+                    return
+                elif self._is_time_to_save:
+                    await self._save()
+                else:
+                    await self._wait()
+        except Exception as failure:  # raised by `run`, outside of the group
+            self._failure = failure
+            self._reading.cancel()
+            self._taken.set()
+
+    async def _wait(self) -> None:
+        self._changed = anyio.Event()
+        pause = self._save_at - anyio.current_time() if self._has_news else None
+        with anyio.move_on_after(pause):
+            await self._changed.wait()
+
+    @property
+    def _has_news(self) -> bool:
+        """True if there is something to save. What only the end tells to be right is not saved."""
+        total = self._draft.offset + self._buffer.size
+        is_over = total == self._upload.length  # and one byte more would be too many
+        return not self._is_staged and not is_over and total != self._committed.offset
+
+    @property
+    def _save_at(self) -> float:
+        if self._swapped_at is None:
+            return self._started_at + _FIRST_SAVE
+        return self._swapped_at + _SAVE
+
+    @property
+    def _is_time_to_save(self) -> bool:
+        return self._has_news and anyio.current_time() >= self._save_at
+
+    def _part_size(self) -> int:
+        return part_size(self._draft, self._least_part)
+
+    @property
+    def _is_full(self) -> bool:
+        """True if there is enough for a part of an upload that needs more than one."""
+        length, size = self._upload.length, self._part_size()
+        fits_in_one = self._draft.multipart_id is None and length is not None and length <= size
+        return not fits_in_one and self._draft.rest_size + self._buffer.size >= size
+
+    async def _store_part(self) -> None:
+        size = self._part_size()
+        content = self._buffer.take(size - self._draft.rest_size)
+        held, self._held = self._held, 0
+        self._taken.set()
+        try:
+            await self._send_part(content)
+        finally:
+            self._budget.give(held)
+            self._taken.set()  # what is not in a part has become less
+        if self._is_time_to_save:
+            await self._swap(self._shown, reserve=True)
+
+    async def _send_part(self, content: Rope) -> None:
+        """Make a part of all that is not in one yet, and of the content."""
+        rest = await self._rest()
+        whole = rest + content
+        number = await self.next_number()
+        part = await self._bucket.put_part(self._draft, number, whole)
+        self._draft = replace(
+            self._draft,
+            parts=(*self._draft.parts, part),
+            parts_size=self._draft.parts_size + len(whole),
+            segments=(),
+            tail=Rope(),
+        )
+
+    async def _rest(self) -> Rope:
+        rest = await self._bucket.load(self._draft.segments)
+        return rest + self._draft.tail
+
+    async def _save(self) -> None:
+        """Make safe what came, and give back the memory of a client that takes its time."""
+        if self._draft.offset == self._committed.offset:
+            await self._keep_rest(INLINE)
+            self._give_back()
+            self._taken.set()
+        await self._swap(self._shown, reserve=self._draft.multipart_id is not None)
+
+    async def _keep_rest(self, inline: int) -> None:
+        """Move the buffer to what is stored: into the tail, or as a piece if that is too long."""
+        content = self._draft.tail + self._buffer.take(self._buffer.size)
+        if len(content) <= inline:
+            tail = content if len(content) > INLINE else Rope([bytes(content)])
+            self._draft = replace(self._draft, tail=tail)
+            return
+        piece = await self._bucket.put_piece(self._upload.id, content)
+        self._made.add(piece.key)
+        self._draft = replace(self._draft, segments=(*self._draft.segments, piece), tail=Rope())
+
+    async def _finish(self) -> None:
+        """Everything came that comes: keep it, and let go of the numbers that were not used."""
+        total = self._draft.offset + self._buffer.size
+        has_all = total == self._upload.length
+        if has_all and self._draft.multipart_id is not None:
+            if self._draft.rest_size + self._buffer.size:
+                await self._send_part(self._buffer.take(self._buffer.size))
+        elif self._buffer.size:
+            # What will be sent to the object in one call needs no pieces.
+            await self._keep_rest(self._part_size() if has_all else INLINE)
+        if self._draft == self._base and self._committed is self._base:
+            return
+        await self._swap(lambda: self._with_record(self._draft))
+        await self._clean_up()
+
+    # What the world knows.
+
+    def _shown(self) -> State:
+        if not self._is_staged:
+            return self._with_record(self._draft)
+        return replace(self._base, object=self._draft.object, multipart_id=self._draft.multipart_id)
+
+    def _with_record(self, state: State) -> State:
+        """Return the state with the record that the first byte brings, and a new date."""
+        if state.offset == self._base.offset:
+            return state
+        stored = state.object or self._bucket.object_of(self._upload)
+        upload = renewed(replace(self._upload, offset=state.offset), self._expires)
+        return replace(state, upload=upload, object=stored)
+
+    async def _take_back(self) -> None:
+        """Return to where the upload was before."""
+        if self._committed is not self._base:
+            multipart_id = self._committed.multipart_id
+            stored = self._committed.object if multipart_id else self._base.object
+            taken_back = replace(self._base, multipart_id=multipart_id, object=stored)
+            await self._swap(lambda: taken_back)
+        elif self._is_private and self._draft.object is not None:
+            assert self._draft.multipart_id is not None
+            key = self._bucket.key_of(self._draft.object)
+            await self._bucket.abort(key, self._draft.multipart_id)
+        unused = self._made - self._committed.names
+        if unused:
+            await self._bucket.remove_pieces(unused)
+
+    def _give_back(self) -> None:
+        self._budget.give(self._held)
+        self._held = 0

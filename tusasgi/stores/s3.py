@@ -1,0 +1,294 @@
+"""Uploads in a bucket of an S3 server, through any number of servers of ours at once.
+
+One small object holds the state of an upload and is replaced by compare-and-swap; bytes go into
+equal parts of a multipart upload. `docs/s3.md` tells why nothing is lost on the way.
+"""
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from tusasgi._errors import UploadLocked, UploadNotFound, UploadPending
+from tusasgi._models import Upload
+from tusasgi.stores._s3_append import Append, Budget
+from tusasgi.stores._s3_bucket import Bucket, Integrity
+from tusasgi.stores._s3_client import CONFIGURATION, Client, Gone
+from tusasgi.stores._s3_join import Join
+from tusasgi.stores._s3_state import S3Object, State, is_settled_size
+
+__all__ = ["S3Object", "S3Store"]
+
+_MIB = 1024 * 1024
+_LEAST_PART = 5 * _MIB  # what S3 takes
+_UNDER_WAY_FOR = timedelta(days=1)  # after which what no state names counts as left behind
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""
+
+
+def _by_id(upload: Upload) -> S3Object:
+    return S3Object(key=f"objects/{upload.id}")
+
+
+class S3Store:
+    """Keeps uploads in a bucket: `S3Store("s3://bucket/prefix")`.
+
+    Supports termination, deferred lengths, concatenation, sweeping, reading and versions. Any
+    number of servers may use the same prefix, without a common locker: each change of an upload
+    is a compare-and-swap, and the newest request wins. The S3 server must honour `If-Match` and
+    `If-None-Match` on PutObject; that is tried with the first connection (`check`).
+
+    `describe` says under which key, with which content type and metadata the object of an upload
+    is stored; it sees the facts of the inspection, and is asked when the first bytes are kept.
+    `part_size` is the least size of a part in bytes. A running append holds at most two parts;
+    `memory` bounds what all of them hold together, and as much again as `remembered` may be kept
+    of states and short tails to be spared calls. `integrity` says what the server compares with
+    the bytes it got. Everything else is an option of s3fs (`endpoint_url`, `key`, `secret`,
+    `client_kwargs`, `config_kwargs`, …).
+
+    Close it when the server ends: `async with store:`, or `await store.aclose()`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        describe: Callable[[Upload], S3Object] = _by_id,
+        part_size: int = 8 * _MIB,
+        memory: int = 256 * _MIB,
+        remembered: int = 32 * _MIB,
+        integrity: Integrity = "md5",
+        check: bool = True,
+        **options: Any,
+    ) -> None:
+        bucket, prefix = _parse_url(url)
+        if part_size < _LEAST_PART:
+            raise ValueError("part_size must be at least 5 MiB, which is the least S3 takes")
+        if memory < 2 * part_size:
+            raise ValueError("memory must have room for two parts")
+        if integrity not in ("md5", "crc32", "none"):
+            raise ValueError('integrity must be "md5", "crc32" or "none"')
+        client = Client(bucket, _with_configuration(options), prefix if check else None)
+        self._client = client
+        self._bucket = Bucket(
+            client, prefix, integrity=integrity, describe=describe, recent=remembered
+        )
+        self._part_size = part_size
+        self._budget = Budget(memory)
+
+    async def __aenter__(self) -> Self:
+        await self._client.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop."""
+        await self._client.aclose()
+
+    async def create(self, upload: Upload) -> Upload:
+        return (await self._bucket.create(upload)).told()
+
+    async def get(self, upload_id: str) -> Upload:
+        return (await self._bucket.read(upload_id)).told()
+
+    async def latest(self, upload: Upload) -> Upload:
+        known = self._bucket.known(upload.id)
+        return upload if known is None else known.told()
+
+    async def append(
+        self,
+        upload: Upload,
+        chunks: AsyncIterable[bytes],
+        *,
+        staged: bool = False,
+        expires: Callable[[], datetime] | None = None,
+    ) -> Upload:
+        state = await self._state_of(upload)
+        append = Append(
+            self._bucket,
+            state,
+            upload,
+            budget=self._budget,
+            least_part=self._part_size,
+            staged=staged,
+            expires=expires,
+        )
+        kept = (await append.run(chunks)).told()
+        return replace(upload, version=kept.version) if kept.offset == state.offset else kept
+
+    async def update(self, upload: Upload) -> Upload:
+        state = await self._state_of(upload)
+        new = replace(state, upload=upload)
+        if upload.is_complete and state.offset == upload.length:
+            new = new.emptied()
+        new = await self._bucket.swap(state, new)
+        if unused := state.names - new.names:
+            await self._bucket.remove_pieces(unused)
+        return new.told()
+
+    async def declare_length(self, upload: Upload, length: int) -> Upload:
+        return await self.update(replace(upload, length=length))
+
+    async def finish(self, upload: Upload) -> None:
+        state = await self._state_of(upload)
+        if state.stored_size:
+            return
+        if state.multipart_id is not None:
+            await self._bucket.complete(await self._sealed(state, upload))
+            return
+        stored = state.object or self._bucket.object_of(upload)
+        content = await self._bucket.load(state.segments) + state.tail
+        await self._bucket.put_object(stored, content)
+
+    async def concat(self, upload: Upload) -> Upload:
+        state = await self._state_of(upload)
+        sources = [await self._bucket.read(part) for part in upload.parts]
+        join = Join(self._bucket, state, upload, sources=sources, least=self._part_size)
+        return (await join.run()).told()
+
+    async def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:
+        known = self._bucket.known(upload.id)
+        if known is None or known.etag != upload.version:
+            known = await self._bucket.read(upload.id)
+        try:
+            async for data in self._bucket.read_bytes(known, start, min(stop, known.offset)):
+                yield data
+        except Gone:
+            raise UploadPending("the bytes can be read once all of them are here") from None
+
+    async def link(
+        self,
+        upload: Upload,
+        *,
+        seconds: int = 900,
+        filename: str | None = None,
+        content_type: str | None = None,
+    ) -> str:
+        """Return a signed URL from which the object of a finished upload can be downloaded.
+
+        It is good for as many seconds, for whoever has it, and answers ranges. With a
+        `filename` browsers save the file under that name instead of showing it.
+        """
+        state = await self._bucket.read(upload.id)
+        if state.object is None or not state.upload.is_complete:
+            raise UploadNotFound("the upload is not complete yet")
+        answer = {}
+        if filename is not None:
+            answer["ResponseContentDisposition"] = _attachment(filename)
+        if content_type is not None:
+            answer["ResponseContentType"] = content_type
+        return await self._client.link(self._bucket.key_of(state.object), seconds=seconds, **answer)
+
+    async def terminate(self, upload_id: str) -> None:
+        try:
+            state = await self._bucket.read(upload_id)
+        except UploadNotFound:
+            await self._remove_pieces_of(upload_id)
+            return
+        if state.upload.removal is None:
+            # From here on nobody else can change it.
+            removed = replace(state.upload, removal="terminated")
+            state = await self._bucket.swap(state, replace(state, upload=removed))
+        if state.object is not None:
+            if not state.upload.is_complete:
+                await self._bucket.abort_multiparts(state.object)
+            await self._client.delete([self._bucket.key_of(state.object)])
+        await self._remove_pieces_of(upload_id)
+        await self._bucket.remove_state(upload_id)
+
+    async def due(self, now: datetime) -> AsyncIterator[str]:
+        async for found in self._client.listed(f"{self._bucket.prefix}state/"):
+            if is_settled_size(found["Size"]):
+                continue
+            upload_id = found["Key"].rpartition("/")[2]
+            try:
+                upload = await self.get(upload_id)
+            except UploadNotFound:
+                continue  # removed meanwhile
+            if upload.is_expired(now) or upload.is_unsettled:
+                yield upload_id
+        await self._remove_left_behind(now)
+
+    # The steps.
+
+    async def _state_of(self, upload: Upload) -> State:
+        """Return the state that an upload was read from; refuse one that was changed since."""
+        known = self._bucket.known(upload.id)
+        if known is None or known.etag != upload.version:
+            known = await self._bucket.read(upload.id)
+        if upload.version is not None and known.etag != upload.version:
+            raise UploadLocked("another server has changed this upload meanwhile")
+        return known
+
+    async def _sealed(self, state: State, upload: Upload) -> State:
+        """Return the state with all of its bytes in parts."""
+        if state.rest_size == 0:
+            return state
+        append = Append(
+            self._bucket, state, upload, budget=self._budget, least_part=self._part_size
+        )
+        return await append.run(_nothing())
+
+    async def _remove_pieces_of(self, upload_id: str) -> None:
+        prefix = self._bucket.pieces_of(upload_id)
+        if keys := [found["Key"] async for found in self._client.listed(prefix)]:
+            await self._bucket.remove_pieces(keys)
+
+    async def _remove_left_behind(self, now: datetime) -> None:
+        """Remove what servers that died or were overtaken have left, and no state names."""
+        before = now - _UNDER_WAY_FOR
+        states: dict[str, State | None] = {}
+
+        async def state_of(upload_id: str) -> State | None:
+            if upload_id not in states:
+                try:
+                    states[upload_id] = await self._bucket.read(upload_id)
+                except UploadNotFound:
+                    states[upload_id] = None
+            return states[upload_id]
+
+        prefix = f"{self._bucket.prefix}pieces/"
+        async for found in self._client.listed(prefix):
+            if found["LastModified"] < before:
+                state = await state_of(found["Key"].removeprefix(prefix).partition("/")[0])
+                if state is None or found["Key"] not in state.names:
+                    await self._bucket.remove_pieces([found["Key"]])
+        async for found in self._client.multiparts(self._bucket.prefix):
+            if found["Initiated"] < before:
+                name = found["Key"].rpartition("/")[2]
+                state = await state_of(name.partition(".")[0])
+                if state is None or found["UploadId"] != state.multipart_id:
+                    await self._bucket.abort(found["Key"], found["UploadId"])
+
+
+def _parse_url(url: str) -> tuple[str, str]:
+    scheme, _, rest = url.partition("://")
+    bucket, _, prefix = rest.partition("/")
+    if scheme != "s3" or not bucket:
+        raise ValueError("the URL of a bucket is s3://bucket or s3://bucket/prefix")
+    prefix = prefix.strip("/")
+    return bucket, f"{prefix}/" if prefix else ""
+
+
+def _with_configuration(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options for s3fs with what the store depends on."""
+    given = options.get("config_kwargs") or {}
+    return {**options, "config_kwargs": {**CONFIGURATION, **given}}
+
+
+def _attachment(filename: str) -> str:
+    plain = filename.encode("ascii", "replace").decode().replace("?", "_")
+    plain = "".join("_" if char in '"\\/' or not char.isprintable() else char for char in plain)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
