@@ -56,8 +56,8 @@ class PlainStore:
     async def update(self, upload: Upload) -> Upload:
         return await self._inner.update(upload)
 
-    async def finish(self, upload: Upload) -> None:
-        await self._inner.finish(upload)
+    async def finish(self, upload: Upload) -> Upload:
+        return await self._inner.finish(upload)
 
 
 async def extensions(app: TusApp) -> list[str]:
@@ -240,9 +240,7 @@ async def test_a_creation_whose_head_is_refused_leaves_nothing() -> None:
 
 
 async def test_a_creation_that_breaks_keeps_what_may_be_needed_to_find_out(stage: Stage) -> None:
-    async def broken(
-        upload: Upload, chunks: AsyncIterable[bytes], **options: Any
-    ) -> Upload:
+    async def broken(upload: Upload, chunks: AsyncIterable[bytes], **options: Any) -> Upload:
         raise RuntimeError("a bug")
 
     stage.store.append = broken
@@ -468,9 +466,7 @@ async def test_a_bug_is_answered_without_its_text_and_rises_to_the_server(stage:
 
 
 async def test_a_bug_while_the_client_is_sending_is_answered_too(stage: Stage) -> None:
-    async def broken(
-        upload: Upload, chunks: AsyncIterable[bytes], **options: Any
-    ) -> Upload:
+    async def broken(upload: Upload, chunks: AsyncIterable[bytes], **options: Any) -> Upload:
         async for _ in chunks:
             raise RuntimeError("a bug")
         return upload

@@ -121,8 +121,8 @@ class CoreStore:
     async def update(self, upload: Upload) -> Upload:
         return await self._store.update(upload)
 
-    async def finish(self, upload: Upload) -> None:
-        await self._store.finish(upload)
+    async def finish(self, upload: Upload) -> Upload:
+        return await self._store.finish(upload)
 
 
 @pytest.fixture
@@ -589,8 +589,9 @@ async def test_the_bytes_are_durable_before_the_hook_and_the_record_comes_last()
     order: list[str] = []
 
     class Told(MemoryStore):
-        async def finish(self, upload: Upload) -> None:
+        async def finish(self, upload: Upload) -> Upload:
             order.append("finish")
+            return await super().finish(upload)
 
         async def update(self, upload: Upload) -> Upload:
             order.append("update")

@@ -79,7 +79,7 @@ class Settling:
         return joined
 
     async def _complete(self, upload: Upload) -> Upload:
-        await self._store.finish(upload)
+        upload = await self._store.finish(upload)
         if not upload.is_partial:
             upload = await self._with_digest(upload)
         complete = replace(upload, is_complete=True)

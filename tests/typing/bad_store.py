@@ -33,7 +33,8 @@ class NoUpdate:
     ) -> Upload:
         return upload
 
-    async def finish(self, upload: Upload) -> None: ...
+    async def finish(self, upload: Upload) -> Upload:
+        return upload
 
 
 class ListOfChunks(NoUpdate):

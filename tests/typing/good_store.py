@@ -38,7 +38,8 @@ class GoodStore:
     async def update(self, upload: Upload) -> Upload:
         return upload
 
-    async def finish(self, upload: Upload) -> None: ...
+    async def finish(self, upload: Upload) -> Upload:
+        return upload
 
     async def terminate(self, upload_id: str) -> None: ...
 

@@ -62,8 +62,11 @@ class Store(Protocol):
         """
         ...
 
-    async def finish(self, upload: Upload) -> None:
-        """Make every byte durable, in its final place. May be called again."""
+    async def finish(self, upload: Upload) -> Upload:
+        """Make every byte durable, in its final place, and return the upload.
+
+        May be called again.
+        """
         ...
 
 

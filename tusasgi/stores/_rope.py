@@ -4,6 +4,7 @@ import base64
 import hashlib
 import zlib
 from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 _BLOCK = 64 * 1024  # smaller chunks are gathered: a list of single bytes would weigh 50 times more
 
@@ -52,6 +53,11 @@ class Rope:
 
     def __len__(self) -> int:
         return self._size
+
+    @property
+    def weight(self) -> int:
+        """How many bytes of memory it keeps from being given back."""
+        return sum(map(_weight, self.chunks))
 
     def __bytes__(self) -> bytes:
         return b"".join(self.chunks)
@@ -110,3 +116,8 @@ class Rope:
         for chunk in self.chunks:
             running = zlib.crc32(chunk, running)
         return base64.b64encode(running.to_bytes(4, "big")).decode()
+
+
+def _weight(chunk: bytes | bytearray | memoryview) -> int:
+    whole: Any = chunk.obj if isinstance(chunk, memoryview) else chunk
+    return len(whole)

@@ -14,12 +14,12 @@ from datetime import datetime
 
 import anyio
 
-from tusasgi._errors import UploadLocked, UploadNotFound
+from tusasgi._errors import StoreFull, StoreUnavailable, UploadLocked, UploadNotFound
 from tusasgi._models import Upload
 from tusasgi.stores._record import renewed
 from tusasgi.stores._rope import Buffer, Rope
 from tusasgi.stores._s3_bucket import Bucket
-from tusasgi.stores._s3_state import State, part_size
+from tusasgi.stores._s3_state import MOST_PARTS, State, part_size
 
 FREE = 64 * 1024  # bytes that every append may hold without asking the budget
 INLINE = 256 * 1024  # bytes of the tail that are kept in the state object itself
@@ -68,25 +68,32 @@ class Budget:
 class Writing:
     """What this writer has stored (`draft`), and what of it the world knows (`committed`)."""
 
-    def __init__(self, bucket: Bucket, state: State, upload: Upload) -> None:
+    def __init__(self, bucket: Bucket, state: State, upload: Upload, *, least_part: int) -> None:
         self._bucket = bucket
+        self._least_part = least_part
         self._base = self._committed = state
         self._draft = state
         self._upload = upload
         self._reserved_to = state.used_to
         self._is_private = False
         self._made: set[str] = set()
-        self._swapped_at: float | None = None
 
     # Parts.
 
     async def next_number(self) -> int:
         """Return a part number that nobody else will use, in a multipart upload that exists."""
         number = self._draft.used_to + 1
+        if number > MOST_PARTS:
+            raise StoreFull("this upload was interrupted too often to go on: start a new one")
         if self._draft.multipart_id is None:
             stored = self._draft.object or self._bucket.object_of(self._upload)
             multipart_id = await self._bucket.start_multipart(stored)
-            self._draft = replace(self._draft, object=stored, multipart_id=multipart_id)
+            self._draft = replace(
+                self._draft,
+                object=stored,
+                multipart_id=multipart_id,
+                part_size=part_size(self._draft, self._least_part),
+            )
             self._is_private = True
         elif not self._is_private and number > self._reserved_to:
             await self._swap(self._shown, reserve=True)
@@ -107,13 +114,10 @@ class Writing:
         self._committed = await self._bucket.swap(self._committed, shown)
         self._is_private = self._is_private and self._committed.multipart_id is None
         self._reserved_to = used_to
-        self._swapped_at = anyio.current_time()
 
     async def _clean_up(self) -> None:
         """Remove what the last swap has stopped naming."""
-        unused = (self._made | self._base.names) - self._committed.names
-        if unused:
-            await self._bucket.remove_pieces(unused)
+        await self._bucket.remove_unused((self._made | self._base.names) - self._committed.names)
 
     async def _give_up(self) -> None:
         """Remove what nobody will ever name, after somebody else was faster."""
@@ -123,8 +127,7 @@ class Writing:
             now = replace(self._base, multipart_id=None, pages=(), segments=())
         if now.etag == self._committed.etag:
             return  # it is not sure that somebody was
-        if unused := self._made - now.names:
-            await self._bucket.remove_pieces(unused)
+        await self._bucket.remove_unused(self._made - now.names)
         made_multipart = self._is_private and self._draft.multipart_id != now.multipart_id
         if made_multipart and self._draft.object is not None:
             assert self._draft.multipart_id is not None
@@ -150,9 +153,8 @@ class Append(Writing):
         staged: bool = False,
         expires: Callable[[], datetime] | None = None,
     ) -> None:
-        super().__init__(bucket, state, upload)
+        super().__init__(bucket, state, upload, least_part=least_part)
         self._budget = budget
-        self._least_part = least_part
         self._is_staged = staged
         self._expires = expires
         self._buffer = Buffer()
@@ -160,6 +162,7 @@ class Append(Writing):
         self._is_ended = False
         self._is_discarded = False
         self._failure: Exception | None = None
+        self._saved_at: float | None = None
         self._changed = anyio.Event()
         self._taken = anyio.Event()
 
@@ -188,7 +191,7 @@ class Append(Writing):
                 await self._take_back()
             raise refusal
         if self._failure is not None:
-            if isinstance(self._failure, UploadLocked):
+            if isinstance(self._failure, UploadLocked | UploadNotFound):
                 with contextlib.suppress(Exception):
                     await self._give_up()
             raise self._failure
@@ -233,16 +236,20 @@ class Append(Writing):
 
     @property
     def _has_news(self) -> bool:
-        """True if there is something to save. What only the end tells to be right is not saved."""
-        total = self._draft.offset + self._buffer.size
-        is_over = total == self._upload.length  # and one byte more would be too many
-        return not self._is_staged and not is_over and total != self._committed.offset
+        """True if there is something to save."""
+        if self._may_show:
+            return self._draft.offset + self._buffer.size != self._committed.offset
+        return self._buffer.size > FREE
+
+    @property
+    def _may_show(self) -> bool:
+        """False while only the end can tell that the bytes are right: not one too many, too."""
+        is_over = self._draft.offset + self._buffer.size == self._upload.length
+        return not self._is_staged and not is_over
 
     @property
     def _save_at(self) -> float:
-        if self._swapped_at is None:
-            return self._started_at + _FIRST_SAVE
-        return self._swapped_at + _SAVE
+        return self._started_at + _FIRST_SAVE if self._saved_at is None else self._saved_at + _SAVE
 
     @property
     def _is_time_to_save(self) -> bool:
@@ -260,7 +267,7 @@ class Append(Writing):
 
     async def _store_part(self) -> None:
         size = self._part_size()
-        content = self._buffer.take(size - self._draft.rest_size)
+        content = self._buffer.take(max(0, size - self._draft.rest_size))
         held, self._held = self._held, 0
         self._taken.set()
         try:
@@ -268,8 +275,9 @@ class Append(Writing):
         finally:
             self._budget.give(held)
             self._taken.set()  # what is not in a part has become less
-        if self._is_time_to_save:
+        if self._may_show and self._is_time_to_save:
             await self._swap(self._shown, reserve=True)
+            self._saved_at = anyio.current_time()
 
     async def _send_part(self, content: Rope) -> None:
         """Make a part of all that is not in one yet, and of the content."""
@@ -291,11 +299,17 @@ class Append(Writing):
 
     async def _save(self) -> None:
         """Make safe what came, and give back the memory of a client that takes its time."""
-        if self._draft.offset == self._committed.offset:
-            await self._keep_rest(INLINE)
-            self._give_back()
-            self._taken.set()
-        await self._swap(self._shown, reserve=self._draft.multipart_id is not None)
+        may_show = self._may_show
+        if not may_show or self._draft.offset == self._committed.offset:
+            held, self._held = self._held, 0
+            try:
+                await self._keep_rest(INLINE)
+            finally:
+                self._budget.give(held)
+                self._taken.set()
+        if may_show:
+            await self._swap(self._shown, reserve=self._draft.multipart_id is not None)
+        self._saved_at = anyio.current_time()
 
     async def _keep_rest(self, inline: int) -> None:
         """Move the buffer to what is stored: into the tail, or as a piece if that is too long."""
@@ -328,7 +342,12 @@ class Append(Writing):
     def _shown(self) -> State:
         if not self._is_staged:
             return self._with_record(self._draft)
-        return replace(self._base, object=self._draft.object, multipart_id=self._draft.multipart_id)
+        return replace(
+            self._base,
+            object=self._draft.object,
+            multipart_id=self._draft.multipart_id,
+            part_size=self._draft.part_size,
+        )
 
     def _with_record(self, state: State) -> State:
         """Return the state with the record that the first byte brings, and a new date."""
@@ -341,17 +360,13 @@ class Append(Writing):
     async def _take_back(self) -> None:
         """Return to where the upload was before."""
         if self._committed is not self._base:
-            multipart_id = self._committed.multipart_id
-            stored = self._committed.object if multipart_id else self._base.object
-            taken_back = replace(self._base, multipart_id=multipart_id, object=stored)
-            await self._swap(lambda: taken_back)
-        elif self._is_private and self._draft.object is not None:
-            assert self._draft.multipart_id is not None
+            await self._swap(lambda: self._base)
+        if self._base.multipart_id is None and self._draft.multipart_id is not None:
+            assert self._draft.object is not None
             key = self._bucket.key_of(self._draft.object)
-            await self._bucket.abort(key, self._draft.multipart_id)
-        unused = self._made - self._committed.names
-        if unused:
-            await self._bucket.remove_pieces(unused)
+            with contextlib.suppress(StoreUnavailable):  # the sweeper does it then
+                await self._bucket.abort(key, self._draft.multipart_id)
+        await self._bucket.remove_unused(self._made - self._committed.names)
 
     def _give_back(self) -> None:
         self._budget.give(self._held)

@@ -10,14 +10,16 @@ import json
 import re
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 import anyio
 from anyio.to_thread import run_sync
 
 from tusasgi._errors import (
+    StoreUnavailable,
     UploadExists,
     UploadExpired,
     UploadLocked,
@@ -44,6 +46,7 @@ Integrity = Literal["md5", "crc32", "none"]
 
 _PAGE_PARTS = 500
 _READ_SIZE = 256 * 1024
+_RANGE_SIZE = 1024 * 1024
 _SWAP_TRIES = 5
 _PAUSE = 0.1  # seconds before a swap is repeated that met another one that failed
 _KEY_SEGMENT = re.compile(r"[^/\x00-\x1f\x7f]+")
@@ -132,7 +135,7 @@ class Bucket:
             **await self._proof(body),
             **condition,
         )
-        return self._remembered(replace(state, etag=answer["ETag"]), len(body))
+        return self._remembered(replace(state, etag=answer["ETag"]), body.weight)
 
     def _remembered(self, state: State, size: int) -> State:
         self._states.put(state.upload.id, state, size)
@@ -149,7 +152,7 @@ class Bucket:
         await self.client.transfer(
             "put_object", Key=piece.key, Body=content, **await self._proof(content)
         )
-        self._pieces.put(piece.key, content, piece.size)
+        self._pieces.put(piece.key, content, content.weight)
         return piece
 
     async def load(self, pieces: Iterable[Piece]) -> Rope:
@@ -159,18 +162,27 @@ class Bucket:
         async def load(piece: Piece) -> None:
             content = self._pieces.get(piece.key)
             if content is None:
-                _, read = await self.client.read(piece.key)
-                content = Rope([read])
+                content = Rope([await self._piece(piece)])
             found[piece.key] = content
 
         wanted = list(pieces)
-        async with anyio.create_task_group() as tasks:
-            for piece in wanted:
-                tasks.start_soon(load, piece)
+        await together([partial(load, piece) for piece in wanted])
         return Rope(chunk for piece in wanted for chunk in found[piece.key].chunks)
 
+    async def _piece(self, piece: Piece) -> bytes:
+        try:
+            return (await self.client.read(piece.key))[1]
+        except Gone:
+            # It is removed only after a state that does not name it any more.
+            raise UploadLocked("another server has changed this upload meanwhile") from None
+
+    async def remove_unused(self, keys: Iterable[str]) -> None:
+        """Remove pieces that no state names any more; what fails is left to the sweeper."""
+        with contextlib.suppress(StoreUnavailable):
+            await self.remove_pieces(keys)
+
     async def remove_pieces(self, keys: Iterable[str]) -> None:
-        keys = list(keys)
+        keys = sorted(keys)
         for key in keys:
             self._pieces.drop(key)
         await self.client.delete(keys)
@@ -208,7 +220,7 @@ class Bucket:
         if (
             not all(_KEY_SEGMENT.fullmatch(part) and part not in (".", "..") for part in folders)
             or not _KEY_SEGMENT.fullmatch(name)
-            or name.partition(".")[0] != upload.id
+            or id_in(name) != upload.id
             or len(stored.key.encode()) > _LONGEST_KEY
             or (folders and folders[0] in ("state", "pieces"))
         ):
@@ -295,19 +307,22 @@ class Bucket:
             return
         if state.object is None:
             raise UploadPending("the bytes can be read once all of them are here")
-        async for data in self.client.stream(self.key_of(state.object), start, stop, _READ_SIZE):
+        key = self.key_of(state.object)
+        for position in range(start, stop, _RANGE_SIZE):
+            # Range by range: a client that reads slowly holds no connection to S3.
+            last = min(position + _RANGE_SIZE, stop) - 1
+            _, data = await self.client.read(key, Range=f"bytes={position}-{last}")
             yield data
 
     async def content(self, state: State, start: int, stop: int) -> Rope:
         """Return bytes of an upload at once."""
         return Rope([data async for data in self.read_bytes(state, start, stop)])
 
-    async def abort_multiparts(self, stored: S3Object) -> None:
-        """Drop every multipart upload under the key of an object, also those nobody knows of."""
-        key = self.key_of(stored)
-        async for found in self.client.multiparts(key):
-            if found["Key"] == key:
-                await self.abort(key, found["UploadId"])
+    async def abort_multiparts(self, upload_id: str, prefix: str) -> None:
+        """Drop every multipart upload of an upload below a prefix, known or not."""
+        async for found in self.client.multiparts(prefix):
+            if id_in(found["Key"]) == upload_id:
+                await self.abort(found["Key"], found["UploadId"])
 
     async def abort(self, key: str, multipart_id: str) -> None:
         with contextlib.suppress(Gone):
@@ -372,6 +387,29 @@ class Recent(Generic[V]):
     def drop(self, key: str) -> None:
         if key in self._values:
             self._size -= self._values.pop(key)[1]
+
+
+def id_in(key: str) -> str:
+    """Return the id of the upload that a key of an object is for, if it is one of ours."""
+    return key.rpartition("/")[2].partition(".")[0]
+
+
+async def together(calls: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Make calls at the same time; raise the first failure as it is, with the others given up."""
+    failures: list[Exception] = []
+
+    async def run(call: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await call()
+        except Exception as failure:
+            failures.append(failure)
+            tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        for call in calls:
+            tasks.start_soon(run, call)
+    if failures:
+        raise failures[0]
 
 
 def _record_of(upload: Upload) -> Upload:

@@ -5,17 +5,15 @@ border, or too short for a copy, is read and sent. The offset is what is joined 
 repetition goes on there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-
-import anyio
 
 from tusasgi._errors import UploadNotFound
 from tusasgi._models import Upload
 from tusasgi.stores._rope import Rope
 from tusasgi.stores._s3_append import Writing
-from tusasgi.stores._s3_bucket import Bucket
+from tusasgi.stores._s3_bucket import Bucket, together
 from tusasgi.stores._s3_client import Gone
 from tusasgi.stores._s3_state import Part, State, part_size
 
@@ -37,11 +35,16 @@ class Join(Writing):
     """Takes over the bytes of other uploads."""
 
     def __init__(
-        self, bucket: Bucket, state: State, upload: Upload, *, sources: Sequence[State], least: int
+        self,
+        bucket: Bucket,
+        state: State,
+        upload: Upload,
+        *,
+        sources: Sequence[State],
+        least_part: int,
     ) -> None:
-        super().__init__(bucket, state, upload)
+        super().__init__(bucket, state, upload, least_part=least_part)
         self._sources = sources
-        self._least = least
 
     async def run(self) -> State:
         """Return the state with all bytes. Raises `UploadNotFound` if a source is gone."""
@@ -50,7 +53,7 @@ class Join(Writing):
         if sum(source.offset for source in self._sources) != length:
             raise UploadNotFound  # another upload has taken the id of a part
         try:
-            if length <= self._least:
+            if length <= self._least_part:
                 await self._join_short(length)
             while self._draft.offset < length:
                 await self._join_some(length)
@@ -69,15 +72,14 @@ class Join(Writing):
     async def _join_some(self, length: int) -> None:
         """Make some parts at the same time, and let the world know."""
         start = self._draft.parts_size
-        count = 0
         made: dict[int, Part] = {}
-        async with anyio.create_task_group() as tasks:
-            while start < length and count < _AT_ONCE:
-                number = await self.next_number()
-                size = min(part_size(self._draft, self._least), length - start)
-                tasks.start_soon(partial(self._make, made, number, start, start + size))
-                start += size
-                count += 1
+        calls: list[Callable[[], Awaitable[None]]] = []
+        while start < length and len(calls) < _AT_ONCE:
+            number = await self.next_number()
+            size = min(part_size(self._draft, self._least_part), length - start)
+            calls.append(partial(self._make, made, number, start, start + size))
+            start += size
+        await together(calls)
         self._draft = replace(
             self._draft,
             parts=(*self._draft.parts, *(made[number] for number in sorted(made))),

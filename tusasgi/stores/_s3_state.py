@@ -69,6 +69,8 @@ class State:
     """Where the oldest parts are written down, `size` of them in each."""
     parts: tuple[Part, ...] = ()
     parts_size: int = 0
+    part_size: int = 0
+    """How long its parts are, in bytes; 0 while there are none."""
     used_to: int = 0
     """Part numbers up to this one may carry content already, known or unknown."""
     segments: tuple[Piece, ...] = ()
@@ -107,7 +109,8 @@ class State:
         return replace(
             self,
             stored_size=self.offset,
-            multipart_id=None, pages=(), parts=(), parts_size=0, segments=(), tail=Rope(),
+            multipart_id=None, pages=(), parts=(), parts_size=0, part_size=0,
+            segments=(), tail=Rope(),
         )  # fmt: skip
 
 
@@ -132,6 +135,7 @@ def dump_state(state: State) -> Rope:
             "pages": [[page.key, page.size] for page in state.pages],
             "parts": dump_parts(state.parts),
             "parts_size": state.parts_size,
+            "part_size": state.part_size,
             "used_to": state.used_to,
             "segments": [[segment.key, segment.size] for segment in state.segments],
         },
@@ -158,6 +162,7 @@ def load_state(text: bytes, etag: str) -> State:
         pages=tuple(Piece(key=key, size=size) for key, size in found["pages"]),
         parts=load_parts(found["parts"]),
         parts_size=found["parts_size"],
+        part_size=found["part_size"],
         used_to=found["used_to"],
         segments=tuple(Piece(key=key, size=size) for key, size in found["segments"]),
         tail=Rope([tail]),
@@ -180,17 +185,23 @@ def part_size(state: State, least: int) -> int:
     """Return how long the next part is to be, in bytes.
 
     All parts of an upload are equal, as some servers demand, but for the last one and for what
-    cannot be foreseen: a length that is not known, and thousands of numbers lost with servers
+    cannot be foreseen: an upload without any bound, and thousands of numbers lost with servers
     that died.
     """
-    left = MOST_PARTS - state.used_to
-    if left <= 0:
-        raise ValueError("all numbers for parts are used up")
-    if state.upload.length is None:
-        return int(least * 2 ** (state.used_to // _DOUBLE_EVERY))
-    planned = max(least, _whole_mib(state.upload.length / _PLANNED_PARTS))
-    rest = state.upload.length - state.parts_size
-    return planned if planned * left >= rest else _whole_mib(rest / left)
+    upload = state.upload
+    planned = state.part_size or _planned_size(upload, least)
+    if upload.length is not None:
+        left = max(MOST_PARTS - state.used_to, 1)
+        rest = upload.length - state.parts_size
+        return planned if planned * left >= rest else _whole_mib(rest / left)
+    if upload.max_size is not None:
+        return planned
+    return int(planned * 2 ** (state.used_to // _DOUBLE_EVERY))
+
+
+def _planned_size(upload: Upload, least: int) -> int:
+    bound = upload.max_size if upload.length is None else upload.length
+    return max(least, _whole_mib((bound or 0) / _PLANNED_PARTS))
 
 
 def _whole_mib(size: float) -> int:

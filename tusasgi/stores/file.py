@@ -106,8 +106,9 @@ class FileStore:
         await run_sync(self._update, upload)
         return upload
 
-    async def finish(self, upload: Upload) -> None:
+    async def finish(self, upload: Upload) -> Upload:
         await run_sync(self._finish, upload)
+        return upload
 
     async def terminate(self, upload_id: str) -> None:
         await run_sync(self._terminate, upload_id)

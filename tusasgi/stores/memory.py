@@ -62,8 +62,9 @@ class MemoryStore:
         self._records[upload.id] = upload
         return upload
 
-    async def finish(self, upload: Upload) -> None:
+    async def finish(self, upload: Upload) -> Upload:
         self._bytes_of(upload.id)
+        return upload
 
     async def terminate(self, upload_id: str) -> None:
         self._records.pop(check_upload_id(upload_id), None)

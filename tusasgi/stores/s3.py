@@ -4,6 +4,7 @@ One small object holds the state of an upload and is replaced by compare-and-swa
 equal parts of a multipart upload. `docs/s3.md` tells why nothing is lost on the way.
 """
 
+import enum
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ from urllib.parse import quote
 from tusasgi._errors import UploadLocked, UploadNotFound, UploadPending
 from tusasgi._models import Upload
 from tusasgi.stores._s3_append import Append, Budget
-from tusasgi.stores._s3_bucket import Bucket, Integrity
+from tusasgi.stores._s3_bucket import Bucket, Integrity, id_in
 from tusasgi.stores._s3_client import CONFIGURATION, Client, Gone
 from tusasgi.stores._s3_join import Join
 from tusasgi.stores._s3_state import S3Object, State, is_settled_size
@@ -132,30 +133,37 @@ class S3Store:
         state = await self._state_of(upload)
         new = replace(state, upload=upload)
         if upload.is_complete and state.offset == upload.length:
-            new = new.emptied()
-        new = await self._bucket.swap(state, new)
-        if unused := state.names - new.names:
-            await self._bucket.remove_pieces(unused)
+            new = replace(new, object=state.object or self._bucket.object_of(upload)).emptied()
+        try:
+            new = await self._bucket.swap(state, new)
+        except UploadNotFound:
+            if new.stored_size and new.object is not None:
+                # It was removed while this server stood still, which then made its object.
+                await self._client.delete([self._bucket.key_of(new.object)])
+            raise
+        await self._bucket.remove_unused(state.names - new.names)
         return new.told()
 
     async def declare_length(self, upload: Upload, length: int) -> Upload:
         return await self.update(replace(upload, length=length))
 
-    async def finish(self, upload: Upload) -> None:
+    async def finish(self, upload: Upload) -> Upload:
         state = await self._state_of(upload)
         if state.stored_size:
-            return
-        if state.multipart_id is not None:
-            await self._bucket.complete(await self._sealed(state, upload))
-            return
+            return upload
+        if state.multipart_id is not None and state.offset:
+            state = await self._sealed(state, upload)
+            await self._bucket.complete(state)
+            return replace(upload, version=state.etag)
         stored = state.object or self._bucket.object_of(upload)
         content = await self._bucket.load(state.segments) + state.tail
         await self._bucket.put_object(stored, content)
+        return upload
 
     async def concat(self, upload: Upload) -> Upload:
         state = await self._state_of(upload)
         sources = [await self._bucket.read(part) for part in upload.parts]
-        join = Join(self._bucket, state, upload, sources=sources, least=self._part_size)
+        join = Join(self._bucket, state, upload, sources=sources, least_part=self._part_size)
         return (await join.run()).told()
 
     async def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:
@@ -202,9 +210,12 @@ class S3Store:
             removed = replace(state.upload, removal="terminated")
             state = await self._bucket.swap(state, replace(state, upload=removed))
         if state.object is not None:
-            if not state.upload.is_complete:
-                await self._bucket.abort_multiparts(state.object)
+            if not state.stored_size:
+                await self._bucket.abort_multiparts(upload_id, self._bucket.key_of(state.object))
             await self._client.delete([self._bucket.key_of(state.object)])
+        elif state.upload.length is None or state.upload.length > self._part_size:
+            # A server that died with the first bytes may have left one, under whatever key.
+            await self._bucket.abort_multiparts(upload_id, self._bucket.prefix)
         await self._remove_pieces_of(upload_id)
         await self._bucket.remove_state(upload_id)
 
@@ -249,28 +260,61 @@ class S3Store:
     async def _remove_left_behind(self, now: datetime) -> None:
         """Remove what servers that died or were overtaken have left, and no state names."""
         before = now - _UNDER_WAY_FOR
-        states: dict[str, State | None] = {}
-
-        async def state_of(upload_id: str) -> State | None:
-            if upload_id not in states:
-                try:
-                    states[upload_id] = await self._bucket.read(upload_id)
-                except UploadNotFound:
-                    states[upload_id] = None
-            return states[upload_id]
-
+        fence = _Fence(self._bucket)
         prefix = f"{self._bucket.prefix}pieces/"
         async for found in self._client.listed(prefix):
+            key = found["Key"]
             if found["LastModified"] < before:
-                state = await state_of(found["Key"].removeprefix(prefix).partition("/")[0])
-                if state is None or found["Key"] not in state.names:
-                    await self._bucket.remove_pieces([found["Key"]])
+                use = await fence.use_of(key, key.removeprefix(prefix).partition("/")[0])
+                if use is not _Use.NAMED:
+                    await self._bucket.remove_pieces([key])
         async for found in self._client.multiparts(self._bucket.prefix):
-            if found["Initiated"] < before:
-                name = found["Key"].rpartition("/")[2]
-                state = await state_of(name.partition(".")[0])
-                if state is None or found["UploadId"] != state.multipart_id:
-                    await self._bucket.abort(found["Key"], found["UploadId"])
+            key, multipart_id = found["Key"], found["UploadId"]
+            if found["Initiated"] >= before:
+                continue
+            # Without a state it may be somebody else's.
+            if await fence.use_of(multipart_id, id_in(key)) is _Use.UNNAMED:
+                await self._bucket.abort(key, multipart_id)
+
+
+class _Use(enum.Enum):
+    """What becomes of something in the bucket."""
+
+    NAMED = "a state names it, or may yet"
+    UNNAMED = "its upload does not name it, and never will"
+    UNKNOWN = "there is no such upload"
+
+
+class _Fence:
+    """Tells what no state names, and sees to it that none will."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._states: dict[str, State | None] = {}
+        self._fenced: set[str] = set()
+
+    async def use_of(self, name: str, upload_id: str) -> _Use:
+        state = await self._state(upload_id)
+        if state is None:
+            return _Use.UNKNOWN
+        if name in state.names or name == state.multipart_id:
+            return _Use.NAMED
+        if upload_id not in self._fenced:
+            # A server that stood still all the time could name it yet: not after this.
+            try:
+                self._states[upload_id] = await self._bucket.swap(state, state)
+            except (UploadLocked, UploadNotFound):
+                return _Use.NAMED
+            self._fenced.add(upload_id)
+        return _Use.UNNAMED
+
+    async def _state(self, upload_id: str) -> State | None:
+        if upload_id not in self._states:
+            try:
+                self._states[upload_id] = await self._bucket.read(upload_id)
+            except UploadNotFound:
+                self._states[upload_id] = None
+        return self._states[upload_id]
 
 
 def _parse_url(url: str) -> tuple[str, str]:

@@ -595,7 +595,7 @@ class StoreSuite(abc.ABC):
         self, store: Store, reopened: Callable[[], Awaitable[Store]]
     ) -> None:
         upload = await _created(store, length=0)
-        await store.finish(upload)
+        upload = await store.finish(upload)
         await store.update(replace(upload, is_complete=True))
         kept = await (await reopened()).get(upload.id)
         assert kept == replace(upload, is_complete=True)
@@ -789,10 +789,8 @@ async def _created(store: Store, *chunks: bytes, **fields: Any) -> Upload:
 
 
 async def _completed(store: Store, *chunks: bytes, **fields: Any) -> Upload:
-    upload = replace(await _created(store, *chunks, **fields), is_complete=True)
-    await store.finish(upload)
-    await store.update(upload)
-    return upload
+    upload = await store.finish(await _created(store, *chunks, **fields))
+    return await store.update(replace(upload, is_complete=True))
 
 
 async def _read(store: SupportsRead, upload: Upload, start: int, stop: int) -> bytes:
