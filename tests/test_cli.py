@@ -348,6 +348,9 @@ def test_requests_are_logged_where_it_is_asked_for(tmp_path: Path) -> None:
         pytest.param(["serve", "--public-url", "/files/"], id="public-url-a-path"),
         pytest.param(["serve", "--public-url", "http:///files/"], id="public-url-without-host"),
         pytest.param(["serve", "--durability", "maybe"], id="durability-unknown"),
+        pytest.param(["serve", "--store", "https://b"], id="store-not-a-bucket"),
+        pytest.param(["serve", "--store", "s3://"], id="store-without-a-bucket"),
+        pytest.param(["serve", "--store", "s3://bucket", "--dir", "x"], id="store-and-folder"),
         pytest.param(["sweep"], id="sweep-without-folder"),
     ],
 )

@@ -128,7 +128,9 @@ ROOMS: dict[str, set[str]] = {
     "_cli": {
         "",
         "stores.file",
+        "stores.s3",
         "lockers.file",
+        "lockers.memory",
         "stores",
         "lockers",
         "observer",

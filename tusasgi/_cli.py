@@ -1,4 +1,4 @@
-"""The command `tusasgi`: a server that needs no code, and the sweeper of its folder."""
+"""The command `tusasgi`: a server that needs no code, and the sweeper of its uploads."""
 
 import argparse
 import asyncio
@@ -21,7 +21,10 @@ import anyio
 
 from tusasgi import Expiry, Limits, Observer, TusApp, TusError, Uploads, __version__
 from tusasgi._monitor import Address, Monitor, Target, counting
+from tusasgi.lockers import Locker
 from tusasgi.lockers.file import FileLocker
+from tusasgi.lockers.memory import MemoryLocker
+from tusasgi.stores import Store
 from tusasgi.stores.file import Durability, FileStore
 
 if TYPE_CHECKING:
@@ -79,18 +82,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _serve(options: argparse.Namespace) -> None:
     if not all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn")):
         _fail("serve needs the extra `server`: pip install 'tusasgi[server]'")
-    directory = os.path.abspath(options.dir)
-    _check_folder(directory)
+    place = _place(options)
+    _check_place(place)
     with contextlib.ExitStack() as stack:
         monitor = _open_monitor(stack, options.monitor) if options.monitor else None
         address = Address(options.host, _check_address(options.host, options.port))
         url = options.public_url or f"{_origin(address)}{options.path}"
-        print(f"Clients upload to {url} and the bytes go to {directory}", flush=True)
+        print(f"Clients upload to {url} and the bytes go to {place}", flush=True)
         if monitor is not None:
-            place = _origin(Address(options.monitor.host, monitor.port))
+            origin = _origin(Address(options.monitor.host, monitor.port))
+            directory = None if _is_bucket(place) else place
             monitor.watch(Target(directory=directory, address=address, path=options.path))
-            print(f"Monitoring is at {place}/metrics and {place}/health", flush=True)
-        _run(options, directory, address)
+            print(f"Monitoring is at {origin}/metrics and {origin}/health", flush=True)
+        _run(options, place, address)
 
 
 def _open_monitor(stack: contextlib.ExitStack, address: Address) -> Monitor:
@@ -103,11 +107,11 @@ def _open_monitor(stack: contextlib.ExitStack, address: Address) -> Monitor:
         _fail(f"cannot listen on {address.host} port {address.port}: {error.strerror}")
 
 
-def _run(options: argparse.Namespace, directory: str, address: Address) -> None:
+def _run(options: argparse.Namespace, place: str, address: Address) -> None:
     import uvicorn
 
     settings = Settings(
-        directory=directory,
+        place=place,
         path=options.path,
         max_size=options.max_size,
         expires_after=options.expires_after,
@@ -133,14 +137,22 @@ def _run(options: argparse.Namespace, directory: str, address: Address) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    directory = os.path.abspath(options.dir)
-    if not os.path.isdir(directory):
-        _fail(f"there is no folder {directory}")
+    place = _place(options)
+    if _is_bucket(place):
+        _check_place(place)
+    elif not os.path.isdir(place):
+        _fail(f"there is no folder {place}")
     try:
-        count = anyio.run(_uploads(directory).sweep)
+        count = anyio.run(_sweep_once, place)
     except* (OSError, TusError) as failures:
         _fail(f"not everything could be removed: {_reason(failures.exceptions[0])}")
     print(f"{count} expired {'upload' if count == 1 else 'uploads'} removed")
+
+
+async def _sweep_once(place: str) -> int:
+    uploads = _uploads(place)
+    async with _closing(uploads.store):
+        return await uploads.sweep()
 
 
 def _reason(failure: Exception) -> BaseException:
@@ -150,6 +162,34 @@ def _reason(failure: Exception) -> BaseException:
 
 def _fail(message: str) -> NoReturn:
     sys.exit(f"tusasgi: {message}")
+
+
+def _place(options: argparse.Namespace) -> str:
+    """Return where the uploads are: a folder, or the URL of a bucket."""
+    return str(options.store or os.path.abspath(options.dir or "data"))
+
+
+def _is_bucket(place: str) -> bool:
+    return place.startswith("s3://")
+
+
+def _check_place(place: str) -> None:
+    if not _is_bucket(place):
+        _check_folder(place)
+        return
+    if not importlib.util.find_spec("s3fs"):
+        _fail("a bucket needs the extra `s3`: pip install 'tusasgi[s3]'")
+    try:
+        anyio.run(_connect, place)
+    except Exception as error:  # of a long list; whoever typed the URL wants the reason alone
+        _fail(f"cannot use the bucket {place}: {error}")
+
+
+async def _connect(place: str) -> None:
+    from tusasgi.stores.s3 import S3Store
+
+    async with S3Store(place):
+        pass
 
 
 def _check_folder(directory: str) -> None:
@@ -193,7 +233,8 @@ def _origin(address: Address) -> str:
 class Settings:
     """What the app of a worker has to know."""
 
-    directory: str
+    place: str
+    """The folder of the uploads, or the URL of a bucket."""
     path: str = "/files/"
     max_size: int | None = None
     expires_after: int | None = None
@@ -216,7 +257,7 @@ def build_app(settings: Settings) -> "Starlette":
     from starlette.routing import BaseRoute, Route
 
     uploads = _uploads(
-        settings.directory,
+        settings.place,
         settings.durability,
         max_size=settings.max_size,
         expires_after=settings.expires_after,
@@ -232,7 +273,7 @@ def build_app(settings: Settings) -> "Starlette":
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         _stop_by_signal(uploads, settings.shutdown_timeout)
-        async with anyio.create_task_group() as tasks:
+        async with _closing(uploads.store), anyio.create_task_group() as tasks:
             tasks.start_soon(_sweep_on, uploads, _sweep_interval(settings))
             yield
             tasks.cancel_scope.cancel()
@@ -241,7 +282,7 @@ def build_app(settings: Settings) -> "Starlette":
 
 
 def _uploads(
-    directory: str,
+    place: str,
     durability: Durability = "complete",
     *,
     max_size: int | None = None,
@@ -249,13 +290,33 @@ def _uploads(
     observer: Observer | None = None,
 ) -> Uploads:
     window = None if expires_after is None else timedelta(seconds=expires_after)
+    store, locker = _store(place, durability)
     return Uploads(
-        FileStore(directory, durability=durability),
-        locker=FileLocker(os.path.join(directory, "locks")),
+        store,
+        locker=locker,
         limits=Limits(max_size=max_size),
         expiry=Expiry(initial=window, after_append=window),
         observer=observer,
     )
+
+
+def _store(place: str, durability: Durability) -> tuple[Store, Locker]:
+    if _is_bucket(place):
+        from tusasgi.stores.s3 import S3Store
+
+        return S3Store(place), MemoryLocker()  # the store itself keeps processes apart
+    store = FileStore(place, durability=durability)
+    return store, FileLocker(os.path.join(place, "locks"))
+
+
+@contextlib.asynccontextmanager
+async def _closing(store: Store) -> AsyncIterator[None]:
+    """Close the connections of the store at the end, if it has any."""
+    try:
+        yield
+    finally:
+        if hasattr(store, "aclose"):
+            await store.aclose()
 
 
 def _metrics() -> Observer:
@@ -350,9 +411,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="tusasgi", description="Resumable uploads by TUS 1.0.0")
     parser.add_argument("--version", action="version", version=f"tusasgi {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_serve(commands.add_parser("serve", help="receive uploads into a folder"))
-    sweep = commands.add_parser("sweep", help="remove what has expired in a folder")
-    sweep.add_argument("--dir", required=True, help="the folder that `serve` was given")
+    _add_serve(commands.add_parser("serve", help="receive uploads into a folder or a bucket"))
+    sweep = commands.add_parser("sweep", help="remove what has expired")
+    _add_place(sweep, is_required=True)
     sweep.set_defaults(run=_sweep)
     return parser
 
@@ -360,7 +421,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.set_defaults(run=_serve)
     add = serve.add_argument
-    add("--dir", default="data", help="folder for the uploads (default: ./data)")
+    _add_place(serve, is_required=False)
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     add("--port", type=_port, default=1080, help="0 takes a free one (default: %(default)s)")
     add("--path", type=_path, default="/files/", help="where clients create (default: %(default)s)")
@@ -383,6 +444,25 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         help="how long running uploads may go on when stopping (default: %(default)s)")  # fmt: skip
     add("--monitor", type=_address, metavar="[HOST:]PORT",
         help="answer /metrics and /health there, on 127.0.0.1 if no host is given")  # fmt: skip
+
+
+def _add_place(command: argparse.ArgumentParser, *, is_required: bool) -> None:
+    place = command.add_mutually_exclusive_group(required=is_required)
+    place.add_argument(
+        "--dir", help="folder of the uploads" + ("" if is_required else " (default: ./data)")
+    )
+    place.add_argument(
+        "--store",
+        type=_bucket,
+        metavar="URL",
+        help="s3://bucket/prefix instead of a folder; the AWS_* variables say who and where",
+    )
+
+
+def _bucket(text: str) -> str:
+    if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s]*)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a bucket such as s3://bucket/prefix")
+    return text
 
 
 def _positive(text: str) -> int:

@@ -40,9 +40,9 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """What `/health` looks at: the folder of the uploads, and the server of them."""
+    """What `/health` looks at: the folder of the uploads if there is one, and their server."""
 
-    directory: str
+    directory: str | None
     address: Address
     path: str
 
@@ -152,12 +152,13 @@ def forget_dead_workers(folder: str) -> None:
 
 def find_trouble(target: Target) -> str | None:
     """Say in one line what keeps clients from uploading, without a path; None for nothing."""
-    try:
-        with tempfile.TemporaryFile(dir=target.directory) as file:
-            file.write(b"\0")
-            file.flush()
-    except OSError as error:
-        return f"cannot write to the folder of the uploads: {error.strerror}"
+    if target.directory is not None:
+        try:
+            with tempfile.TemporaryFile(dir=target.directory) as file:
+                file.write(b"\0")
+                file.flush()
+        except OSError as error:
+            return f"cannot write to the folder of the uploads: {error.strerror}"
     return _ask(target)
 
 

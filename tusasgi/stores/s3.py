@@ -83,7 +83,11 @@ class S3Store:
         self._budget = Budget(memory)
 
     async def __aenter__(self) -> Self:
-        await self._client.open()
+        try:
+            await self._client.open()
+        except BaseException:
+            await self._client.aclose()
+            raise
         return self
 
     async def __aexit__(
@@ -137,7 +141,7 @@ class S3Store:
         try:
             new = await self._bucket.swap(state, new)
         except UploadNotFound:
-            if new.stored_size and new.object is not None:
+            if upload.is_complete and new.object is not None:
                 # It was removed while this server stood still, which then made its object.
                 await self._client.delete([self._bucket.key_of(new.object)])
             raise
@@ -210,8 +214,7 @@ class S3Store:
             removed = replace(state.upload, removal="terminated")
             state = await self._bucket.swap(state, replace(state, upload=removed))
         if state.object is not None:
-            if not state.stored_size:
-                await self._bucket.abort_multiparts(upload_id, self._bucket.key_of(state.object))
+            await self._bucket.abort_multiparts(upload_id, self._bucket.key_of(state.object))
             await self._client.delete([self._bucket.key_of(state.object)])
         elif state.upload.length is None or state.upload.length > self._part_size:
             # A server that died with the first bytes may have left one, under whatever key.

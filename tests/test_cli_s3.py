@@ -1,0 +1,127 @@
+"""The command `tusasgi` on object storage: real processes on a real S3 server."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from tests.servers._process import ROOT, Server, free_port, running
+from tests.servers._wire import Client, wait_until
+from tests.services.fixtures import seaweedfs as seaweedfs  # the fixture
+from tests.services.s3 import S3Server
+
+DATA = os.urandom(20_000_000)
+
+
+def variables(s3: S3Server) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": s3.endpoint,
+        "AWS_ACCESS_KEY_ID": s3.key,
+        "AWS_SECRET_ACCESS_KEY": s3.secret,
+        "AWS_DEFAULT_REGION": s3.region,
+    }
+
+
+@contextlib.contextmanager
+def serving(s3: S3Server, folder: Path, *options: str) -> Iterator[Server]:
+    port = free_port()
+    url = f"s3://{s3.bucket}/{folder.name}"
+    command = ["-m", "tusasgi", "serve", "--store", url, "--port", str(port), *options]
+    with running("tusasgi serve", command, port, folder, **variables(s3)) as server:
+        yield server
+
+
+def kill(server: Server) -> None:
+    """Kill the server with its workers."""
+    os.killpg(server.process.pid, signal.SIGKILL)
+    server.wait()
+
+
+def run(s3: S3Server, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tusasgi", *words],
+        cwd=ROOT,
+        env={**os.environ, **variables(s3)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_an_upload_goes_on_through_another_server_after_a_cut(
+    seaweedfs: S3Server, tmp_path: Path
+) -> None:
+    with serving(seaweedfs, tmp_path) as one, serving(seaweedfs, tmp_path) as other:
+        path = Client(one.port).create(len(DATA))
+        with Client(one.port).patching(path, 0, len(DATA)) as patch:
+            patch.send(DATA[:12_345_678])
+            patch.cut()
+        client = Client(other.port)
+        wait_until(lambda: client.offset(path) == 12_345_678)
+        client.resume(path, DATA)
+        whole = Client(one.port).get(path)
+        assert (whole.status, sha256(whole.body).digest()) == (200, sha256(DATA).digest())
+        part = client.get(path, Range="bytes=8388600-8388619")
+        assert (part.status, part.body) == (206, DATA[8_388_600:8_388_620])
+        assert client.request("DELETE", path).status == 204
+        assert Client(one.port).head(path).status == 404
+        assert seaweedfs.keys(seaweedfs.bucket, f"{tmp_path.name}/") == []
+
+
+def test_several_workers_and_a_killed_server_lose_nothing(
+    seaweedfs: S3Server, tmp_path: Path
+) -> None:
+    with serving(seaweedfs, tmp_path, "--workers", "2") as server:
+        client = Client(server.port)
+        path = client.create(len(DATA))
+        for offset in range(0, 15_000_000, 3_000_000):
+            answer = client.patch(path, offset, DATA[offset : offset + 3_000_000])
+            assert answer.status == 204
+        kill(server)
+    with serving(seaweedfs, tmp_path) as server:
+        client = Client(server.port)
+        assert client.offset(path) == 15_000_000
+        client.resume(path, DATA)
+        assert sha256(client.get(path).body).digest() == sha256(DATA).digest()
+
+
+def test_the_line_at_the_start_names_the_bucket(seaweedfs: S3Server, tmp_path: Path) -> None:
+    with serving(seaweedfs, tmp_path) as server:
+        pass
+    assert f"the bytes go to s3://{seaweedfs.bucket}/{tmp_path.name}" in server.output()
+    assert "Unclosed" not in server.output()
+
+
+def test_sweep_removes_what_has_expired_in_a_bucket(seaweedfs: S3Server, tmp_path: Path) -> None:
+    with serving(seaweedfs, tmp_path, "--expires-after", "1") as server:
+        client = Client(server.port)
+        path = client.create(10)
+        assert client.patch(path, 0, b"abc").status == 204
+        kill(server)
+    url = f"s3://{seaweedfs.bucket}/{tmp_path.name}"
+    counts = []
+    wait_until(
+        lambda: (
+            counts.append(run(seaweedfs, "sweep", "--store", url).stdout) or counts[-1][0] == "1"
+        )
+    )
+    assert counts[-1] == "1 expired upload removed\n"
+    assert seaweedfs.keys(seaweedfs.bucket, f"{tmp_path.name}/") == []
+
+
+@pytest.mark.parametrize("command", ["serve", "sweep"])
+def test_a_bucket_that_cannot_be_used_gets_one_line_and_code_1(
+    command: str, seaweedfs: S3Server
+) -> None:
+    result = run(seaweedfs, command, "--store", "s3://no-such-bucket/uploads")
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("tusasgi: cannot use the bucket s3://no-such-bucket/uploads: ")
+    assert "NoSuchBucket" in line
+    assert seaweedfs.secret not in line
