@@ -10,7 +10,7 @@ class Locker(Protocol):
 
     def lock(
         self, upload_id: str, *, interrupt: Callable[[], None], take_over: bool = True
-    ) -> AbstractAsyncContextManager[None]:
+    ) -> AbstractAsyncContextManager[object]:
         """Hold the upload for the length of an `async with`.
 
         If the upload is held, its holder's `interrupt` is called (in the holder's event loop)

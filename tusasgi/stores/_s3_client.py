@@ -30,6 +30,7 @@ from tusasgi._errors import StoreFull, StoreUnavailable, TusError
 T = TypeVar("T")
 
 _TRANSFERS = 32  # bodies on the way at once; a slot is held only while S3 is spoken to
+_SLOWEST = 64 * 1024  # bytes of a body per second; a server that is slower counts as away
 _RESERVED = 16  # connections for everything else, which is small and must not wait for bodies
 CONFIGURATION: Mapping[str, Any] = {
     "signature_version": "s3v4",  # links would be signed by version 2 without a region
@@ -238,9 +239,14 @@ class _Loop:
 
     async def call(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         client = await self._opened()
+        # The SDK's own timeout runs only once a whole body was sent: a server that stops taking
+        # it, or never asks for it (`100 Continue`), would hold the call for ever.
+        patience = 2 * client.meta.config.read_timeout
+        patience += len(parameters.get("Body", b"")) / _SLOWEST
         with _told():
-            answer: dict[str, Any] = await getattr(client, operation)(**parameters)
-            return answer
+            async with asyncio.timeout(patience):
+                answer: dict[str, Any] = await getattr(client, operation)(**parameters)
+                return answer
 
     async def read(self, parameters: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         answer = await self.call("get_object", parameters)
