@@ -440,11 +440,11 @@ async def test_a_holder_is_stopped_when_redis_is_away_for_longer_than_its_lease(
                 else:
                     stack.enter_context(own_server.suspended())
                 began = time.monotonic()
-                with anyio.fail_after(_SHORT_LEASE + 0.2):
+                with anyio.fail_after(_SHORT_LEASE + 1.5):
                     await lost.wait()
                 assert time.monotonic() - began > _SHORT_LEASE / 2
                 left = time.monotonic()
-            assert time.monotonic() - left < 0.2  # there is nothing to give back
+            assert time.monotonic() - left < 1  # there is nothing to give back
         if way == "killed":
             own_server.start()
         with anyio.fail_after(_HANDOVER + _SHORT_LEASE):
