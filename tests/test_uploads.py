@@ -585,6 +585,36 @@ async def test_a_failed_completion_is_repeated_by_the_sweeper(
     assert "expired" not in hooks.names
 
 
+class Overtaken(MemoryStore):
+    """Another server completes the upload in the moment in which this one wants to."""
+
+    def __init__(self, *, completes: bool) -> None:
+        super().__init__()
+        self._completes = completes
+
+    async def update(self, upload: Upload) -> Upload:
+        if upload.is_complete:
+            if self._completes:
+                await super().update(upload)
+            raise UploadLocked("another server has changed this upload meanwhile")
+        return await super().update(upload)
+
+
+async def test_a_client_is_told_of_a_completion_by_another_server() -> None:
+    uploads = Uploads(Overtaken(completes=True))
+    upload = await uploads.create(length=3)
+    assert (await uploads.append(upload.id, Append(offset=0), body(b"abc"))).is_complete
+
+
+async def test_a_client_waits_while_another_server_completes() -> None:
+    uploads = Uploads(Overtaken(completes=False))
+    upload = await uploads.create(length=3)
+    with pytest.raises(UploadPending):
+        await uploads.append(upload.id, Append(offset=0), body(b"abc"))
+    with pytest.raises(UploadPending):
+        await uploads.get(upload.id)
+
+
 async def test_the_bytes_are_durable_before_the_hook_and_the_record_comes_last() -> None:
     order: list[str] = []
 

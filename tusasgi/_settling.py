@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from anyio.to_thread import run_sync
 
-from tusasgi._errors import TusError, UploadNotFound, UploadPending
+from tusasgi._errors import TusError, UploadLocked, UploadNotFound, UploadPending
 from tusasgi._life import Event
 from tusasgi._models import Removal, Upload
 from tusasgi.hooks import Hooks
@@ -38,12 +38,21 @@ class Settling:
             if not upload.has_all_bytes:
                 upload = await self._join(upload)
             return await self._complete(upload)
+        except UploadLocked:
+            return await self._settled_elsewhere(upload)
         except TusError:
             raise
         except Exception as failure:
             raise UploadPending(
                 "all bytes are here, but processing them failed; it will be repeated"
             ) from failure
+
+    async def _settled_elsewhere(self, upload: Upload) -> Upload:
+        """Return the upload if another server, which no lock keeps out, was faster."""
+        found = await self._store.get(upload.id)
+        if found.is_complete and found.removal is None:
+            return found
+        raise UploadPending("all bytes are here and are being processed by another server")
 
     async def remove(self, upload: Upload, removal: Removal) -> None:
         """Remove the upload; from the first step on nobody can use it any more.

@@ -122,6 +122,11 @@ class Bucket:
             await anyio.sleep(_PAUSE)
         raise UploadLocked("another server has changed this upload meanwhile")
 
+    async def check_newest(self, state: State) -> None:
+        """Raise `UploadLocked` or `UploadNotFound` if a state was replaced or removed."""
+        if (await self.read(state.upload.id)).etag != state.etag:
+            raise UploadLocked("another server has changed this upload meanwhile")
+
     async def remove_state(self, upload_id: str) -> None:
         self._states.drop(upload_id)
         await self.client.call("delete_object", Key=self._state_key(upload_id))
@@ -279,9 +284,14 @@ class Bucket:
             if await self.size_of(state.object) != state.offset:
                 raise _taken_away() from None
 
-    async def put_object(self, stored: S3Object, content: Rope) -> None:
+    async def put_object(self, stored: S3Object, content: Rope, **condition: str) -> None:
+        """Store a finished object in one call. Raises `Conflict` if the condition fails."""
         await self.client.transfer(
-            "put_object", **self._described(stored), Body=content, **await self._proof(content)
+            "put_object",
+            **self._described(stored),
+            Body=content,
+            **await self._proof(content),
+            **condition,
         )
 
     async def size_of(self, stored: S3Object) -> int | None:

@@ -54,6 +54,9 @@ _FULL = {
     "QuotaExceededException",
 }
 
+# `BadDigest`: the body was damaged on its way.
+_PASSING = {"SlowDown", "RequestTimeout", "InternalError", "BadDigest"}
+
 
 class Gone(Exception):
     """There is no such object or multipart upload."""
@@ -326,7 +329,7 @@ def _meaning(error: Any) -> Exception:
         return NotModified()
     if code in _FULL or status == 507:
         return StoreFull("the store has no room left; what it acknowledged is safe")
-    if status >= 500 or status == 429 or code in ("SlowDown", "RequestTimeout", "InternalError"):
+    if status >= 500 or status == 429 or code in _PASSING:
         return _away()
     unchanged: Exception = error
     return unchanged

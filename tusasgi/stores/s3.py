@@ -16,7 +16,7 @@ from tusasgi._errors import UploadLocked, UploadNotFound, UploadPending
 from tusasgi._models import Upload
 from tusasgi.stores._s3_append import Append, Budget
 from tusasgi.stores._s3_bucket import Bucket, Integrity, id_in
-from tusasgi.stores._s3_client import CONFIGURATION, Client, Gone
+from tusasgi.stores._s3_client import CONFIGURATION, Client, Conflict, Gone
 from tusasgi.stores._s3_join import Join
 from tusasgi.stores._s3_state import S3Object, State, is_settled_size
 
@@ -161,7 +161,13 @@ class S3Store:
             return replace(upload, version=state.etag)
         stored = state.object or self._bucket.object_of(upload)
         content = await self._bucket.load(state.segments) + state.tail
-        await self._bucket.put_object(stored, content)
+        try:
+            await self._bucket.put_object(stored, content, IfNoneMatch="*")
+        except Conflict:
+            # It was repeated, or the object belongs to another upload: this one was removed
+            # while this server stood still, and its id is used again.
+            await self._bucket.check_newest(state)
+            await self._bucket.put_object(stored, content)
         return upload
 
     async def concat(self, upload: Upload) -> Upload:
@@ -331,8 +337,11 @@ def _parse_url(url: str) -> tuple[str, str]:
 
 def _with_configuration(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options for s3fs with what the store depends on."""
-    given = options.get("config_kwargs") or {}
-    return {**options, "config_kwargs": {**CONFIGURATION, **given}}
+    config = dict(CONFIGURATION)
+    for name, value in (options.get("config_kwargs") or {}).items():
+        # `s3` and `retries` hold settings of their own: those that are not given stay.
+        config[name] = {**config.get(name, {}), **value} if isinstance(value, dict) else value
+    return {**options, "config_kwargs": config}
 
 
 def _attachment(filename: str) -> str:
