@@ -585,6 +585,22 @@ async def test_a_failed_completion_is_repeated_by_the_sweeper(
     assert "expired" not in hooks.names
 
 
+async def test_a_sweep_removes_an_upload_whose_bytes_the_store_has_lost() -> None:
+    class Emptied(MemoryStore):
+        async def finish(self, upload: Upload) -> Upload:
+            raise UploadExpired("its parts are no longer stored")
+
+    recorder = Recorder()
+    uploads = Uploads(Emptied(), hooks=recorder)
+    upload = await uploads.create(length=3)
+    with pytest.raises(UploadExpired):
+        await uploads.append(upload.id, Append(offset=0), body(b"abc"))
+    assert await uploads.sweep() == 1
+    assert recorder.names[-1] == "terminated"
+    with pytest.raises(UploadNotFound):
+        await uploads.get(upload.id)
+
+
 class Overtaken(MemoryStore):
     """Another server completes the upload in the moment in which this one wants to."""
 

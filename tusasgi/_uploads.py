@@ -435,7 +435,11 @@ class Uploads:
                 await self._settling.remove(upload, removal)
                 return True
             case State.JOINING | State.COMPLETING:
-                await self._settling.settle(upload)
+                try:
+                    await self._settling.settle(upload)
+                except UploadExpired:  # what was stored of it is gone: there is no way on
+                    await self._settling.remove(upload, "terminated")
+                    return True
             case _:
                 await self.store.update(upload)  # so that it is not found again for nothing
         return False

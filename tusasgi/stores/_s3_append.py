@@ -124,7 +124,7 @@ class Writing:
         try:
             now = await self._bucket.read(self._upload.id)
         except UploadNotFound:
-            now = replace(self._base, multipart_id=None, pages=(), segments=())
+            now = replace(self._base, etag="", multipart_id=None, pages=(), segments=())
         if now.etag == self._committed.etag:
             return  # it is not sure that somebody was
         await self._bucket.remove_unused(self._made - now.names)

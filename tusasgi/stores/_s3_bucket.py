@@ -167,16 +167,18 @@ class Bucket:
         async def load(piece: Piece) -> None:
             content = self._pieces.get(piece.key)
             if content is None:
-                content = Rope([await self._piece(piece)])
+                content = Rope([await self._piece(piece.key)])
+            if len(content) != piece.size:
+                raise OSError("a piece of an upload is not as long as it was when it was stored")
             found[piece.key] = content
 
         wanted = list(pieces)
         await together([partial(load, piece) for piece in wanted])
         return Rope(chunk for piece in wanted for chunk in found[piece.key].chunks)
 
-    async def _piece(self, piece: Piece) -> bytes:
+    async def _piece(self, key: str) -> bytes:
         try:
-            return (await self.client.read(piece.key))[1]
+            return (await self.client.read(key))[1]
         except Gone:
             # It is removed only after a state that does not name it any more.
             raise UploadLocked("another server has changed this upload meanwhile") from None
@@ -213,7 +215,7 @@ class Bucket:
     async def all_parts(self, state: State) -> list[Part]:
         parts: list[Part] = []
         for page in state.pages:
-            parts += load_parts(json.loads(bytes(await self.load([page]))))
+            parts += load_parts(json.loads(await self._piece(page.key)))
         return [*parts, *state.parts]
 
     # The finished object, and the multipart upload that it grows in.

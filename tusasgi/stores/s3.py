@@ -140,10 +140,9 @@ class S3Store:
             new = replace(new, object=state.object or self._bucket.object_of(upload)).emptied()
         try:
             new = await self._bucket.swap(state, new)
-        except UploadNotFound:
+        except (UploadLocked, UploadNotFound):
             if upload.is_complete and new.object is not None:
-                # It was removed while this server stood still, which then made its object.
-                await self._client.delete([self._bucket.key_of(new.object)])
+                await self._remove_if_unwanted(upload.id, new.object)
             raise
         await self._bucket.remove_unused(state.names - new.names)
         return new.told()
@@ -237,6 +236,9 @@ class S3Store:
                 upload = await self.get(upload_id)
             except UploadNotFound:
                 continue  # removed meanwhile
+            except (ValueError, KeyError):
+                yield upload_id  # whoever looks after it finds out why, and goes on with others
+                continue
             if upload.is_expired(now) or upload.is_unsettled:
                 yield upload_id
         await self._remove_left_behind(now)
@@ -251,6 +253,15 @@ class S3Store:
         if upload.version is not None and known.etag != upload.version:
             raise UploadLocked("another server has changed this upload meanwhile")
         return known
+
+    async def _remove_if_unwanted(self, upload_id: str, stored: S3Object) -> None:
+        """Remove an object that this server made while another one removed its upload."""
+        try:
+            if (await self._bucket.read(upload_id)).upload.removal is None:
+                return
+        except UploadNotFound:
+            pass
+        await self._client.delete([self._bucket.key_of(stored)])
 
     async def _sealed(self, state: State, upload: Upload) -> State:
         """Return the state with all of its bytes in parts."""
