@@ -350,9 +350,11 @@ class Bucket:
                 operation, Key=key, UploadId=state.multipart_id, **parameters
             )
         except Gone as gone:
-            if gone.args == ("NoSuchUpload",):
-                raise _taken_away() from None
-            raise
+            if gone.args != ("NoSuchUpload",):
+                raise
+        if (await self.read(state.upload.id)).multipart_id == state.multipart_id:
+            raise _taken_away()
+        raise UploadLocked("another server has changed this upload meanwhile")
 
     async def _proof(self, content: Rope) -> dict[str, str]:
         """Return what has the server check that the bytes arrived as they were sent."""

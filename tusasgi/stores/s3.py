@@ -176,9 +176,7 @@ class S3Store:
         return (await join.run()).told()
 
     async def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:
-        known = self._bucket.known(upload.id)
-        if known is None or known.etag != upload.version:
-            known = await self._bucket.read(upload.id)
+        known = await self._known(upload)
         try:
             async for data in self._bucket.read_bytes(known, start, min(stop, known.offset)):
                 yield data
@@ -198,7 +196,7 @@ class S3Store:
         It is good for as many seconds, for whoever has it, and answers ranges. With a
         `filename` browsers save the file under that name instead of showing it.
         """
-        state = await self._bucket.read(upload.id)
+        state = await self._known(upload)
         if state.object is None or not state.upload.is_complete:
             raise UploadNotFound("the upload is not complete yet")
         answer = {}
@@ -245,11 +243,16 @@ class S3Store:
 
     # The steps.
 
-    async def _state_of(self, upload: Upload) -> State:
-        """Return the state that an upload was read from; refuse one that was changed since."""
+    async def _known(self, upload: Upload) -> State:
+        """Return the state that an upload was read from if it is remembered, or the newest."""
         known = self._bucket.known(upload.id)
         if known is None or known.etag != upload.version:
             known = await self._bucket.read(upload.id)
+        return known
+
+    async def _state_of(self, upload: Upload) -> State:
+        """Return the state that an upload was read from; refuse one that was changed since."""
+        known = await self._known(upload)
         if upload.version is not None and known.etag != upload.version:
             raise UploadLocked("another server has changed this upload meanwhile")
         return known

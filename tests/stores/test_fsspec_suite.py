@@ -1,0 +1,77 @@
+"""The suite for stores, on filesystems of every kind."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from tests.stores._fsspec import AsyncDict, Deceiving, Memory, Plain
+from tusasgi.stores.fsspec import FsspecStore
+from tusasgi.testing import StoreSuite
+
+
+class FsspecStoreSuite(StoreSuite):
+    """Over one filesystem for a test, whatever stores are made of it."""
+
+    @pytest.fixture
+    def place(self, fast_place: Path) -> Path:
+        return fast_place / "place"
+
+    def make_store(self, place: Path) -> FsspecStore:
+        fs = self.__dict__.setdefault("fs", self.make_fs(place))
+        return FsspecStore(fs, self.root(place))
+
+    def make_fs(self, place: Path) -> Any:
+        raise NotImplementedError
+
+    def root(self, place: Path) -> str:
+        return "bucket/some/folder"
+
+
+class TestMemory(FsspecStoreSuite):
+    memory_bound = None
+
+    def make_fs(self, place: Path) -> Memory:
+        return Memory()
+
+
+class TestWithoutAppendRenameAndExclusion(FsspecStoreSuite):
+    memory_bound = None
+
+    def make_fs(self, place: Path) -> Plain:
+        return Plain()
+
+
+class TestThatPromisesExclusionAndOverwrites(FsspecStoreSuite):
+    memory_bound = None
+
+    def make_fs(self, place: Path) -> Deceiving:
+        return Deceiving()
+
+
+class TestAsync(FsspecStoreSuite):
+    memory_bound = None
+
+    def make_fs(self, place: Path) -> AsyncDict:
+        return AsyncDict()
+
+
+class TestLocal(FsspecStoreSuite):
+    def make_store(self, place: Path) -> FsspecStore:
+        return FsspecStore(f"file://{place}")
+
+
+class TestDirectory(FsspecStoreSuite):
+    def make_fs(self, place: Path) -> DirFileSystem:
+        return DirFileSystem(path=str(place), fs=LocalFileSystem(skip_instance_cache=True))
+
+
+class TestWrappedToBeAsync(FsspecStoreSuite):
+    def make_fs(self, place: Path) -> AsyncFileSystemWrapper:
+        return AsyncFileSystemWrapper(LocalFileSystem(skip_instance_cache=True))
+
+    def root(self, place: Path) -> str:
+        return str(place)

@@ -1,0 +1,199 @@
+"""How much memory appends to the S3 store hold, one and many, and that none waits for ever."""
+
+import secrets
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+
+import anyio
+import pytest
+
+from tests.services.faults import FaultProxy
+from tests.services.s3 import SeaweedFS
+from tusasgi.stores import _s3_append
+from tusasgi.stores._s3_append import FREE
+from tusasgi.stores.s3 import S3Store
+from tusasgi.testing._stores import new_upload
+
+from ._s3_scenes import CONTENT, KIB, MIB, PART, THOROUGH, Place, completed, new_place, read
+
+pytestmark = pytest.mark.anyio
+
+CLIENTS = 200 if THOROUGH else 40
+SOME = 2 * MIB
+"""For what the SDK, the event loop and the state objects take."""
+
+
+@pytest.fixture
+def proxy(seaweedfs: SeaweedFS) -> Iterator[FaultProxy]:
+    with FaultProxy(seaweedfs.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def place(seaweedfs: SeaweedFS, proxy: FaultProxy) -> AsyncIterator[Place]:
+    place = new_place(seaweedfs, proxy.endpoint)
+    yield place
+    await place.aclose()
+
+
+SIZES = [
+    pytest.param(1, 100 * KIB, id="one-byte"),
+    pytest.param(64 * KIB, 8 * PART // (64 * KIB), id="64-KiB"),
+    pytest.param(PART, 8, id="a-part"),
+]
+
+
+@pytest.mark.parametrize("is_staged", [False, True], ids=["at-once", "staged"])
+@pytest.mark.parametrize(("size", "count"), SIZES)
+async def test_a_slow_server_slows_the_client(
+    size: int, count: int, is_staged: bool, place: Place, proxy: FaultProxy
+) -> None:
+    store = place.store()
+    upload = await store.create(new_upload(length=size * count))
+    await store.get(upload.id)
+    proxy.clear()
+    proxy.throttle = 60 * MIB
+    ahead = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal ahead
+        for number in range(count):
+            yield bytes(size)
+            ahead = max(ahead, size * (number + 1) - proxy.bytes_written())
+
+    upload = await store.append(upload, chunks(), staged=is_staged)
+    assert upload.offset == size * count
+    assert ahead <= 2 * PART + size
+
+
+@pytest.mark.parametrize("is_staged", [False, True], ids=["at-once", "staged"])
+@pytest.mark.parametrize(("size", "count"), SIZES)
+async def test_an_append_holds_two_parts_at_most(
+    size: int, count: int, is_staged: bool, seaweedfs: SeaweedFS
+) -> None:
+    place = new_place(seaweedfs)  # the proxy would be measured as well
+    store = place.store()
+    upload = await store.create(new_upload(length=size * count))
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield bytes(size)
+
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    await store.append(upload, chunks(), staged=is_staged)
+    peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    await place.aclose()
+    assert peak <= 2 * PART + size + SOME
+
+
+@pytest.mark.parametrize("is_staged", [False, True], ids=["at-once", "staged"])
+async def test_slow_clients_share_what_there_is_and_none_waits_for_ever(
+    is_staged: bool, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two clients fill the memory. Each of the others gets its turn only if those that pause
+    # let go of it, and all of them pause until the last one has got so far.
+    monkeypatch.setattr(_s3_append, "_FIRST_SAVE", 0.05)
+    monkeypatch.setattr(_s3_append, "_SAVE", 0.05)
+    store = place.store(memory=2 * PART)
+    sizes = [200 * KIB, 500 * KIB, 324 * KIB]
+    rounds = [Barrier(CLIENTS) for _ in sizes]
+    most = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal most
+        position = 0
+        for size, others in zip(sizes, rounds, strict=True):
+            yield CONTENT[position : position + size]
+            position += size
+            most = max(most, store._budget._size - store._budget._left)
+            await others.wait()
+
+    async def send() -> None:
+        upload = await store.create(new_upload(length=2 * MIB))
+        upload = await store.append(upload, chunks(), staged=is_staged)
+        assert upload.offset == sum(sizes)
+
+    with anyio.fail_after(120):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(CLIENTS):
+                tasks.start_soon(send)
+    assert 0 < most <= 2 * PART
+    assert store._budget._left == store._budget._size
+
+
+class Barrier:
+    """Holds all until the last has come."""
+
+    def __init__(self, count: int) -> None:
+        self._missing = count
+        self._is_open = anyio.Event()
+
+    async def wait(self) -> None:
+        self._missing -= 1
+        if self._missing == 0:
+            self._is_open.set()
+        await self._is_open.wait()
+
+
+async def test_the_budget_is_given_back_however_an_append_ends(
+    place: Place, proxy: FaultProxy
+) -> None:
+    store = place.store(config_kwargs={"retries": {"total_max_attempts": 1}})
+
+    class Wrong(Exception):
+        pass
+
+    async def chunks(end: str) -> AsyncIterator[bytes]:
+        yield CONTENT[: PART + MIB]
+        yield CONTENT[:MIB]
+        if end == "refused":
+            raise Wrong
+        if end == "cancelled":
+            scope.cancel()
+            await anyio.sleep_forever()
+
+    for end in ("done", "refused", "cancelled", "failed"):
+        upload = await store.create(new_upload(length=None))
+        if end == "failed":
+            proxy.fail("error_503", operation="UploadPart")
+        with anyio.CancelScope() as scope:
+            try:
+                await store.append(upload, chunks(end))
+            except Exception:
+                assert end in ("refused", "failed")
+        assert store._budget._left == store._budget._size, end
+
+
+async def test_a_short_piece_of_a_long_chunk_is_remembered_alone(place: Place) -> None:
+    store = place.store()
+    upload = await store.create(new_upload(length=100 * MIB))
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield secrets.token_bytes(PART + 300 * KIB)
+
+    tracemalloc.start()
+    await store.append(upload, chunks())
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    counted = store._bucket._pieces._size + store._bucket._states._size
+    assert kept <= counted + SOME
+
+
+async def test_what_is_remembered_is_bounded(place: Place) -> None:
+    store: S3Store = place.store(remembered=2 * MIB)
+    for _ in range(8):
+        upload = await store.create(new_upload(length=12 * MIB))
+        await store.append(upload, _once(CONTENT[: 600 * KIB]))
+        assert store._bucket._pieces._size <= MIB
+        assert store._bucket._states._size <= MIB
+    small = await store.create(new_upload(length=900 * KIB))
+    small = await store.append(small, _once(CONTENT[: 900 * KIB]))
+    small = await completed(store, small)
+    assert await read(store, small) == CONTENT[: 900 * KIB]
+    assert FREE < MIB
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content

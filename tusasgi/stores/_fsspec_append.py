@@ -1,0 +1,165 @@
+"""One append, and one joining, on a filesystem. Everything in it blocks."""
+
+import contextlib
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+
+from tusasgi._errors import OffsetConflict, TusError, UploadNotFound
+from tusasgi._models import Upload
+from tusasgi.stores._fsspec import Source
+from tusasgi.stores._fsspec_state import State
+from tusasgi.stores._pieces import alone_name, sized_name
+
+
+class Appending:
+    """An append whose bytes are seen as they come. `upload` is what is stored by now."""
+
+    def __init__(self, upload: Upload, piece_size: int) -> None:
+        self.upload = upload
+        self._piece_size = piece_size
+        self._before: Upload | None = None  # what the record said, if it was replaced
+        self._is_begun = False
+        self._names: list[str] = []
+
+    @property
+    def has_remains(self) -> bool:
+        """True while `clean` has something to do."""
+        return False
+
+    def put(self, state: State, data: bytes, is_last: bool) -> None:
+        """Store the next bytes. Raises `OffsetConflict` or `UploadLocked` for a second writer."""
+        self._begin(state)
+        self._show(state, data)
+
+    def show_more(self, state: State) -> bool:
+        """Let more of what is stored be seen; return whether there may be still more."""
+        return False
+
+    def take_back(self, state: State) -> None:
+        """Remove everything that was stored, at once to the eye: the rest then follows a gap."""
+        folder = state.folder(self.upload.id)
+        state.files.remove(f"{folder}/{name}" for name in self._names[:1])
+        if self._before is not None:
+            state.replace(self.upload, self._before)
+        state.files.remove(f"{folder}/{name}" for name in self._names[1:])
+
+    def clean(self, state: State) -> None:
+        """Remove what was stored and not shown; what fails here is left to the next append."""
+
+    def _begin(self, state: State) -> None:
+        """Check that the bytes go where the upload ends, and tidy up there."""
+        if self._is_begun:
+            return
+        contents = state.contents(self.upload)
+        if not contents.has_record:
+            raise UploadNotFound()
+        if contents.offset != self.upload.offset:
+            raise OffsetConflict(f"the upload is at {contents.offset}", offset=contents.offset)
+        folder = state.folder(self.upload.id)
+        # They may not come to follow what is about to be written.
+        state.files.remove(f"{folder}/{name}" for name in contents.rest)
+        state.merge_small(self.upload.id, contents.run, self._piece_size)
+        self._is_begun = True
+
+    def _show(self, state: State, data: bytes) -> None:
+        """Make a piece of the bytes, at the end of the upload."""
+
+        def write(name: str) -> None:
+            state.write_piece(self.upload.id, name, data)
+
+        self._make_piece(state, write, len(data))
+
+    def _make_piece(self, state: State, make: Callable[[str], None], length: int) -> None:
+        if not self._names:
+            self._keep_record(state)
+        shown = replace(self.upload, offset=self.upload.offset + length)
+        if shown.is_unsettled:
+            state.mark_now(shown.id)
+        start = self.upload.offset
+        name = alone_name(start) if state.files.creates_alone else sized_name(start, length)
+        make(name)
+        self._names.append(name)
+        self.upload = shown
+
+    def _keep_record(self, state: State) -> None:
+        """With the first byte, have the record say what `upload` says."""
+        if not state.is_recorded(self.upload):
+            self._before = replace(state.record(self.upload.id), offset=self.upload.offset)
+            self.upload = state.replace(self._before, self.upload)
+
+
+class Staged(Appending):
+    """An append whose bytes are seen when all of them have come."""
+
+    def __init__(self, upload: Upload, piece_size: int) -> None:
+        super().__init__(upload, piece_size)
+        self._prefix = f"staged-{uuid.uuid4().hex}"
+        self._lengths: list[int] = []
+        self._shown = 0
+        self._last = b""
+
+    @property
+    def has_remains(self) -> bool:
+        return bool(self._lengths)
+
+    def put(self, state: State, data: bytes, is_last: bool) -> None:
+        self._begin(state)
+        if is_last:  # most have one piece, which needs no detour
+            self._last = data
+            return
+        self._lengths.append(len(data))
+        state.files.write(self._path(state, len(self._lengths) - 1), data)
+
+    def show_more(self, state: State) -> bool:
+        if self._shown < len(self._lengths):
+            self._show_stored(state, self._path(state, self._shown), self._lengths[self._shown])
+            self._shown += 1
+            return True
+        if self._last:
+            self._show(state, self._last)
+            self._last = b""
+        return False
+
+    def take_back(self, state: State) -> None:
+        """Nothing of it was shown; `clean` does the rest."""
+
+    def clean(self, state: State) -> None:
+        with contextlib.suppress(OSError, TusError):
+            state.files.remove(self._path(state, number) for number in range(len(self._lengths)))
+
+    def _path(self, state: State, number: int) -> str:
+        return f"{state.folder(self.upload.id)}/{self._prefix}-{number}"
+
+    def _show_stored(self, state: State, path: str, length: int) -> None:
+        files = state.files
+        if files.renames and not files.creates_alone:
+
+            def move(name: str) -> None:
+                files.move(path, f"{state.folder(self.upload.id)}/{name}")
+
+            self._make_piece(state, move, length)
+        else:
+            self._show(state, state.read(Source(path, 0, length)))
+
+
+class Joining:
+    """The finished bytes of an upload on their way."""
+
+    def __init__(self, state: State, upload_id: str) -> None:
+        self._path = state.finished_path(upload_id)
+        self._size = 0
+        self._file = state.files.open_to_write(self._path)
+
+    def copy(self, state: State, source: Source) -> None:
+        data = state.read(source)
+        state.files.write_to(self._file, data)
+        self._size += len(data)
+
+    def close(self, state: State) -> None:
+        state.files.close(self._file)
+        if state.files.size(self._path) != self._size:
+            raise OSError("the joined bytes are not as they were written")
+
+    def abandon(self, state: State) -> None:
+        state.files.abandon(self._file)
