@@ -88,12 +88,12 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
 
 
 async def _check(settings: Settings) -> None:
-    """Meet what is wrong with the database here, where it is one line and no traceback."""
+    """Meet what is wrong with database and store here, where it is one line and no traceback."""
     roughy = Roughy(settings)
     try:
         await roughy.prepare()
     finally:
-        await roughy.db.close()
+        await roughy.close()
 
 
 if __name__ == "__main__":

@@ -13,21 +13,20 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
 from tusasgi import Expiry, Limits, TusApp, Uploads
-from tusasgi.lockers.file import FileLocker
-from tusasgi.stores.file import FileStore
 
 from . import openapi
 from .assets import Assets
 from .bell import Bell
 from .credits import Credits
 from .db import Database
-from .downloads import Downloads
 from .errors import ERROR_HANDLERS, render
+from .folder import Folder
 from .hooks import AssetHooks
 from .keys import Keys, ensure_keys, new_key
-from .links import Links
+from .links import Urls
 from .monitoring import Monitoring
 from .pages import Pages
+from .place import Place
 from .private import read_or_make
 from .projects import Projects
 from .removals import Remover
@@ -75,18 +74,16 @@ class Roughy:
     def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> None:
         self.settings = settings
         self._clock = clock
-        secret = read_or_make(settings.data / "link-secret", new_key)
-        links = Links(secret, clock, settings.public_url)
+        urls = Urls(settings.public_url)
         bell = Bell()
         self.db = Database(settings.database_url)
         keys = Keys(self.db)
-        self.store = FileStore(settings.data / "uploads")
-        monitoring = (
-            Monitoring(self.db, settings.data / "uploads") if settings.is_monitored else None
-        )
+        self._place = _place(settings, urls, clock)
+        self.store = self._place.store
+        monitoring = Monitoring(self.db, self._place) if settings.is_monitored else None
         self.uploads = Uploads(
             self.store,
-            locker=FileLocker(settings.data / "locks"),
+            locker=self._place.locker,
             hooks=AssetHooks(self.db, keys, bell),
             limits=Limits(max_size=MAX_SIZE, min_size=MIN_SIZE),
             expiry=Expiry(
@@ -104,10 +101,10 @@ class Roughy:
             # Before the pages, whose `/health` looks at the database alone.
             *(monitoring.routes() if monitoring is not None else ()),
             *Projects(self.db, keys, remover, clock).routes(),
-            *Assets(self.db, keys, self.uploads, remover, links, clock).routes(),
+            *Assets(self.db, keys, self.uploads, remover, urls, self._place, clock).routes(),
             *_upload_routes(self.uploads),
             *Credits(self.db, keys).routes(),
-            *Downloads(self.db, self.uploads, self.store, links).routes(),
+            *self._place.routes(self.db, self.uploads),
             resource("/openapi.json", get=openapi.read),
             *Pages(self.db).routes(),
         ]
@@ -117,7 +114,8 @@ class Roughy:
         self.app = _with_cors(starlette, settings.cors_origins)
 
     async def prepare(self) -> None:
-        """Make tables and accounts as far as they are missing."""
+        """Make tables and accounts as far as they are missing, and see that bytes can be kept."""
+        await self._place.open()
         await self.db.prepare()
         await ensure_keys(
             self.db,
@@ -125,6 +123,11 @@ class Roughy:
             initial_credits=self.settings.initial_credits,
             now=self._clock(),
         )
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        await self._place.close()
+        await self.db.close()
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -136,11 +139,25 @@ class Roughy:
                 tasks.start_soon(self.sweeper.run)
                 yield
                 tasks.cancel_scope.cancel()
-        await self.db.close()
+        await self.close()
+
+
+def _place(settings: Settings, urls: Urls, clock: Callable[[], datetime]) -> Place:
+    if settings.bucket is None:
+        return Folder(settings.data, urls, clock)
+    # Only here: S3 is an extra, and its client takes a while to load.
+    from .bucket import Bucket
+
+    return Bucket(settings.bucket)
 
 
 def own_key(settings: Settings) -> str:
     """The key of an installation that was given none; it is kept in the data folder."""
+    if settings.is_for_several_machines:
+        raise SettingsError(
+            "ROUGHY_API_KEYS must be set where processes share a bucket and a database: "
+            "each of them would make another key"
+        )
     try:
         return parse_key(read_or_make(settings.data / "api-key", new_key))
     except ValueError:
@@ -150,7 +167,9 @@ def own_key(settings: Settings) -> str:
 def create_app() -> ASGIApp:
     """Make the app from the environment, for `uvicorn --factory examples.roughy.app:create_app`."""
     data = Path(os.environ.get("ROUGHY_DATA", "roughy-data"))
-    return Roughy(Settings.of(data, os.environ)).app
+    settings = Settings.of(data, os.environ)
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Roughy(settings).app
 
 
 def _upload_routes(uploads: Uploads) -> list[BaseRoute]:

@@ -18,8 +18,9 @@ from .errors import InsufficientCredits, NotFound, PayloadTooLarge
 from .ids import uuid7
 from .keys import Keys
 from .ledger import balance_of, lock_account
-from .links import Links
+from .links import Urls
 from .paging import answer_page, parse_paging
+from .place import Place
 from .projects import find_project
 from .removals import Remover
 from .routing import resource
@@ -35,14 +36,16 @@ class Assets:
         keys: Keys,
         uploads: Uploads,
         remover: Remover,
-        links: Links,
+        urls: Urls,
+        place: Place,
         clock: Callable[[], datetime],
     ) -> None:
         self._db = db
         self._keys = keys
         self._uploads = uploads
         self._remover = remover
-        self._links = links
+        self._urls = urls
+        self._place = place
         self._clock = clock
 
     def routes(self) -> list[BaseRoute]:
@@ -71,7 +74,7 @@ class Assets:
             length=size, upload_id=str(uuid7(self._clock())), owner=str(account_id)
         )
         asset = await self._add(upload, account_id, project_id, language)
-        headers = creation_headers(upload, self._links.upload_url(request, asset.id))
+        headers = creation_headers(upload, self._urls.upload_url(request, asset.id))
         return JSONResponse(asset_json(asset), 201, headers)
 
     async def _add(
@@ -118,14 +121,14 @@ class Assets:
         asset_id = path_id(request, "asset_id")
         async with self._db.reading() as session:
             asset = await find_asset(session, asset_id, account_id)
-        return JSONResponse({**asset_json(asset), **self._urls(request, asset)})
+        return JSONResponse({**asset_json(asset), **await self._addresses(request, asset)})
 
-    def _urls(self, request: Request, asset: Asset) -> dict[str, str | None]:
+    async def _addresses(self, request: Request, asset: Asset) -> dict[str, str | None]:
         is_pending = asset.state == State.PENDING_UPLOAD
         is_ready = asset.state == State.READY
         return {
-            "upload_url": self._links.upload_url(request, asset.id) if is_pending else None,
-            "download_url": self._links.download_url(request, asset.id) if is_ready else None,
+            "upload_url": self._urls.upload_url(request, asset.id) if is_pending else None,
+            "download_url": await self._place.download_url(request, asset) if is_ready else None,
         }
 
     async def delete(self, request: Request) -> Response:

@@ -8,7 +8,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute
 
 from tusasgi import FileInfo, Headers, Uploads, download
-from tusasgi.stores.file import FileStore
+from tusasgi.stores import SupportsRead
 
 from .db import Asset, Database, State
 from .errors import Forbidden, NotFound
@@ -17,7 +17,7 @@ from .routing import resource
 
 
 class Downloads:
-    def __init__(self, db: Database, uploads: Uploads, store: FileStore, links: Links) -> None:
+    def __init__(self, db: Database, uploads: Uploads, store: SupportsRead, links: Links) -> None:
         self._db = db
         self._uploads = uploads
         self._store = store

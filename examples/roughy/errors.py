@@ -94,6 +94,10 @@ class ValidationFailed(ApiError):
     status = 422
 
 
+class Unavailable(ApiError):
+    status = 503
+
+
 def envelope(status: int, message: str, fields: Sequence[FieldError] = ()) -> bytes:
     code = CODES.get(status, "bad_request" if status < 500 else "internal_error")
     error: dict[str, object] = {"code": code, "message": message}

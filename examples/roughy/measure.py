@@ -1,10 +1,13 @@
 """Measure one media file; a program of its own, because a damaged file may take it down.
 
-    python measure.py FILE
+    python measure.py LENGTH
 
-prints `{"milliseconds": 12345}`, or `{"error_code": …, "error_message": …}` for what is no use.
+The file is wherever the parent keeps it: the program prints `{"read": [start, stop]}` and gets
+these bytes on its standard input, again and again. In the end it prints `{"milliseconds": 12345}`,
+or `{"error_code": …, "error_message": …}` for what is no use.
+
 FFmpeg reads formats by the hundred in C: here it has neither our memory, nor our database, nor
-the network, and only so much room and time.
+any file, nor the network, and only so much room and time.
 """
 
 import errno
@@ -12,12 +15,13 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import BinaryIO
 
 import av
+import av.subtitles.codeccontext  # where PyAV looks only when it meets some
+import av.subtitles.stream
 from av.container import InputContainer
 from av.stream import Stream
 
@@ -26,8 +30,10 @@ _MEMORY = 2 * 1024**3
 _CPU_SECONDS = 300
 _LONGEST_MS = 10 * 365 * 86_400_000
 _PACKETS_TO_TRY = 500
+_LEAST_READ = 64 * 1024
+_MOST_READ = 4 * 1024**2
 
-# FFmpeg is given the open file. A playlist would have it open others, or ask other servers.
+# A playlist would have FFmpeg open other files, or ask other servers.
 _NOTHING_ELSE = {"protocol_whitelist": "none"}
 
 # Frames without a container: what FFmpeg says of their length is a guess from the first few.
@@ -35,34 +41,62 @@ _GUESSED = {"aac", "ac3", "amr", "dts", "eac3", "mp3"}
 
 
 class Source:
-    """The open file, as FFmpeg reads it.
+    """The file, as FFmpeg reads it.
 
-    A damaged file has FFmpeg ask for places that no file has. It takes a negative answer as a
-    reason to give up; an exception would also be written to the log, once for each attempt.
+    `fetch` gives the bytes from one place to another. What is read on and on is fetched in ever
+    larger pieces, what is looked into here and there in small ones, one of them at a time.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.read = file.read
-        self.tell = file.tell
+    def __init__(self, length: int, fetch: Callable[[int, int], bytes]) -> None:
+        self._length = length
+        self._fetch = fetch
+        self._position = 0
+        self._start = 0
+        self._piece = b""
+
+    def read(self, size: int) -> bytes:
+        """Return some of the next `size` bytes; none at the end."""
+        if self._position >= self._length:
+            return b""
+        if not self._start <= self._position < self._start + len(self._piece):
+            self._load()
+        begin = self._position - self._start
+        data = self._piece[begin : begin + size]
+        self._position += len(data)
+        return data
+
+    def _load(self) -> None:
+        is_next = self._position == self._start + len(self._piece)
+        size = min(2 * len(self._piece), _MOST_READ) if is_next else 0
+        self._start = self._position
+        stop = min(self._start + max(size, _LEAST_READ), self._length)
+        self._piece = b""  # or there would be two of them
+        self._piece = self._fetch(self._start, stop)
+
+    def tell(self) -> int:
+        return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except OSError:
+        """Go to any place, also behind the end.
+
+        A damaged file has FFmpeg ask for places that no file has. It takes a negative answer as
+        a reason to give up; an exception would also be written to the log, each time.
+        """
+        start = {os.SEEK_CUR: self._position, os.SEEK_END: self._length}.get(whence, 0)
+        if not 0 <= start + offset < 2**63:
             return -errno.EINVAL
+        self._position = start + offset
+        return self._position
 
 
 class Unusable(Exception):
     """The file cannot be used; `args` are code and message."""
 
 
-def main(path: str) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def main(length: int) -> None:
+    confine()
     try:
-        found: dict[str, object] = {"milliseconds": measure(path)}
+        found: dict[str, object] = {"milliseconds": measure(lambda: Source(length, ask))}
     except Unusable as reason:
         code, message = reason.args
         found = {"error_code": code, "error_message": message}
@@ -71,21 +105,40 @@ def main(path: str) -> None:
             "error_code": "unreadable_media",
             "error_message": "the file is damaged, or not what its first bytes promise",
         }
-    print(json.dumps(found))
+    say(found)
+
+
+def confine() -> None:
+    """Give up memory, time, and everything that is not open yet, sockets included, for good."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+
+
+def say(what: dict[str, object]) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def ask(start: int, stop: int) -> bytes:
+    """Get bytes from the parent; end if it is gone."""
+    say({"read": [start, stop]})
+    data = sys.stdin.buffer.read(stop - start)
+    if len(data) < stop - start:
+        sys.exit(1)
+    return data
 
 
 @contextmanager
-def opened(path: str) -> Iterator[InputContainer]:
+def opened(source: Source) -> Iterator[InputContainer]:
     """Open the file, whatever letters its title and the like are written in."""
-    with open(path, "rb") as file:
-        source = Source(file)
-        with av.open(source, "r", options=_NOTHING_ELSE, metadata_errors="replace") as media:
-            yield media
+    with av.open(source, "r", options=_NOTHING_ELSE, metadata_errors="replace") as media:
+        yield media
 
 
-def measure(path: str) -> int:
+def measure(new_source: Callable[[], Source]) -> int:
     """Return how many milliseconds the media last; one frame must decode."""
-    with opened(path) as media:
+    with opened(new_source()) as media:
         streams = [stream for stream in media.streams if stream.type in ("audio", "video")]
         if not media.streams:
             raise Unusable("unreadable_media", "there is nothing in the file that can be opened")
@@ -95,7 +148,7 @@ def measure(path: str) -> int:
             raise Unusable("unreadable_media", "nothing in the file can be played")
         told = None if media.format.name in _GUESSED else _told(media, streams)
     if told is None:
-        with opened(path) as media:
+        with opened(new_source()) as media:
             told = _counted(media)
     milliseconds = round(told * 1000)
     if not 0 <= milliseconds <= _LONGEST_MS:
@@ -142,4 +195,4 @@ def _counted(media: InputContainer) -> Fraction:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(int(sys.argv[1]))

@@ -4,10 +4,8 @@ Both are open, as what asks them has no key: they name no account, id or path.
 """
 
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import anyio
 from anyio.to_thread import run_sync
@@ -25,22 +23,19 @@ from starlette.routing import BaseRoute
 from tusasgi.metrics import Metrics
 
 from .db import Asset, Database, SchemaVersion, State
-from .errors import ApiError
+from .errors import Unavailable
+from .place import Place
 from .routing import resource
 
 _COUNT_SECONDS = 10.0  # however often somebody asks, assets are counted once in this time
 
 
-class Unavailable(ApiError):
-    status = 503
-
-
 class Monitoring:
-    """`metrics` is the observer of the uploads. `folder` is where their bytes go."""
+    """`metrics` is the observer of the uploads. `place` is where their bytes go."""
 
-    def __init__(self, db: Database, folder: Path) -> None:
+    def __init__(self, db: Database, place: Place) -> None:
         self._db = db
-        self._folder = folder
+        self._place = place
         self._registry = CollectorRegistry()
         self._counted: tuple[float, Mapping[str, int]] | None = None
         self._counting = anyio.Lock()
@@ -53,16 +48,13 @@ class Monitoring:
         ]
 
     async def health(self, request: Request) -> Response:
-        """Answer 503 if the database does not answer, or the folder cannot be written."""
+        """Answer 503 if the database does not answer, or nothing can be stored."""
         try:
             async with self._db.reading() as session:
                 await session.execute(select(SchemaVersion))
         except (SQLAlchemyError, OSError):
             raise Unavailable("the database does not answer as it should") from None
-        try:
-            await run_sync(_write, self._folder)
-        except OSError as error:
-            raise Unavailable(f"uploads cannot be written: {error.strerror}") from None
+        await self._place.check()
         return JSONResponse({"status": "ok"})
 
     async def read_metrics(self, request: Request) -> Response:
@@ -109,10 +101,3 @@ class _AssetCounts(Collector):
         for state, count in self._counts.items():
             family.add_metric([state], count)
         yield family
-
-
-def _write(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(b"\0")
-        file.flush()

@@ -362,7 +362,7 @@ _PATHS: Json = {
                     | _leads_to("upload_id", "headUpload", "deleteUpload")
                     | _leads_to("upload_id", "patchUpload", **{"Upload-Offset": "0"}),
                 ),
-                **_refused(*_WITH_KEY, *_WITH_JSON, 402, 404, 507),
+                **_refused(*_WITH_KEY, *_WITH_JSON, 402, 404, 503, 507),
             },
         },
         "get": {
@@ -387,7 +387,7 @@ _PATHS: Json = {
             "summary": "Read an asset, with the URL for its bytes",
             "responses": {
                 "200": _json("The asset.", _schema("AssetDetail")),
-                **_refused(*_WITH_KEY, 404, 422),
+                **_refused(*_WITH_KEY, 404, 422, 503),
             },
         },
         "delete": {
@@ -477,6 +477,8 @@ _PATHS: Json = {
         "get": {
             "operationId": "download",
             "summary": "The bytes of a ready asset, by its `download_url`",
+            "description": "Not there where bytes are kept on S3: a `download_url` leads to the "
+            "S3 server then.",
             "security": [],
             "parameters": [_in("header", "Range", _TEXT, required=False)],
             "responses": {

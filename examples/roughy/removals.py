@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from sqlalchemy import ColumnElement, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tusasgi import UploadLocked, UploadNotFound, Uploads
+from tusasgi import StoreUnavailable, UploadLocked, UploadNotFound, Uploads
 
 from .db import Asset, Database, Removal
 
@@ -35,8 +35,8 @@ class Remover:
                 await self._uploads.terminate(str(upload_id))
             except UploadNotFound:
                 pass  # removed before, and only the mark was left
-            except UploadLocked:
-                continue  # it does not let go: the next sweep comes back to it
+            except (UploadLocked, StoreUnavailable):
+                continue  # the next sweep comes back to it
             async with self._db.writing() as session:
                 await session.execute(delete(Removal).where(Removal.upload_id == upload_id))
 

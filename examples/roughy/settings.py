@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -35,12 +35,26 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BucketSettings:
+    """Where on S3 the bytes are kept. None leaves it to the usual places of the AWS tools."""
+
+    url: str
+    endpoint_url: str | None = None
+    region: str | None = None
+    key: str | None = field(default=None, repr=False)
+    secret: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """One value for everything that a process of Roughy needs to know."""
 
     data: Path
-    """The folder of uploads, locks, secrets and, unless another is named, the database."""
+    """The folder of what has no other place: uploads, locks, secrets, the database."""
     database_url: URL
+    bucket: BucketSettings | None = None
+    """None keeps the bytes in the data folder."""
     api_keys: tuple[str, ...] = ()
     initial_credits: int = 1000
     """What a new account is given."""
@@ -70,6 +84,7 @@ class Settings:
         return cls(
             data=data,
             database_url=read("DATABASE_URL", _database_url, own_database),
+            bucket=_bucket(read("STORE", _bucket_url, None), environ),
             api_keys=read("API_KEYS", _keys, ()),
             initial_credits=read("INITIAL_CREDITS", _credits, 1000),
             public_url=read("PUBLIC_URL", _public_url, None),
@@ -78,6 +93,31 @@ class Settings:
             upload_idle_after=read("UPLOAD_IDLE_AFTER", _seconds, timedelta(hours=48)),
             is_monitored=read("MONITORING", _switch, False),
         )
+
+    @property
+    def is_for_several_machines(self) -> bool:
+        """Whether nothing that has to last may be in the data folder, as each has its own."""
+        return self.bucket is not None and self.database_url.get_backend_name() == "postgresql"
+
+
+def _bucket_url(text: str) -> str:
+    if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.-]+)*/?", text):
+        raise ValueError("must be s3://bucket or s3://bucket/prefix")
+    return text
+
+
+def _bucket(url: str | None, environ: Mapping[str, str]) -> BucketSettings | None:
+    """Read what the AWS tools read. It is passed on because s3fs reads but some of it."""
+    if url is None:
+        return None
+    return BucketSettings(
+        url=url,
+        endpoint_url=environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or None,
+        region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None,
+        key=environ.get("AWS_ACCESS_KEY_ID") or None,
+        secret=environ.get("AWS_SECRET_ACCESS_KEY") or None,
+        token=environ.get("AWS_SESSION_TOKEN") or None,
+    )
 
 
 def parse_key(text: str) -> str:

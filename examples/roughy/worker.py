@@ -1,40 +1,30 @@
 """Preparing assets: measure the media, then charge for it once and make the asset ready."""
 
-import json
 import logging
-import sys
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
 import anyio
 from sqlalchemy import or_, select, update
 
-from tusasgi import UploadNotFound, Uploads
-from tusasgi.stores.file import FileStore
+from tusasgi import Upload, UploadNotFound, Uploads
 
 from .bell import Bell
 from .db import Asset, Database, State
 from .ledger import lock_account, settle
-from .settings import MEASURE_SECONDS
+from .measuring import Outcome, measure, unreadable
+from .place import ReadableStore
 
 logger = logging.getLogger("roughy.worker")
 
 _CLAIM = timedelta(seconds=6)
 _RENEW_SECONDS = 2.0
 _LOOK_SECONDS = 1.0
-_PROGRAM = Path(__file__).with_name("measure.py")
-_UNREADABLE = "unreadable_media"
-
-
-class Outcome(NamedTuple):
-    """What the measuring program found: a length, or why there is none."""
-
-    milliseconds: int | None = None
-    error_code: str | None = None
-    error_message: str | None = None
+_RECORD_SECONDS = 2.0
+_POLL_SECONDS = 0.1
 
 
 class Claim(NamedTuple):
@@ -56,7 +46,7 @@ class Worker:
         self,
         db: Database,
         uploads: Uploads,
-        store: FileStore,
+        store: ReadableStore,
         bell: Bell,
         clock: Callable[[], datetime],
     ) -> None:
@@ -121,15 +111,23 @@ class Worker:
                 await session.execute(update(Asset).where(*mine).values(claimed_until=until))
 
     async def _prepare(self, claim: Claim) -> None:
-        upload_id = str(claim.asset_id)
         try:
-            # This also finishes what a crash interrupted between the last byte and the record.
-            await self._uploads.get(upload_id)
+            upload = await self._complete(str(claim.asset_id))
+            outcome = await measure(partial(self._store.read, upload), upload.offset)
         except UploadNotFound:
-            outcome = Outcome(error_code=_UNREADABLE, error_message="the bytes are gone")
-        else:
-            outcome = await measure(self._store.path(upload_id))
+            outcome = unreadable("the bytes are gone")
         await self.record(claim, outcome)
+
+    async def _complete(self, upload_id: str) -> Upload:
+        """Return the upload once its record says that it is complete.
+
+        The process that took the last byte is about to write that down, and would find it
+        changed if we were faster. If it died before, we do it in its place.
+        """
+        with anyio.move_on_after(_RECORD_SECONDS):
+            while (await self._store.get(upload_id)).is_unsettled:  # noqa: ASYNC110 - no event
+                await anyio.sleep(_POLL_SECONDS)
+        return await self._uploads.get(upload_id)
 
     async def record(self, claim: Claim, outcome: Outcome) -> None:
         """Write the outcome and settle the charge, both or neither."""
@@ -145,19 +143,3 @@ class Worker:
             else:
                 asset.duration_ms = outcome.milliseconds
                 await settle(session, asset, self._clock())
-
-
-async def measure(path: str, *, seconds: float = MEASURE_SECONDS) -> Outcome:
-    """Run the measuring program. Whatever happens to it, happens to it alone."""
-    # -I and no environment: nothing of ours. A session of its own: Ctrl-C is meant for us.
-    command = [sys.executable, "-I", str(_PROGRAM), path]
-    with anyio.move_on_after(seconds) as deadline:
-        done = await anyio.run_process(
-            command, stderr=None, check=False, env={}, start_new_session=True
-        )
-    if deadline.cancelled_caught:
-        return Outcome(error_code=_UNREADABLE, error_message="the file takes too long to measure")
-    if done.returncode != 0:
-        logger.warning("measuring ended with exit code %s", done.returncode)
-        return Outcome(error_code=_UNREADABLE, error_message="the file cannot be measured")
-    return Outcome(**json.loads(done.stdout))

@@ -10,8 +10,9 @@ from pathlib import Path
 import anyio
 import av
 
-from examples.roughy.worker import Outcome, measure
+from examples.roughy.measuring import Outcome
 from tests.media.samples import RECIPES, write
+from tests.roughy.files import measure_file
 
 from .hostile import BY_HAND, damaged
 
@@ -39,7 +40,7 @@ class Search:
         file = damaged(self._chance.choice(self._starts), self._chance)
         await anyio.Path(path).write_bytes(file)
         start = time.monotonic()
-        outcome = await measure(str(path), seconds=60)
+        outcome = await measure_file(path, seconds=60)
         took = time.monotonic() - start
         self.slowest = max(self.slowest, took)
         self.outcomes[outcome.error_message or "measured"] += 1

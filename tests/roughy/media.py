@@ -1,7 +1,9 @@
 """Real media files, written by PyAV and as small as they can be."""
 
 import io
+import os
 from fractions import Fraction
+from pathlib import Path
 
 import av
 
@@ -59,3 +61,29 @@ def audio(
 
 
 PDF = b"%PDF-1.7\n" + b"a page of text, and no sound at all\n" * 100
+
+
+def long_mp4(path: Path, size: int) -> int:
+    """Write three seconds of video with more than `size` bytes before its index; return its size.
+
+    They belong to the box of the samples, and no sample points to them.
+    """
+    content = video(3)
+    at = content.index(b"mdat") - 4
+    end = at + int.from_bytes(content[at : at + 4], "big")
+    assert content[end + 4 : end + 8] == b"moov"
+    with path.open("wb") as file:
+        file.write(content[:at] + (end - at + size).to_bytes(4, "big") + content[at + 4 : end])
+        file.seek(size, os.SEEK_CUR)  # the hole takes no room
+        file.write(content[end:])
+        return file.tell()
+
+
+def long_wav(path: Path, size: int) -> int:
+    """Write silence of more than `size` bytes, 16,000 samples of two bytes a second."""
+    content = audio(0.1, muxer="wav", codec="pcm_s16le")
+    at = content.index(b"data") + 4
+    with path.open("wb") as file:
+        file.write(content[:4] + (at + size - 4).to_bytes(4, "little") + content[8:at])
+        file.write(size.to_bytes(4, "little"))
+        return file.truncate(at + 4 + size)

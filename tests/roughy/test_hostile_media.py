@@ -1,10 +1,8 @@
 """Files that are made to hurt whoever measures them: the file fails, and nothing else does."""
 
-import os
 import random
+import resource
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,15 +12,15 @@ import anyio
 import psutil
 import pytest
 
-from examples.roughy import worker
+from examples.roughy.measuring import Outcome
 from examples.roughy.settings import MIN_SIZE
-from examples.roughy.worker import Outcome, measure
 from tests.fuzz.hostile import BY_HAND, damaged
 from tests.media.conftest import sample as sample  # the fixture
 from tests.media.samples import RECIPES
 from tusasgi.media import MediaHooks, detect
 
 from . import media
+from .files import measure_file
 from .server import Server, path_of, wait_for
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +46,7 @@ def check_clean(outcome: Outcome, path: Path) -> None:
 
 async def measure_cleanly(path: Path, content: bytes) -> Outcome:
     await anyio.Path(path).write_bytes(content)
-    outcome = await measure(str(path), seconds=20)
+    outcome = await measure_file(path, seconds=20)
     check_clean(outcome, path)
     assert "too long" not in (outcome.error_message or "")
     return outcome
@@ -116,24 +114,11 @@ async def test_damage_does_harm_and_not_always(sample: Callable[[str], Path]) ->
     assert 0 < sum(b"moov" in file for file in files) < 50
 
 
-def test_no_file_gets_more_memory_than_there_is_for_one(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(BY_HAND["mp4-of-more-samples-than-memory"])
-    command = [sys.executable, "-I", str(worker._PROGRAM), str(tmp_path / "file")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        printed = process.stdout.read()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    assert "unreadable_media" in printed
-    assert used.ru_maxrss * 1024 < 2 * GIB
-
-
-async def test_a_program_that_is_given_up_is_not_left_behind(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "never")
-    before = children(psutil.Process())
-    outcome = await measure(str(tmp_path / "never"), seconds=0.3)
-    assert "too long" in outcome.error_message
-    assert children(psutil.Process()) == before
+async def test_no_file_gets_more_memory_than_there_is_for_one(tmp_path: Path) -> None:
+    outcome = await measure_cleanly(tmp_path / "file", BY_HAND["mp4-of-more-samples-than-memory"])
+    assert outcome.error_code == "unreadable_media"
+    # The most that any child of ours has had.
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 < 2 * GIB
 
 
 async def test_the_event_loop_goes_on_while_a_file_is_measured(tmp_path: Path) -> None:
@@ -148,7 +133,7 @@ async def test_the_event_loop_goes_on_while_a_file_is_measured(tmp_path: Path) -
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(turn)
-        await measure(str(tmp_path / "file"))
+        await measure_file(tmp_path / "file")
         tasks.cancel_scope.cancel()
     assert turns > 10
 

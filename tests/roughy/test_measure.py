@@ -1,13 +1,23 @@
 """The measuring program, on real files and on what is none."""
 
 import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
+import anyio
+import psutil
 import pytest
 
-from examples.roughy import worker
-from examples.roughy.worker import measure
+from examples.roughy import measure as program
+from examples.roughy import measuring
+from examples.roughy.measuring import measure
+from tusasgi import StoreUnavailable
 
 from . import media
+from .files import Reads, measure_file
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +46,7 @@ pytestmark = pytest.mark.anyio
 async def test_media_are_measured(tmp_path, make, seconds):
     path = tmp_path / "media"
     path.write_bytes(make())
-    outcome = await measure(str(path))
+    outcome = await measure_file(path)
     assert outcome.error_code is None
     assert abs(outcome.milliseconds - seconds * 1000) < 150  # codecs round up to whole frames
 
@@ -45,7 +55,7 @@ async def test_a_recording_that_says_nothing_of_its_length_is_counted(tmp_path):
     """Browsers record WebM without an end: nothing is written back into the header."""
     live = media.video(5, muxer="matroska", live=True)
     (tmp_path / "live.mkv").write_bytes(live)
-    assert (await measure(str(tmp_path / "live.mkv"))).milliseconds == 5000
+    assert (await measure_file(tmp_path / "live.mkv")).milliseconds == 5000
 
 
 @pytest.mark.parametrize(
@@ -61,7 +71,7 @@ async def test_a_recording_that_says_nothing_of_its_length_is_counted(tmp_path):
 )
 async def test_what_cannot_be_used_says_why(tmp_path, content, code):
     (tmp_path / "file").write_bytes(content)
-    outcome = await measure(str(tmp_path / "file"))
+    outcome = await measure_file(tmp_path / "file")
     assert (outcome.milliseconds, outcome.error_code) == (None, code)
     assert str(tmp_path) not in outcome.error_message
 
@@ -78,32 +88,198 @@ async def test_what_cannot_be_used_says_why(tmp_path, content, code):
 async def test_a_playlist_opens_no_other_file(tmp_path, playlist):
     (tmp_path / "media.ts").write_bytes(media.audio(3.0, muxer="mpegts", codec="mp2"))
     (tmp_path / "list").write_text(playlist)
-    outcome = await measure(str(tmp_path / "list"))
+    outcome = await measure_file(tmp_path / "list")
     assert (outcome.milliseconds, outcome.error_code) == (None, "unreadable_media")
-    assert (await measure(str(tmp_path / "media.ts"))).milliseconds
+    assert (await measure_file(tmp_path / "media.ts")).milliseconds
 
 
-async def test_a_file_that_takes_too_long_is_given_up(tmp_path):
-    os.mkfifo(tmp_path / "never")  # nothing ever comes out of it
-    outcome = await measure(str(tmp_path / "never"), seconds=0.5)
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    before = psutil.Process().children()
+    yield
+    assert psutil.Process().children() == before
+
+
+async def never(start: int, stop: int) -> AsyncIterator[bytes]:
+    await anyio.sleep_forever()
+    yield b""
+
+
+async def test_a_file_that_takes_too_long_is_given_up(nothing_left):
+    outcome = await measure(never, 1000, seconds=0.5)
     assert outcome.error_code == "unreadable_media"
     assert "too long" in outcome.error_message
 
 
-async def test_a_program_that_dies_takes_only_its_file_along(tmp_path, monkeypatch):
-    crash = tmp_path / "crash.py"
-    crash.write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    monkeypatch.setattr(worker, "_PROGRAM", crash)
-    outcome = await measure("whatever")
+async def test_an_outage_of_the_store_is_no_fault_of_the_file(nothing_left):
+    async def away(start: int, stop: int) -> AsyncIterator[bytes]:
+        raise StoreUnavailable("gone for now")
+        yield b""
+
+    with pytest.raises(StoreUnavailable):
+        await measure(away, 1000)
+
+
+async def test_a_bug_of_the_store_is_no_fault_of_the_file(nothing_left):
+    async def broken(start: int, stop: int) -> AsyncIterator[bytes]:
+        raise ValueError("a bug")
+        yield b""
+
+    with pytest.raises(ValueError, match="a bug"):
+        await measure(broken, 1000)
+
+
+async def test_a_store_with_too_few_bytes_is_an_outage(mp4, nothing_left):
+    async def short(start: int, stop: int) -> AsyncIterator[bytes]:
+        yield mp4[start : stop - 1]
+
+    with pytest.raises(OSError, match="1 bytes too few"):
+        await measure(short, len(mp4))
+
+
+@pytest.fixture
+def instead(tmp_path, monkeypatch):
+    """Take another program for the one that measures."""
+
+    def write(code: str) -> None:
+        (tmp_path / "program.py").write_text("import json, os, signal, sys\n" + code)
+        monkeypatch.setattr(measuring, "_PROGRAM", tmp_path / "program.py")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("os.kill(os.getpid(), signal.SIGSEGV)", id="dies"),
+        pytest.param("", id="says-nothing"),
+        pytest.param("print('read')", id="no-json"),
+        pytest.param("print('{\"read\": [10, 5]}')", id="backwards"),
+        pytest.param("print('{\"read\": [-1, 5]}')", id="before-the-start"),
+        pytest.param("print('{\"read\": [0, 1001]}')", id="behind-the-end"),
+        pytest.param('print(\'{"read": [0, "9"]}\')', id="text"),
+        pytest.param("print('[1]')", id="list"),
+        pytest.param("print('{\"secret\": 1}')", id="other"),
+        pytest.param("print('{\"milliseconds\": -1}')", id="negative-length"),
+        pytest.param("print('{\"milliseconds\": 9223372036854775808}')", id="huge-length"),
+        pytest.param(
+            "print(json.dumps({'error_code': 'ready', 'error_message': ''}))", id="other-code"
+        ),
+        pytest.param("print('[' * 900)", id="deep"),
+        pytest.param("print('7' * 10_000)", id="too-long"),
+        pytest.param(
+            "print('{\"read\": [0, 1000]}', flush=True); sys.stdin.buffer.read(1); os._exit(0)",
+            id="leaves-while-it-is-answered",
+        ),
+    ],
+)
+async def test_a_program_that_misbehaves_takes_only_its_file_along(instead, code, nothing_left):
+    async def zeros(start: int, stop: int) -> AsyncIterator[bytes]:
+        assert 0 <= start < stop <= 1000
+        while True:  # more than a pipe holds
+            yield bytes(min(stop - start, 100_000))
+
+    instead(code)
+    outcome = await measure(zeros, 1000)
     assert outcome.error_code == "unreadable_media"
+    assert outcome.milliseconds is None
 
 
-async def test_the_program_gets_nothing_of_our_environment(tmp_path, monkeypatch):
-    spy = tmp_path / "spy.py"
-    spy.write_text(
-        "import os, json\n"
-        "print(json.dumps({'error_code': 'x', 'error_message': str(dict(os.environ))}))"
+async def test_the_program_gets_nothing_of_our_environment(instead, monkeypatch):
+    instead(
+        "told = f'{dict(os.environ)}'[:200]\n"
+        "print(json.dumps({'error_code': 'no_media_stream', 'error_message': told}))"
     )
-    monkeypatch.setattr(worker, "_PROGRAM", spy)
     monkeypatch.setenv("ROUGHY_API_KEYS", "sk_secret_0123456789abcdef")
-    assert "secret" not in (await measure("whatever")).error_message
+    outcome = await measure(never, 1000)
+    assert outcome.error_code == "no_media_stream"
+    assert "secret" not in outcome.error_message
+
+
+def test_the_program_opens_neither_files_nor_connections():
+    code = (
+        "import sys, socket\n"
+        f"sys.path.insert(0, {str(Path(program.__file__).parent)!r})\n"
+        "import measure\n"
+        "measure.confine()\n"
+        "for way in (lambda: open('/dev/null'), socket.socket):\n"
+        "    try: way()\n"
+        "    except OSError: print('refused')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "refused\nrefused\n"
+
+
+def test_the_program_ends_with_whoever_started_it():
+    """It waits for bytes that nobody will send any more."""
+    code = "import measure; measure.ask(0, 1000)"
+    ours, theirs = socket.socketpair()
+    child = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=Path(program.__file__).parent,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+    )
+    theirs.close()
+    with child, ours:
+        assert child.stdout.readline() == b'{"read": [0, 1000]}\n'
+        ours.sendall(bytes(10))
+        ours.close()
+        assert child.wait(20) == 1
+
+
+# How much is read
+
+
+@pytest.mark.parametrize(
+    ("make", "seconds"),
+    [
+        pytest.param(media.long_mp4, 3, id="mp4-with-its-index-at-the-end"),
+        pytest.param(media.long_wav, 6553.6, id="wav"),
+    ],
+)
+async def test_little_of_a_large_file_is_read(tmp_path, make, seconds):
+    path = tmp_path / "large"
+    size = make(path, 200 * 1024**2)
+    reads = Reads(path)
+    outcome = await measure(reads, size)
+    assert size > 200 * 1024**2
+    assert abs(outcome.milliseconds - seconds * 1000) < 150
+    assert reads.count < 1024**2
+    assert len(reads.asked) < 10
+
+
+async def test_what_is_read_from_end_to_end_is_asked_for_in_few_pieces(tmp_path):
+    """An MP3 is counted, packet by packet."""
+    path = tmp_path / "long.mp3"
+    mp3 = media.audio(2.0)
+    path.write_bytes(mp3 * (8 * 1024**2 // len(mp3)))
+    reads = Reads(path)
+    assert (await measure(reads, path.stat().st_size)).milliseconds > 60_000
+    assert len(reads.asked) < 40
+    assert max(stop - start for start, stop in reads.asked) <= 4 * 1024**2
+
+
+def test_a_source_is_the_file_wherever_one_reads(mp4):
+    pieces = []
+
+    def fetch(start: int, stop: int) -> bytes:
+        pieces.append(stop - start)
+        return content[start:stop]
+
+    content = os.urandom(300_000)
+    source = program.Source(len(content), fetch)
+    for start in (0, 1, 299_999, 150_000, 149_990, 10, 200_000):
+        assert source.seek(start) == source.tell() == start
+        assert source.read(7) == content[start : start + 7]
+    assert source.seek(-5, os.SEEK_END) == 299_995
+    assert source.seek(2, os.SEEK_CUR) == 299_997
+    assert (source.read(100), source.read(100)) == (content[-3:], b"")
+    assert source.seek(10**12) == 10**12
+    assert source.read(1) == b""
+    assert source.seek(-1) < 0
+    assert source.seek(2**63) < 0
+    assert source.tell() == 10**12
+    source.seek(0)
+    assert b"".join(iter(lambda: source.read(1000), b"")) == content
+    assert max(pieces) > 2 * min(pieces)

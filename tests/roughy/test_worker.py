@@ -123,7 +123,7 @@ async def test_a_worker_keeps_its_claim_as_long_as_it_works(api: Api, roughy, mo
     asset_id = await api.upload(mp4)
     measure, seen = worker.measure, []
 
-    async def slowly(path):
+    async def slowly(read, length):
         async with roughy.db.reading() as session:
             first = (await session.get(Asset, uuid.UUID(asset_id))).claimed_until
         while not seen:
@@ -131,7 +131,7 @@ async def test_a_worker_keeps_its_claim_as_long_as_it_works(api: Api, roughy, mo
                 now = (await session.get(Asset, uuid.UUID(asset_id))).claimed_until
             if now != first:
                 seen.append(now - first)
-        return await measure(path)
+        return await measure(read, length)
 
     monkeypatch.setattr(worker, "measure", slowly)
     monkeypatch.setattr(worker, "_RENEW_SECONDS", 0.01)

@@ -347,6 +347,8 @@ class Card {
     const link = document.createElement("a")
     link.href = (await read(`assets/${this.asset.id}`)).download_url
     link.download = this.name
+    // From another server the name above does not count, and the page would be left.
+    if (link.origin !== location.origin) link.target = "_blank"
     link.click()
   }
 

@@ -1,0 +1,372 @@
+"""Three processes on S3 and PostgreSQL: killed while they measure, and behind a real balancer."""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+
+from examples.replicas import services
+from examples.replicas.__main__ import Deployment, deployed
+from examples.replicas.processes import Program, free_port
+from examples.roughy.upload import Api, transfer
+from tests.services.faults import Call, FaultProxy
+from tests.services.s3 import SeaweedFS
+
+from . import media, s3
+from .conftest import empty, missing
+from .server import ROOT, Server, path_of, wait_for
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def blockbuster() -> None:
+    """Switched off: the servers are other processes."""
+
+
+@pytest.fixture(scope="session")
+def long_film() -> bytes:
+    """65 seconds of video in 32 MiB: several parts on S3."""
+    return media.video(65, size=32 * MIB)
+
+
+# Who prepares what, without a balancer
+
+
+@pytest.fixture
+def proxy(seaweedfs: SeaweedFS) -> Iterator[FaultProxy]:
+    with FaultProxy(seaweedfs.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def servers(
+    tmp_path: Path, seaweedfs: SeaweedFS, proxy: FaultProxy, postgres_server: str
+) -> Iterator[list[Server]]:
+    """Three processes that share what is on S3 and in PostgreSQL, and nothing else."""
+    asyncio.run(empty(postgres_server))
+    environ = {
+        "ROUGHY_DATABASE_URL": postgres_server,
+        **s3.environment(seaweedfs, seaweedfs.new_bucket(), proxy.endpoint),
+    }
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(Server(tmp_path / str(number), **environ)) for number in range(3)
+        ]
+
+
+def measurings(proxy: FaultProxy) -> list[str]:
+    """The object of each measuring that was begun; an MP4 is read from its start once."""
+
+    def begins(call: Call) -> bool:
+        return call.operation == "GetObject" and call.headers["Range"].startswith("bytes=0-")
+
+    return [call.key for call in proxy.calls if "/assets/" in call.key and begins(call)]
+
+
+def test_processes_measure_and_charge_each_asset_once(servers, proxy, mp4):
+    def upload(number: int) -> str:
+        url = servers[number % 3].new_upload(len(mp4))
+        assert servers[(number + 1) % 3].patch(url, 0, mp4).status_code == 204
+        return url
+
+    with ThreadPoolExecutor(4) as threads:
+        urls = list(threads.map(upload, range(15)))
+    assert {servers[0].ready(url)["state"] for url in urls} == {"ready"}
+    assert len(measurings(proxy)) == len(set(measurings(proxy))) == 15
+    charged = [entry["asset_id"] for entry in servers[0].charges()]
+    assert sorted(charged) == sorted(url.rpartition("/")[2] for url in urls)
+    assert servers[0].http.get("/v1/credits/balance").json() == {"balance": 85}
+
+
+def test_killed_while_it_measures_a_process_is_replaced_and_paid_once(servers, proxy, film):
+    url = servers[0].new_upload(len(film))
+    reading = proxy.fail("stall", operation="GetObject", key="/assets/")
+    assert servers[0].patch(url, 0, film).status_code == 204
+    reading.wait()
+    programs = {server: psutil.Process(server.process.pid).children() for server in servers}
+    ((measuring, (program,)),) = [found for found in programs.items() if found[1]]
+    measuring.kill()
+    assert psutil.wait_procs([program], timeout=20)[1] == []  # it waits for nobody's bytes
+    other = next(server for server in servers if server is not measuring)
+    asset = other.ready(url)
+    assert (asset["state"], asset["duration_seconds"]) == ("ready", "65.000")
+    assert len(measurings(proxy)) == 2
+    assert [(entry["delta"], entry["asset_id"]) for entry in other.charges()] == [(-2, asset["id"])]
+    assert httpx.get(asset["download_url"]).content == film
+
+
+def test_a_process_that_was_frozen_spoils_nothing_when_it_wakes_up(servers, long_film):
+    first, second, _ = servers
+    url = first.new_upload(len(long_film))
+    over = threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        yield long_film[: 12 * MIB]
+        over.wait(60)
+        yield b"x" * 9 * MIB  # what this client sends is not what the other one does
+
+    with ThreadPoolExecutor(1) as threads:
+        sending = threads.submit(first.patch, url, 0, slowly())
+        wait_for(lambda: second.offset(url) >= 8 * MIB, "the first part to be stored")
+        first.process.send_signal(signal.SIGSTOP)
+        offset = second.offset(url)
+        assert second.patch(url, offset, long_film[offset:]).status_code == 204
+        assert second.ready(url)["state"] == "ready"
+        over.set()
+        first.process.send_signal(signal.SIGCONT)
+        with contextlib.suppress(httpx.TransportError):
+            assert sending.result().status_code >= 400
+    asset = first.asset(url)
+    assert asset["state"] == "ready"
+    assert httpx.get(asset["download_url"]).content == long_film
+    assert len(first.charges()) == 1
+
+
+# Behind a balancer
+
+
+@pytest.fixture(scope="module", params=["haproxy", "nginx"])
+def deployment(request: pytest.FixtureRequest) -> Iterator[Deployment]:
+    if reason := services.what_is_missing(request.param):
+        missing(reason)
+    with place() as folder, deployed(folder, port=free_port(), balancer=request.param) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def place() -> Iterator[Path]:
+    """A folder that PostgreSQL may enter as another user; pytest's are closed to all but us."""
+    with tempfile.TemporaryDirectory(prefix="roughy-replicas-") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+class Client:
+    """Somebody who knows the address of the balancer and a key."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.url = deployment.url
+        self.key = deployment.key
+        self.headers = {"Authorization": f"Bearer {deployment.key}", "Tus-Resumable": "1.0.0"}
+        self.http = httpx.Client(base_url=deployment.url, headers=self.headers, timeout=20)
+
+    def new_upload(self, size: int) -> str:
+        project = self.http.post("/v1/projects", json={"name": "clips"}).json()
+        asset = {"project_id": project["id"], "size_bytes": size}
+        return self.http.post("/v1/assets", json=asset).headers["location"]
+
+    def patch(self, url: str, offset: int, content) -> httpx.Response:
+        told = {"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
+        return self.http.patch(url, content=content, headers=told)
+
+    def offset(self, url: str) -> int:
+        return int(self.http.head(url).headers["upload-offset"])
+
+    def resume(self, url: str, content: bytes) -> int:
+        """Go on as clients do, and say where.
+
+        They ask again when the request before has moved on meanwhile; its refusal may not come
+        through while they are sending.
+        """
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            offset = self.offset(url)
+            with contextlib.suppress(httpx.TransportError):
+                answer = self.patch(url, offset, content[offset:])
+                if answer.status_code == 204:
+                    return offset
+                assert answer.status_code in (409, 423), answer.text
+        raise AssertionError("it did not go on")
+
+    def asset(self, url: str) -> dict:
+        answer = self.http.get(f"/v1/assets/{url.rpartition('/')[2]}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def check_ready(self, url: str, content: bytes, price: int) -> None:
+        """See that the asset gets ready, has its bytes past Roughy, and was charged once."""
+        wait_for(lambda: self.asset(url)["state"] != "processing", "the asset to be prepared")
+        asset = self.asset(url)
+        assert asset["state"] == "ready", asset
+        assert not asset["download_url"].startswith(self.url)
+        got = httpx.get(asset["download_url"], timeout=30)
+        assert hashlib.sha256(got.content).digest() == hashlib.sha256(content).digest()
+        entries = self.http.get("/v1/credits/history", params={"limit": 100}).json()["items"]
+        assert [e["delta"] for e in entries if e["asset_id"] == asset["id"]] == [-price]
+
+
+@pytest.fixture
+def client(deployment: Deployment) -> Iterator[Client]:
+    client = Client(deployment)
+    with client.http:
+        yield client
+
+
+def served(deployment: Deployment, method: str, url: str) -> list[int]:
+    """How many requests of a method each replica has answered with success."""
+    line = re.compile(rf'"{method} {re.escape(path_of(url))} HTTP/1\.\d" 20\d')
+    return [len(line.findall(replica.output())) for replica in deployment.replicas]
+
+
+def test_the_url_of_an_upload_is_that_of_the_balancer(deployment, client):
+    assert client.new_upload(1000).startswith(f"{deployment.url}/v1/uploads/")
+
+
+def test_pieces_of_an_upload_land_on_different_replicas(deployment, client, film):
+    url = client.new_upload(len(film))
+    for offset in range(0, len(film), MIB):
+        assert client.offset(url) == offset
+        assert client.patch(url, offset, film[offset : offset + MIB]).status_code == 204
+    served_by = served(deployment, "PATCH", url)
+    assert sum(served_by) == 8
+    assert min(served_by) >= 1
+    client.check_ready(url, film, price=2)
+
+
+def test_tuspy_uploads_through_all_of_them(deployment, client, tmp_path, film):
+    path = tmp_path / "film.mp4"
+    path.write_bytes(film)
+    api = Api(deployment.url, deployment.key)
+    try:
+        _, url = api.create(api.project(), len(film))
+        with path.open("rb") as file:
+            transfer(file, url, api.headers, chunk_size=MIB, report=lambda offset: None)
+    finally:
+        api.close()
+    assert min(served(deployment, "PATCH", url)) >= 1
+    client.check_ready(url, film, price=2)
+
+
+def test_killed_in_the_middle_of_a_patch_the_upload_goes_on_at_once(deployment, client, long_film):
+    url = client.new_upload(len(long_film))
+    over = threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        yield long_film[: 20 * MIB]
+        over.wait(60)  # the rest never comes
+
+    with ThreadPoolExecutor(1) as threads:
+        sending = threads.submit(client.patch, url, 0, slowly())
+        # While the request is on its way: so nobody collects it first.
+        wait_for(lambda: client.offset(url) >= 8 * MIB, "the first parts to be stored")
+        victim = holder(deployment)
+        victim.kill()
+        killed_at = time.monotonic()
+        stored = client.offset(url)
+        assert 8 * MIB <= stored <= 20 * MIB
+        answer = client.patch(url, stored, long_film[stored:])
+        took = time.monotonic() - killed_at
+        over.set()
+        assert answer.status_code == 204, answer.text
+        with contextlib.suppress(httpx.TransportError):
+            assert sending.result().status_code >= 500
+    assert took < 5
+    for _ in range(12):  # none of them goes to the dead one
+        assert client.http.get("/health").status_code == 200
+    client.check_ready(url, long_film, price=2)
+    victim.start()
+    victim.wait_until_up()
+
+
+def test_a_cut_connection_keeps_what_came_through_the_balancer(deployment, client, long_film):
+    url = client.new_upload(len(long_film))
+    head = (
+        f"PATCH {path_of(url)} HTTP/1.1\r\nHost: roughy\r\nAuthorization: Bearer {client.key}\r\n"
+        f"Tus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\nContent-Length: {len(long_film)}\r\n"
+        "Content-Type: application/offset+octet-stream\r\n\r\n"
+    )
+    address = urlsplit(deployment.url)
+    with socket.create_connection((address.hostname, address.port)) as connection:
+        connection.sendall(head.encode() + long_film[: 12 * MIB + 7])
+        wait_for(lambda: client.offset(url) >= 8 * MIB, "the first part to be stored")
+    # What the balancer has not passed on by now is lost, as on any other way.
+    offset = client.resume(url, long_film)
+    assert 8 * MIB <= offset <= 12 * MIB + 7
+    client.check_ready(url, long_film, price=2)
+
+
+def holder(deployment: Deployment) -> Program:
+    """The replica that is busy with a request; the checks of the balancer are short."""
+    seen: list[set[tuple[int, int]]] = []
+
+    def is_clear() -> bool:
+        seen.append({found for replica in deployment.replicas for found in clients(replica)})
+        return len(seen) >= 5 and len(set.intersection(*seen[-5:])) == 1
+
+    wait_for(is_clear, "one replica to be busy")
+    ((pid, _),) = set.intersection(*seen[-5:])
+    return next(replica for replica in deployment.replicas if replica.pid == pid)
+
+
+def clients(replica: Program) -> Iterator[tuple[int, int]]:
+    """The connections to a replica, by the ports of the other side."""
+    connections = psutil.Process(replica.pid).net_connections("tcp")
+    (own,) = {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
+    for each in connections:
+        if each.status == psutil.CONN_ESTABLISHED and each.laddr.port == own:
+            yield replica.pid, each.raddr.port
+
+
+# The command
+
+
+def test_the_command_starts_replicas_again_and_ends_everything():
+    if reason := services.what_is_missing(services.first_balancer()):
+        missing(reason)
+    port = free_port()
+    with place() as folder, running(port, folder) as process:
+        told = partial(find, folder / "output")
+        wait_for(lambda: told("Ctrl-C ends") or process.poll() is not None, "it to start", 90)
+        started = psutil.Process(process.pid).children()
+        assert len(started) == 6
+        url, key = told(r"URL +(\S+)/#key=(\S+)")[0]
+        assert url == f"http://127.0.0.1:{port}"
+        answer = httpx.get(f"{url}/v1/assets", headers={"Authorization": f"Bearer {key}"})
+        assert answer.json()["total"] == 0
+        (first,) = told(r"Replica 1 +process (\d+),")
+        os.kill(int(first), signal.SIGKILL)
+        again = r"Replica 1 +ended with -9\n.* process (\d+)\n"
+        wait_for(lambda: told(again), "a new one")
+        new = int(told(again)[0])
+        now = psutil.Process(process.pid).children()
+        assert new in {each.pid for each in now}
+        assert new not in {each.pid for each in started}
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        assert told("Stopped")
+        assert psutil.wait_procs([*started, *now], timeout=10)[1] == []
+
+
+@contextlib.contextmanager
+def running(port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-W", "error", "-m", "examples.replicas", "--port", str(port)]
+    with (folder / "output").open("wb") as output:
+        process = subprocess.Popen([*command, "--data", folder], cwd=ROOT, stdout=output)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)  # nothing, if it has ended
+        process.wait(60)
+
+
+def find(path: Path, pattern: str) -> list[str]:
+    return re.findall(pattern, path.read_text())
