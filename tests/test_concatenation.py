@@ -208,6 +208,16 @@ async def test_a_final_whose_part_is_gone_is_removed_with_its_hook(make: MakeSta
         await stage.store.get(upload_id)
 
 
+async def test_a_sweep_removes_a_final_whose_part_is_gone(make: MakeStage) -> None:
+    stage = make()
+    upload_id = await failing_first(stage, OSError(5, "the disk is broken"))
+    (part,) = set((await stage.store.get(upload_id)).parts)
+    await stage.uploads.terminate(part)
+    assert await stage.uploads.sweep() == 1
+    with pytest.raises(UploadNotFound):
+        await stage.store.get(upload_id)
+
+
 async def test_a_final_is_not_told_complete_before_its_hook_was(make: MakeStage) -> None:
     class Failing(Recorder):
         async def completed(self, upload: Upload) -> None:

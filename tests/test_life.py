@@ -137,6 +137,7 @@ async def test_the_engine_keeps_to_the_table(make: MakeStage) -> None:
         await removed(f"/{upload.id}")
     one = await partial(stage, b"hello")
     await removed(location_path(await final(stage, one)))
+    await removed(location_path(await final(stage, await partial(stage, b""))))
     hooks.failing = {"completed"}
     completing = await stage.upload()
     with pytest.raises(RuntimeError):
@@ -147,7 +148,7 @@ async def test_the_engine_keeps_to_the_table(make: MakeStage) -> None:
     lapsed = await stage.upload()
     stage.clock.advance(hours=1)
     await stage.uploads.terminate(lapsed.id)
-    assert await stage.uploads.sweep() == 2
+    assert await stage.uploads.sweep() == 3
     # Joining that is given up is tested where parts are removed.
     assert set(TRANSITIONS) - biographer.seen == {(State.JOINING, Event.TERMINATED)}
     assert set(biographer.states.values()) == {None}

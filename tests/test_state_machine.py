@@ -135,14 +135,25 @@ class LivesOfUploads(RuleBasedStateMachine):
         self.hooks = Completing()
         self.table = Table(lambda: self.now)
         self.store = self.open_store()
-        self.uploads = self.open_engine()
+        self.engine = self.open_engine(self.store)
 
-    def open_store(self) -> MemoryStore | FileStore:
+    def open_store(self) -> Any:
+        """Open the store: the first time, and again for each restart."""
         raise NotImplementedError
 
-    def open_engine(self) -> Uploads:
+    @property
+    def uploads(self) -> Uploads:
+        """The engine that the next call goes to."""
+        return self.engine
+
+    async def content(self, upload: Upload) -> bytes:
+        """Return the bytes that are stored."""
+        chunks = self.store.read(upload, 0, upload.offset)
+        return b"".join([chunk async for chunk in chunks])
+
+    def open_engine(self, store: Any) -> Uploads:
         return Uploads(
-            self.store,
+            store,
             hooks=self.hooks,
             limits=Limits(max_size=MAX_SIZE),
             expiry=Expiry(initial=INITIAL, after_append=AFTER_APPEND),
@@ -410,7 +421,7 @@ class LivesOfUploads(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.store = self.open_store()
-        self.uploads = self.open_engine()
+        self.engine = self.open_engine(self.store)
 
     # What is always true.
 
@@ -428,8 +439,7 @@ class LivesOfUploads(RuleBasedStateMachine):
             seen = (upload.offset, upload.length, upload.is_complete)
             assert seen == (len(kept.content), kept.length, kept.is_complete)
             if kept.content:
-                chunks = self.store.read(upload, 0, upload.offset)
-                assert b"".join([chunk async for chunk in chunks]) == kept.content
+                assert await self.content(upload) == kept.content
 
     @invariant()
     def what_is_complete_was_told(self) -> None:
@@ -480,11 +490,11 @@ class InFilesOnTrio(InFiles):
     backend = "trio"
 
 
-def settled(machine: type[LivesOfUploads], examples: int) -> Any:
+def settled(machine: type[LivesOfUploads], examples: int, steps: int = 25) -> Any:
     case = machine.TestCase
     case.settings = settings(
         max_examples=examples,
-        stateful_step_count=25,
+        stateful_step_count=steps,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )

@@ -371,8 +371,8 @@ class Uploads:
     async def _create(self, upload: Upload) -> Upload:
         upload = await self.store.create(upload)
         self.observer.changed(upload, Event.ANNOUNCED if upload.parts else Event.CREATED)
-        if upload.has_all_bytes and not upload.parts:
-            self.observer.changed(upload, Event.FILLED)
+        if upload.has_all_bytes:
+            self.observer.changed(upload, Event.JOINED if upload.parts else Event.FILLED)
         return await self._settling.settle(upload)
 
     async def _read_again(self, upload_id: str, admitted: Upload | None) -> Upload:
@@ -437,6 +437,8 @@ class Uploads:
             case State.JOINING | State.COMPLETING:
                 try:
                     await self._settling.settle(upload)
+                except UploadNotFound:
+                    return True  # parts of it were gone, and so it was removed
                 except UploadExpired:  # what was stored of it is gone: there is no way on
                     await self._settling.remove(upload, "terminated")
                     return True

@@ -1,7 +1,9 @@
 """A careful client on asyncio: one request on one connection, and no byte more than was asked."""
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -79,6 +81,11 @@ class Ask:
         headers = {**self.headers, **self.body.framing, "Connection": "close"}
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join([*lines, "", ""]).encode()
+
+
+def checksum(data: bytes) -> str:
+    """Return the value of `Upload-Checksum` for a body."""
+    return f"sha1 {base64.b64encode(hashlib.sha1(data).digest()).decode()}"
 
 
 async def send(port: int, ask: Ask) -> Reply:

@@ -1,6 +1,7 @@
 """The server of this suite: uvicorn with one or two workers on a folder."""
 
 import contextlib
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,18 @@ def serving(folder: Path, *, workers: int = 1, **environment: str) -> Iterator[S
         name, command, port, folder, TUSASGI_TEST_FOLDER=str(folder), **environment
     ) as server:
         yield server
+
+
+@contextlib.contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    """Let the server stand still while the block lasts."""
+    process = psutil.Process(server.process.pid)
+    process.suspend()
+    try:
+        wait_until(lambda: process.status() == psutil.STATUS_STOPPED)
+        yield
+    finally:
+        server.signal(signal.SIGCONT)
 
 
 def owner(server: Server, client_port: int) -> int | None:

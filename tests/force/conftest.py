@@ -2,6 +2,9 @@
 
 import pytest
 
+from tests.services.fixtures import moto as moto  # the fixtures
+from tests.services.fixtures import seaweedfs as seaweedfs
+
 
 @pytest.fixture(autouse=True)
 def blockbuster() -> None:

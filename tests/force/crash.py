@@ -8,7 +8,6 @@ the folder swept: what belongs to no complete upload must be gone.
 
 import argparse
 import asyncio
-import base64
 import fcntl
 import hashlib
 import os
@@ -23,7 +22,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.force._client import TUS, UPLOAD, Ask, Body, Reply, send, send_and_cut
+from tests.force._client import TUS, UPLOAD, Ask, Body, Reply, checksum, send, send_and_cut
 from tests.force._ledger import Entry, Violation, check, content_of
 from tests.force._server import serving
 from tests.force.app import sweep_all
@@ -247,7 +246,7 @@ class Client:
 
     async def _patch_checked(self, entry: Entry) -> None:
         data = self._next(entry)
-        await self._append(entry, data, {"Upload-Checksum": _checksum(data)})
+        await self._append(entry, data, {"Upload-Checksum": checksum(data)})
 
     def _next(self, entry: Entry) -> bytes:
         rest = len(entry.content) - entry.told
@@ -291,7 +290,7 @@ class Client:
         place = self._dice.randrange(-(-len(data) // 4))  # early, so that a beginning shows it
         damaged = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
         headers = {
-            **UPLOAD, "Upload-Offset": str(entry.told), "Upload-Checksum": _checksum(data),
+            **UPLOAD, "Upload-Offset": str(entry.told), "Upload-Checksum": checksum(data),
         }  # fmt: skip
         body = Body(data=damaged, pieces=4, pause=0.03)  # slow, so that many are killed in it
         reply = await self._send("PATCH", entry, headers=headers, body=body)
@@ -312,7 +311,7 @@ class Client:
         data = self._next(entry)
         if len(data) > 1 and not entry.is_unsettled:
             seen = self._dice.randrange(len(data))
-            await self._send_and_cut(entry, data, seen, {"Upload-Checksum": _checksum(data)})
+            await self._send_and_cut(entry, data, seen, {"Upload-Checksum": checksum(data)})
             self._count("cut with a checksum")
 
     async def _send_and_cut(
@@ -365,10 +364,6 @@ class Client:
         self.new.append(final)
         await self._look(final)
         self._count("joined")
-
-
-def _checksum(data: bytes) -> str:
-    return f"sha1 {base64.b64encode(hashlib.sha1(data).digest()).decode()}"
 
 
 # The end.
@@ -426,24 +421,40 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100, help="kills (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, printed")
     parser.add_argument("--dir", help="where the folder is made (default: shared memory)")
+    parser.add_argument("--s3", action="store_true", help="replicas on object storage, not files")
     options = parser.parse_args()
     seed = time.time_ns() % 10**6 if options.seed is None else options.seed
     place = options.dir or ("/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
     top = Path(tempfile.mkdtemp(prefix="tusasgi-kill-", dir=place))
     print(f"seed {seed}, folder {top}", flush=True)
+    kill = _kill_replicas if options.s3 else _kill_servers
     try:
-        memory = run(
-            top / "data",
-            rounds=options.rounds,
-            seed=seed,
-            say=lambda line: print(line, flush=True),
-        )
+        done = kill(top / "data", options.rounds, seed)
     except* (AssertionError, RuntimeError) as failures:
-        print(f"VIOLATION with seed {seed}: {failures.exceptions[0]}")
-        print(f"Look at {top}: the folder of the store, and what each server printed.")
+        print(f"VIOLATION with seed {seed}: {_first(failures)}")
+        print(f"Look at {top}: what is stored, and what each server printed.")
         sys.exit(1)
     shutil.rmtree(top)
-    print(f"Nothing was lost: {summary(memory)}")
+    print(f"Nothing was lost: {done}")
+
+
+def _kill_servers(folder: Path, rounds: int, seed: int) -> str:
+    return summary(run(folder, rounds=rounds, seed=seed, say=_say))
+
+
+def _kill_replicas(folder: Path, rounds: int, seed: int) -> str:
+    from tests.force import s3_crash  # its libraries need not be there for files
+
+    return s3_crash.summary(s3_crash.run(folder, rounds=rounds, seed=seed, say=_say))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = failures.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 if __name__ == "__main__":

@@ -4,14 +4,12 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import time
 from collections.abc import Iterator
 
-import psutil
 import pytest
 
-from tests.force._server import serving, stored
+from tests.force._server import serving, stopped, stored
 from tests.force.app import sweep_all
 from tests.servers._process import Server
 from tests.servers._wire import Client, Connection, wait_until
@@ -42,18 +40,6 @@ def second(servers: tuple[Server, Server]) -> Client:
 
 
 @contextlib.contextmanager
-def _stopped(server: Server) -> Iterator[None]:
-    """Let the server stand still while the block lasts."""
-    process = psutil.Process(server.process.pid)
-    process.suspend()
-    try:
-        wait_until(lambda: process.status() == psutil.STATUS_STOPPED)
-        yield
-    finally:
-        server.signal(signal.SIGCONT)
-
-
-@contextlib.contextmanager
 def _patching(server: Server) -> Iterator[tuple[str, Connection]]:
     """Be in the middle of a PATCH, with `SEEN` bytes stored."""
     client = Client(server.port)
@@ -72,7 +58,7 @@ def _resume_soon(client: Client, path: str) -> None:
 
 
 def test_other_uploads_go_on_while_one_server_stands_still(first: Server, second: Client) -> None:
-    with _patching(first) as (path, _), _stopped(first):
+    with _patching(first) as (path, _), stopped(first):
         other = second.create(len(DATA))
         second.resume(other, DATA)
         assert second.get(other).body == DATA
@@ -85,7 +71,7 @@ def test_a_patch_is_refused_while_its_upload_is_held_by_a_server_that_stands_sti
     first: Server, second: Client, offset: int
 ) -> None:
     with _patching(first) as (path, patch):
-        with _stopped(first):
+        with stopped(first):
             patch.send(DATA[SEEN : SEEN + 50_000])  # waits in the kernel
             assert second.patch(path, offset, b"\0" * 100_000).status == 423
             assert second.request("DELETE", path).status == 423
@@ -98,7 +84,7 @@ def test_what_a_server_finds_in_its_sockets_when_it_wakes_up_is_never_mixed_in(
     first: Server, second: Client
 ) -> None:
     with _patching(first) as (path, patch):
-        with _stopped(first):
+        with stopped(first):
             patch.send(b"\0" * 100_000)  # other bytes, so that it shows where they end
             assert second.patch(path, SEEN, DATA[SEEN:]).status == 423
         began = time.monotonic()
@@ -117,7 +103,7 @@ def test_without_its_locks_a_folder_is_still_written_by_one_server_at_a_time(
     first: Server, second: Client
 ) -> None:
     with _patching(first) as (path, patch):
-        with _stopped(first):
+        with stopped(first):
             shutil.rmtree(first.folder / "locks")
             # The lock is free to take; but the file itself is held by the kernel.
             assert second.patch(path, SEEN, b"\0" * 100_000).status == 423
@@ -131,7 +117,7 @@ def test_what_was_removed_without_its_locks_does_not_come_back(
     first: Server, second: Client
 ) -> None:
     with _patching(first) as (path, patch):
-        with _stopped(first):
+        with stopped(first):
             shutil.rmtree(first.folder / "locks")
             assert second.request("DELETE", path).status == 204
         patch.send(DATA[SEEN:])
@@ -145,7 +131,7 @@ def test_a_server_that_slept_through_the_removal_of_the_locks_works_on(
     first: Server, second: Client
 ) -> None:
     with _patching(first) as (path, patch):
-        with _stopped(first):
+        with stopped(first):
             shutil.rmtree(first.folder / "locks")
         patch.send(DATA[SEEN:])
         answer = patch.answer()
