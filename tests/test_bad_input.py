@@ -478,7 +478,7 @@ async def test_a_full_store_says_so_and_the_upload_goes_on_when_there_is_room(
     upload = await stage.upload(length=10, content=b"hello")
     append = stage.store.append
 
-    async def full(upload: Upload, chunks: Any, *, staged: bool = False) -> Upload:
+    async def full(upload: Upload, chunks: Any, **settings: Any) -> Upload:
         raise StoreFull("the store has no room left")
 
     stage.store.append = full
