@@ -435,6 +435,97 @@ async def test_who_loses_a_race_removes_what_it_has_stored(place: Place) -> None
         assert await place.left() == before
 
 
+async def test_a_part_that_comes_after_another_server_has_completed_is_refused_not_gone(
+    place: Place,
+) -> None:
+    one, other = place.store(name="one"), place.store(name="other")
+    content = CONTENT[: 12 * MIB]
+    upload = await filled(one, content, 6 * MIB)
+    late = await other.get(upload.id)
+    wire = Wire(other)
+
+    async def be_faster(number: int, name: str, parameters: dict[str, Any]) -> None:
+        if name == "upload_part":
+            wire.before = None
+            newest = await one.get(upload.id)
+            await completed(one, await appended(one, newest, content[6 * MIB :]))
+
+    wire.before = be_faster
+    async with wire.listening():
+        with pytest.raises(UploadLocked):  # and not `UploadExpired`: the parts became the object
+            await appended(other, late, OTHER[: 6 * MIB])
+    assert wire.before is None
+    assert await read(place.store(), await one.get(upload.id)) == content
+
+
+@pytest.mark.parametrize("removed", ["removed", "being removed"])
+async def test_an_object_that_is_made_while_its_upload_is_removed_does_not_stay(
+    removed: str, place: Place
+) -> None:
+    frozen, other = place.store(name="one"), place.store(name="other")
+    upload = await filled(frozen, CONTENT[: 300 * KIB], 300 * KIB)
+    wire = Wire(frozen)
+
+    async def sleep(number: int, name: str, parameters: dict[str, Any]) -> None:
+        if "/objects/" in parameters.get("Key", ""):
+            wire.before = None
+            if removed == "removed":
+                await other.terminate(upload.id)
+            else:
+                found = await other.get(upload.id)
+                await other.update(replace(found, removal="terminated"))
+
+    wire.before = sleep
+    async with wire.listening():
+        with pytest.raises((UploadLocked, UploadNotFound)):
+            await completed(frozen, upload)
+    assert wire.before is None
+    assert not [name for name in await place.left() if "/objects/" in name]
+
+
+async def test_a_link_is_for_the_upload_as_it_is_and_not_as_it_was_remembered(
+    place: Place,
+) -> None:
+    one, other = place.store(name="one"), place.store(name="other")
+    upload = await filled(one, CONTENT[:MIB], MIB)
+    upload = await completed(other, await other.get(upload.id))
+    assert upload.id in await one.link(upload)
+
+
+# What somebody else has changed in the bucket.
+
+
+async def test_a_state_that_cannot_be_read_is_told_and_keeps_no_sweep_from_the_others(
+    place: Place,
+) -> None:
+    past = datetime.now(UTC) - timedelta(days=1)
+    store = place.store()
+    uploads = [await filled(store, CONTENT[:10], 3, expires=past) for _ in range(3)]
+    broken = sorted(uploads, key=lambda upload: upload.id)[1]
+    await overwrite(store, f"{store._bucket.prefix}state/{broken.id}", b"{}")
+    with pytest.raises(ExceptionGroup) as caught:
+        await Uploads(place.store()).sweep()
+    assert len(caught.value.exceptions) == 1
+    assert await place.left() == [f"{place.prefix}/state/{broken.id}"]
+
+
+async def test_a_piece_that_is_not_as_long_as_it_was_is_never_part_of_an_upload(
+    place: Place,
+) -> None:
+    store = place.store()
+    upload = await filled(store, CONTENT[: 8 * MIB], 400 * KIB)
+    (segment,) = (await store._bucket.read(upload.id)).segments
+    await overwrite(store, segment.key, CONTENT[: 399 * KIB])
+    other = place.store()
+    with pytest.raises(OSError, match="not as long as it was"):
+        await appended(other, await other.get(upload.id), CONTENT[400 * KIB : 8 * MIB])
+    assert (await place.store().get(upload.id)).offset == 400 * KIB
+
+
+async def overwrite(store: S3Store, key: str, content: bytes) -> None:
+    await store._client.call("put_object", Key=key, Body=content)
+
+
 # What a server finds that wakes up after a sweep.
 
 
