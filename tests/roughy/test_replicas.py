@@ -184,13 +184,14 @@ class Client:
     def resume(self, url: str, content: bytes) -> int:
         """Go on as clients do, and say where.
 
-        They ask again when the request before has moved on meanwhile; its refusal may not come
-        through while they are sending.
+        They ask again when the request before has moved on meanwhile. Its refusal may not come
+        through while they are sending; and when it does, the balancer closes the connection
+        without a word, as half of a body is still on the way.
         """
         end = time.monotonic() + 30
         while time.monotonic() < end:
-            offset = self.offset(url)
             with contextlib.suppress(httpx.TransportError):
+                offset = self.offset(url)
                 answer = self.patch(url, offset, content[offset:])
                 if answer.status_code == 204:
                     return offset
