@@ -3,7 +3,9 @@
 A head is built by hand where PyAV's FFmpeg has no encoder or no muxer: `HAND_MADE` says why.
 """
 
+import contextlib
 import itertools
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,7 +42,8 @@ class Recipe:
 
 def write(recipe: Recipe, path: Path) -> None:
     """Write the file that the recipe describes."""
-    with av.open(str(path), "w", format=recipe.muxer, options=dict(recipe.options)) as out:
+    options = dict(recipe.options)
+    with _usual_priority(), av.open(str(path), "w", format=recipe.muxer, options=options) as out:
         out.metadata.update(recipe.tags)
         kinds = ["video", "audio"]
         if recipe.audio_first:
@@ -50,6 +53,19 @@ def write(recipe: Recipe, path: Path) -> None:
         for packets in itertools.zip_longest(*feeds, fillvalue=[]):
             for packet in itertools.chain(*packets):
                 out.mux(packet)
+
+
+@contextlib.contextmanager
+def _usual_priority():
+    """Take back what SVT-AV1 does as root: it makes its caller a real-time thread.
+
+    Every process that is started from there would be one too, and starve the machine.
+    """
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
 
 
 def _add_video(out, recipe):

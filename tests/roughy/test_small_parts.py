@@ -34,10 +34,10 @@ def test_ids_of_one_moment_differ():
     [
         "",
         "7",
-        uuid.uuid4().hex,
-        f"{{{uuid.uuid4()}}}",
-        f"urn:uuid:{uuid.uuid4()}",
-        f"{uuid.uuid4()}\n",
+        "8c5e1f5a2f0b4c52a1c1a2b7a8f9d6e3",
+        "{8c5e1f5a-2f0b-4c52-a1c1-a2b7a8f9d6e3}",
+        "urn:uuid:8c5e1f5a-2f0b-4c52-a1c1-a2b7a8f9d6e3",
+        "8c5e1f5a-2f0b-4c52-a1c1-a2b7a8f9d6e3\n",
     ],
 )
 def test_only_the_usual_spelling_is_an_id(text):
