@@ -2,19 +2,21 @@
 
 import secrets
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 
 import anyio
 import pytest
 
 from tests.services.faults import FaultProxy
 from tests.services.s3 import SeaweedFS
+from tusasgi import Upload
 from tusasgi.stores import _s3_append
 from tusasgi.stores._s3_append import FREE
 from tusasgi.stores.s3 import S3Store
 from tusasgi.testing._stores import new_upload
 
-from ._s3_scenes import CONTENT, KIB, MIB, PART, THOROUGH, Place, completed, new_place, read
+from ._s3_scenes import CONTENT, KIB, MIB, PART, THOROUGH, Place, completed, filled, new_place, read
 
 pytestmark = pytest.mark.anyio
 
@@ -164,6 +166,70 @@ async def test_the_budget_is_given_back_however_an_append_ends(
             except Exception:
                 assert end in ("refused", "failed")
         assert store._budget._left == store._budget._size, end
+
+
+async def test_many_uploads_that_are_finished_at_once_share_what_there_is(
+    seaweedfs: SeaweedFS,
+) -> None:
+    place = new_place(seaweedfs)
+    store = place.store()
+    uploads = [await filled(store, CONTENT[:PART], PART) for _ in range(12)]
+    other = place.store(memory=2 * PART, remembered=0)
+    with traced() as peak:
+        async with anyio.create_task_group() as tasks:
+            for upload in uploads:
+                tasks.start_soon(completed, other, upload)
+    # What is received is joined before it is sent, and is read once more for the record.
+    assert peak[0] <= 2 * 3 * PART + SOME
+    for upload in uploads:
+        assert (await place.store().get(upload.id)).is_complete
+    await place.aclose()
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "at_once"), [(2 * MIB, 2, 12), (3 * MIB, 10, 2)], ids=["short", "parts"]
+)
+async def test_joining_shares_what_there_is(
+    size: int, count: int, at_once: int, seaweedfs: SeaweedFS
+) -> None:
+    place = new_place(seaweedfs)
+    store = place.store()
+    content = CONTENT[:size]
+    parts = [
+        await completed(store, await filled(store, content, size, is_partial=True))
+        for _ in range(count)
+    ]
+    names = tuple(part.id for part in parts)
+    finals = [
+        await store.create(new_upload(length=size * count, parts=names)) for _ in range(at_once)
+    ]
+    other = place.store(memory=2 * PART, remembered=0)
+    joined: list[Upload] = []
+
+    async def join(final: Upload) -> None:
+        joined.append(await completed(other, await other.concat(final)))
+
+    with traced() as peak:
+        async with anyio.create_task_group() as tasks:
+            for final in finals:
+                tasks.start_soon(join, final)
+    assert peak[0] <= 2 * 3 * PART + SOME
+    for final in joined:
+        assert await read(place.store(), final) == content * count
+    await place.aclose()
+
+
+@contextmanager
+def traced() -> Iterator[list[int]]:
+    """Give a list, to which the end of the block adds by how many bytes the memory has grown."""
+    peak: list[int] = []
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    try:
+        yield peak
+        peak.append(tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
 
 
 async def test_a_short_piece_of_a_long_chunk_is_remembered_alone(place: Place) -> None:

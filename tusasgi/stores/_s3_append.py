@@ -8,7 +8,8 @@ until a swap names it.
 
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 
@@ -29,7 +30,7 @@ _SAVE = 5.0  # seconds of work that the death of a server may cost
 
 
 class Budget:
-    """Bytes of memory that all appends of a store share; first come, first served."""
+    """Bytes of memory that all operations of a store share; first come, first served."""
 
     def __init__(self, size: int) -> None:
         self._size = self._left = size
@@ -53,6 +54,15 @@ class Budget:
                 self._serve()
             raise
         return size
+
+    @asynccontextmanager
+    async def taken(self, size: int) -> AsyncIterator[None]:
+        """Hold so many bytes, or all there are, until the block ends. Not to be nested."""
+        held = await self.take(size)
+        try:
+            yield
+        finally:
+            self.give(held)
 
     def give(self, size: int) -> None:
         self._left += size

@@ -12,7 +12,7 @@ from functools import partial
 from tusasgi._errors import UploadNotFound
 from tusasgi._models import Upload
 from tusasgi.stores._rope import Rope
-from tusasgi.stores._s3_append import Writing
+from tusasgi.stores._s3_append import Budget, Writing
 from tusasgi.stores._s3_bucket import Bucket, together
 from tusasgi.stores._s3_client import Gone
 from tusasgi.stores._s3_state import Part, State, part_size
@@ -41,9 +41,11 @@ class Join(Writing):
         upload: Upload,
         *,
         sources: Sequence[State],
+        budget: Budget,
         least_part: int,
     ) -> None:
         super().__init__(bucket, state, upload, least_part=least_part)
+        self._budget = budget
         self._sources = sources
 
     async def run(self) -> State:
@@ -65,9 +67,10 @@ class Join(Writing):
         if self._draft.offset == length:
             return
         stored = self._bucket.object_of(self._upload)
-        tail = await self._read(0, length)
-        self._draft = replace(self._draft, object=stored, tail=tail)
-        await self._swap(lambda: self._draft)
+        async with self._budget.taken(length):
+            tail = await self._read(0, length)
+            self._draft = replace(self._draft, object=stored, tail=tail)
+            await self._swap(lambda: self._draft)
 
     async def _join_some(self, length: int) -> None:
         """Make some parts at the same time, and let the world know."""
@@ -95,9 +98,9 @@ class Join(Writing):
                 self._draft, number, copied.source, copied.start, copied.stop
             )
         else:
-            made[number] = await self._bucket.put_part(
-                self._draft, number, await self._read(start, stop)
-            )
+            async with self._budget.taken(stop - start):
+                content = await self._read(start, stop)
+                made[number] = await self._bucket.put_part(self._draft, number, content)
 
     async def _read(self, start: int, stop: int) -> Rope:
         rope = Rope()

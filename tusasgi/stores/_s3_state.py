@@ -148,8 +148,8 @@ def dump_state(state: State) -> Rope:
 
 def load_state(text: bytes, etag: str) -> State:
     """Read what `dump_state` wrote. Raises `ValueError` for a later, incompatible release."""
-    line, _, tail = text.partition(b"\n")
-    found: dict[str, Any] = json.loads(line)
+    end = text.index(b"\n")
+    found: dict[str, Any] = json.loads(text[:end])
     if found["version"] != _VERSION:
         raise ValueError(f"state version {found['version']} is not {_VERSION}")
     record = json.dumps(found["record"]).encode()
@@ -165,7 +165,7 @@ def load_state(text: bytes, etag: str) -> State:
         part_size=found["part_size"],
         used_to=found["used_to"],
         segments=tuple(Piece(key=key, size=size) for key, size in found["segments"]),
-        tail=Rope([tail]),
+        tail=Rope([memoryview(text)[end + 1 :]]),
         etag=etag,
     )
 

@@ -151,6 +151,11 @@ class S3Store:
         return await self.update(replace(upload, length=length))
 
     async def finish(self, upload: Upload) -> Upload:
+        # What is not in a part is read for it, and a small upload is all in its state.
+        async with self._budget.taken(min(upload.offset, self._part_size)):
+            return await self._finish(upload)
+
+    async def _finish(self, upload: Upload) -> Upload:
         state = await self._state_of(upload)
         if state.stored_size:
             return upload
@@ -172,7 +177,14 @@ class S3Store:
     async def concat(self, upload: Upload) -> Upload:
         state = await self._state_of(upload)
         sources = [await self._bucket.read(part) for part in upload.parts]
-        join = Join(self._bucket, state, upload, sources=sources, least_part=self._part_size)
+        join = Join(
+            self._bucket,
+            state,
+            upload,
+            sources=sources,
+            budget=self._budget,
+            least_part=self._part_size,
+        )
         return (await join.run()).told()
 
     async def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:
