@@ -12,7 +12,7 @@ import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 from benchmarks._server import Server, running
@@ -112,29 +112,39 @@ def create(connection: http.client.HTTPConnection, total: int) -> str:
     return response.headers["Location"]
 
 
-def patch(connection: http.client.HTTPConnection, target: str, offset: int, size: int) -> None:
+def patch(
+    connection: http.client.HTTPConnection,
+    target: str,
+    offset: int,
+    size: int,
+    *,
+    block_at: Callable[[int], bytes] = lambda position: BLOCK,
+) -> None:
+    """Send a PATCH, a MiB at a time; `block_at` gives the bytes that begin at a position."""
     connection.putrequest("PATCH", target)
     connection.putheader("Tus-Resumable", "1.0.0")
     connection.putheader("Upload-Offset", str(offset))
     connection.putheader("Content-Type", "application/offset+octet-stream")
     connection.putheader("Content-Length", str(size))
     connection.endheaders()
-    block = memoryview(BLOCK)
-    for start in range(0, size, MIB):
-        connection.send(block[: min(MIB, size - start)])
-    _expect(connection, 204)
+    for start in range(offset, offset + size, MIB):
+        connection.send(memoryview(block_at(start))[: min(MIB, offset + size - start)])
+    _expect(connection, 200, 204)
 
 
-def request(connection: http.client.HTTPConnection, method: str, url: str, status: int) -> None:
-    connection.request(method, url, headers={"Tus-Resumable": "1.0.0"})
-    _expect(connection, status)
+def request(
+    connection: http.client.HTTPConnection, method: str, url: str, status: int, **headers: str
+) -> bytes:
+    connection.request(method, url, headers={"Tus-Resumable": "1.0.0", **headers})
+    return _expect(connection, status)
 
 
-def _expect(connection: http.client.HTTPConnection, status: int) -> None:
+def _expect(connection: http.client.HTTPConnection, *statuses: int) -> bytes:
     response = connection.getresponse()
     body = response.read()
-    if response.status != status:
-        raise SystemExit(f"answered {response.status} instead of {status}: {body[:200]!r}")
+    if response.status not in statuses:
+        raise SystemExit(f"answered {response.status} instead of {statuses}: {body[:200]!r}")
+    return body
 
 
 def table(server: str, results: list[Result]) -> str:

@@ -5,6 +5,7 @@ SeaweedFS runs beside, on this machine, and takes most of its time: compare rati
 
 import contextlib
 import http.client
+import random
 import statistics
 import sys
 import tempfile
@@ -12,15 +13,22 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks._server import Server, running
-from benchmarks.floor import create, patch, request
+from benchmarks.floor import BLOCK, create, patch, request
+
+if TYPE_CHECKING:
+    from tests.services.s3 import SeaweedFS
 
 MIB = 1024 * 1024
+PART = 8 * MIB
+ROOM = 4096 * MIB
+"""After so many bytes in small PATCHes the room of what was removed is taken back."""
 
 
 @contextlib.contextmanager
-def serving(folder: str | None) -> Iterator[Server]:
+def serving(folder: str | None) -> Iterator[tuple[Server, "SeaweedFS"]]:
     """Run SeaweedFS and our server until the block ends."""
     sys.path.insert(0, str(Path(__file__).parent.parent))
     from tests.services.s3 import SeaweedFS
@@ -41,13 +49,13 @@ def serving(folder: str | None) -> Iterator[Server]:
         # Clients and code are loaded then, and the memory is that of an idle server.
         _once(server, "raw", 1000, 1000)
         _once(server, "tus", 1000, 1000)
-        yield server
+        yield server, s3
 
 
 def compare(rounds: int, scale: float, folder: str | None) -> None:
     """One PATCH of 1 GiB (times `scale`), and the same in smaller ones, beside the raw app."""
     total = int(1024 * scale) * MIB
-    with serving(folder) as server:
+    with serving(folder) as (server, _):
         print("| case | MiB/s | of raw | CPU s/GiB | peak over idle, MiB |")
         print("| --- | ---: | ---: | ---: | ---: |")
         rates: dict[str, float] = {}
@@ -70,7 +78,7 @@ def alternate(rounds: int, scale: float, folder: str | None) -> None:
     """One PATCH and the raw app in turn, so that what else happens falls on both."""
     total = int(1024 * scale) * MIB
     ratios = []
-    with serving(folder) as server:
+    with serving(folder) as (server, _):
         idle = server.rss()
         for _ in range(rounds):
             tus = _measured(server, "tus", total, total)[0]
@@ -88,31 +96,60 @@ def alternate(rounds: int, scale: float, folder: str | None) -> None:
 def long(gib: float, chunk: int, folder: str | None) -> None:
     """One upload of many parts: is the last PATCH as quick as the first, and HEAD too?"""
     total = int(gib * 1024) * MIB
-    with serving(folder) as server:
+    with serving(folder) as (server, s3):
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
         url = create(connection, total)
         server.reset_peak()
-        idle, began = server.rss(), time.perf_counter()
+        idle, calls = server.rss(), _calls(connection)
         patches: list[float] = []
         heads: list[float] = []
+        sent = 0
         for offset in range(0, total, chunk):
+            size = min(chunk, total - offset)
             start = time.perf_counter()
-            patch(connection, url, offset, min(chunk, total - offset))
+            patch(connection, url, offset, size, block_at=_block_at)
             middle = time.perf_counter()
             request(connection, "HEAD", url, 200)
             patches.append(middle - start)
             heads.append(time.perf_counter() - middle)
-        took = time.perf_counter() - began
+            sent += size
+            if chunk < PART and sent >= ROOM:
+                s3.vacuum()  # of pieces that were removed; the disk is not that large
+                sent = 0
+        took, calls = sum(patches), _calls(connection) - calls - len(heads)
+        peak = (server.peak_rss() - idle) / MIB
         print(f"{gib} GiB in {len(patches)} PATCHes of {chunk / MIB:g} MiB: {took:.0f} s")
-        print(f"{total / MIB / took:.0f} MiB/s, peak {(server.peak_rss() - idle) / MIB:.1f} MiB")
+        print(
+            f"{total / MIB / took:.0f} MiB/s, {calls} calls, {calls / len(patches):.2f} for a "
+            f"PATCH, peak {peak:.1f} MiB over idle"
+        )
         tenth = max(1, len(patches) // 10)
         print("| part of the upload | PATCH, ms | HEAD, ms |\n| --- | ---: | ---: |")
         for number in range(0, len(patches), tenth):
             patched = statistics.median(patches[number : number + tenth]) * 1000
             asked = statistics.median(heads[number : number + tenth]) * 1000
             print(f"| PATCHes {number + 1} to {number + tenth} | {patched:.1f} | {asked:.2f} |")
-        print(f"the last PATCH, with the completion: {patches[-1] * 1000:.0f} ms")
+        print(f"the last PATCH, with the completion: {patches[-1] * 1000:.0f} ms", flush=True)
+        _look_into(connection, url, total)
         request(connection, "DELETE", url, 204)
+
+
+def _block_at(position: int) -> bytes:
+    """Return the MiB that begins at a position; no other is the same."""
+    return position.to_bytes(8, "big") + BLOCK[8:]
+
+
+def _look_into(connection: http.client.HTTPConnection, url: str, total: int) -> None:
+    """Read the upload in a thousand places and compare."""
+    for start in {0, total - MIB, *random.Random(1).choices(range(0, total, MIB), k=1000)}:
+        headers = {"Range": f"bytes={start}-{start + MIB - 1}"}
+        if request(connection, "GET", url, 206, **headers) != _block_at(start):
+            raise SystemExit(f"other bytes than were sent at {start}")
+    print("1,000 MiB of it were read and are what was sent")
+
+
+def _calls(connection: http.client.HTTPConnection) -> int:
+    return int(request(connection, "GET", "/calls", 200))
 
 
 def _measured(server: Server, app: str, total: int, chunk: int) -> tuple[float, float, int]:

@@ -1,8 +1,9 @@
 """The two apps that `s3` compares, behind one server.
 
-    /raw/<name>/<size>    reads the body and sends it to S3 as one multipart upload, as well as we
-                          know how: parts of 8 MiB, one filled while another is on its way
-    /tus/…                TusApp with S3Store
+    /raw/<name>    reads the body and sends it to S3 as one multipart upload, as well as we know
+                   how: parts of 8 MiB, one filled while another is on its way
+    /tus/…         TusApp with S3Store
+    /calls         how many calls to S3 the store has made
 
 Where S3 is, is told by S3_URL and the variables of AWS.
 """
@@ -20,7 +21,7 @@ from aiobotocore.session import get_session
 
 from tusasgi import TusApp, Uploads
 from tusasgi.stores._rope import Buffer, Rope
-from tusasgi.stores._s3_client import CONFIGURATION
+from tusasgi.stores._s3_client import CONFIGURATION, _Loop
 from tusasgi.stores.s3 import S3Store
 
 Message = MutableMapping[str, Any]
@@ -30,18 +31,34 @@ Send = Callable[[Message], Awaitable[None]]
 PART = 8 * 1024 * 1024
 URL = os.environ["S3_URL"]
 BUCKET = URL.removeprefix("s3://").partition("/")[0]
-tus = TusApp(Uploads(S3Store(URL)), prefix="/tus")
+tus = TusApp(Uploads(S3Store(URL)), prefix="/tus", downloads=True)
 clients = AsyncExitStack()
 opened: dict[str, Any] = {}
+call = _Loop.call
+calls = 0
+
+
+async def counted(loop: _Loop, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    global calls
+    calls += 1
+    return await call(loop, operation, parameters)
+
+
+_Loop.call = counted  # type: ignore[method-assign]
 
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan" or scope["path"].startswith("/tus"):
         await tus(scope, receive, send)
         return
-    await _raw(scope["path"].rpartition("/")[2], receive)
-    await send({"type": "http.response.start", "status": 204, "headers": []})
-    await send({"type": "http.response.body"})
+    body = b""
+    if scope["path"] == "/calls":
+        body = str(calls).encode()
+    else:
+        await _raw(scope["path"].rpartition("/")[2], receive)
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _raw(name: str, receive: Receive) -> None:

@@ -197,6 +197,15 @@ class SeaweedFS(S3Server):
         """What the process has printed."""
         return self._log.read_text(errors="replace")
 
+    def vacuum(self) -> None:
+        """Take back the room of what was removed, which it does by itself now and then only."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._port("master"), timeout=600)
+        with contextlib.closing(connection):
+            connection.request("GET", "/vol/vacuum?garbageThreshold=0.3")
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200
+
     def unfinished_part(self, bucket: str, key: str, multipart_id: str, number: int) -> bytes:
         # A part that was sent again is there more than once, and any of them may be used.
         attempts = self._attempts(bucket, multipart_id, number)
