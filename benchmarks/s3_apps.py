@@ -44,7 +44,7 @@ async def counted(loop: _Loop, operation: str, parameters: dict[str, Any]) -> di
     return await call(loop, operation, parameters)
 
 
-_Loop.call = counted  # type: ignore[method-assign]
+_Loop.call = counted  # type: ignore[method-assign, assignment]
 
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:

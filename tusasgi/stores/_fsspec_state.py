@@ -9,6 +9,7 @@ from datetime import datetime
 
 from tusasgi._errors import UploadExists, UploadLocked, UploadNotFound
 from tusasgi._models import Upload, check_upload_id
+from tusasgi.stores._due import NOW, hour_of, hours_of
 from tusasgi.stores._fsspec import Filesystem, Source
 from tusasgi.stores._pieces import Piece, merges, piece_of, run_of, sized_name
 from tusasgi.stores._record import dump_record, load_record
@@ -16,7 +17,6 @@ from tusasgi.stores._record import dump_record, load_record
 _TRIES = 3  # to list what changes while it is listed
 _MOST_AT_ONCE = 100  # files that any filesystem lists as they are at one moment
 
-_NOW = 0  # the hour of marks that are always due
 _UNDER_WAY_FOR = 3600.0  # seconds after which a mark without an upload counts as left behind
 _REMOVED = b"removed\n"  # instead of a record, while the rest is being removed
 
@@ -72,7 +72,7 @@ class State:
         path = self._record_path(upload.id)
         if self._is_taken(upload.id):
             raise _taken()
-        for hour in _hours_of(upload):
+        for hour in hours_of(upload):
             self._mark(upload.id, hour)
         record = dump_record(upload)
         if self.files.creates_alone:
@@ -87,12 +87,12 @@ class State:
 
     def _create_by_renaming(self, upload: Upload, path: str, record: bytes) -> None:
         # A crash before the renaming leaves a file that only a mark leads to.
-        needs_mark = self.files.renames and not _hours_of(upload)
+        needs_mark = self.files.renames and not hours_of(upload)
         if needs_mark:
-            self._mark(upload.id, _NOW)
+            self._mark(upload.id, NOW)
         self.files.replace(path, record)
         if needs_mark:
-            self._unmark(upload.id, _NOW)
+            self._unmark(upload.id, NOW)
 
     def _is_taken(self, upload_id: str) -> bool:
         """Tell whether there is such an upload; go on with its removal if that was begun."""
@@ -128,29 +128,29 @@ class State:
     def update(self, upload: Upload) -> Upload:
         stored = self.get(upload.id)
         upload = self.replace(stored, replace(upload, offset=stored.offset))
-        if _NOW not in _hours_of(upload):
-            self._unmark(upload.id, _NOW)  # whatever it was for
+        if NOW not in hours_of(upload):
+            self._unmark(upload.id, NOW)  # whatever it was for
         return upload
 
     def replace(self, stored: Upload, upload: Upload) -> Upload:
         """Replace the record and move its marks."""
         # The new marks stand before the record that needs them.
-        for hour in _hours_of(upload) - _hours_of(stored):
+        for hour in hours_of(upload) - hours_of(stored):
             self._mark(upload.id, hour)
         record = dump_record(upload)
         self.files.replace(self._record_path(upload.id), record)
         if stored.expires is not None:
-            for hour in {_hour_of(stored.expires)} - _hours_of(upload):
+            for hour in {hour_of(stored.expires)} - hours_of(upload):
                 self._unmark(upload.id, hour)
         return replace(upload, version=_version(record))
 
     def terminate(self, upload_id: str) -> None:
-        hours = {_NOW}
+        hours = {NOW}
         with contextlib.suppress(UploadNotFound):
             upload = self.record(upload_id)
             if upload.expires is not None:
-                hours.add(_hour_of(upload.expires))
-            self._mark(upload_id, _NOW)
+                hours.add(hour_of(upload.expires))
+            self._mark(upload_id, NOW)
             # From here on it is gone, and whoever comes goes on with its removal.
             self.files.replace(self._record_path(upload_id), _REMOVED)
         self._remove_rest(upload_id)
@@ -288,12 +288,12 @@ class State:
     # Marks: which uploads a sweeper has to look at, and from which hour on.
 
     def mark_now(self, upload_id: str) -> None:
-        self._mark(upload_id, _NOW)
+        self._mark(upload_id, NOW)
 
     def due_hours(self, now: datetime) -> list[int]:
         names = [entry.name for entry in self.files.entries(f"{self.files.root}/due")]
         hours = (int(name) for name in names if name.isdecimal())
-        return sorted(hour for hour in hours if hour <= _hour_of(now))
+        return sorted(hour for hour in hours if hour <= hour_of(now))
 
     def due_uploads(self, hour: int, now: datetime) -> list[str]:
         entries = self.files.entries(self._hour_path(hour))
@@ -307,9 +307,9 @@ class State:
             upload = self.get(upload_id)
         except UploadNotFound:
             return self._is_left_behind(upload_id, hour, now)
-        if hour == _NOW:
+        if hour == NOW:
             return True  # whoever holds its lock can tell whether it is
-        if hour in _hours_of(upload):
+        if hour in hours_of(upload):
             return upload.is_expired(now) and not upload.is_unsettled  # it was found before
         self._unmark(upload_id, hour)  # it was finished, or has another mark by now
         return False
@@ -322,8 +322,8 @@ class State:
             return False
         if float(written or 0) >= now.timestamp() - _UNDER_WAY_FOR:
             return False
-        if hour != _NOW:
-            self._mark(upload_id, _NOW)  # where `terminate` takes it away last
+        if hour != NOW:
+            self._mark(upload_id, NOW)  # where `terminate` takes it away last
             self._unmark(upload_id, hour)
         return True
 
@@ -351,15 +351,3 @@ def _taken() -> UploadExists:
 
 def _version(record: bytes) -> str:
     return hashlib.sha256(record).hexdigest()[:32]
-
-
-def _hours_of(upload: Upload) -> set[int]:
-    """Return the hours under which an upload has to be marked."""
-    hours = {_NOW} if upload.is_unsettled else set()
-    if upload.expires is not None and upload.can_expire:
-        hours.add(_hour_of(upload.expires))
-    return hours
-
-
-def _hour_of(moment: datetime) -> int:
-    return int(moment.timestamp()) // 3600

@@ -27,6 +27,7 @@ from anyio.to_thread import run_sync
 from tusasgi._errors import UploadExists, UploadNotFound
 from tusasgi._models import Upload, check_upload_id
 from tusasgi.stores import _files as files
+from tusasgi.stores._due import NOW, hour_of, hours_of
 from tusasgi.stores._record import dump_record, load_record, renewed
 from tusasgi.stores._writer import Writer
 
@@ -34,7 +35,6 @@ Durability = Literal["complete", "append"]
 
 _READ_SIZE = 256 * 1024
 _COPY_SIZE = 64 * 1024 * 1024  # between two of these a long copy can be cancelled
-_NOW = 0  # the hour of marks that are always due
 
 
 class FileStore:
@@ -91,7 +91,7 @@ class FileStore:
             partial(self._open, upload),
             upload.offset,
             length=upload.length,
-            before_last=partial(self._mark, upload.id, _NOW),
+            before_last=partial(self._mark, upload.id, NOW),
         )
         try:
             await writer.write(chunks)
@@ -150,7 +150,7 @@ class FileStore:
             if writer.offset == 0:
                 return upload
             if upload.offset + writer.offset == upload.length:
-                await run_sync(self._mark, upload.id, _NOW)
+                await run_sync(self._mark, upload.id, NOW)
             return await self._copy_in(upload, [(path, 0, writer.offset)])
         finally:
             writer.close()
@@ -180,7 +180,7 @@ class FileStore:
     def _create(self, upload: Upload) -> None:
         path = self.path(upload.id)
         with files.no_room_is_store_full():
-            for hour in _hours_of(upload):
+            for hour in hours_of(upload):
                 self._mark(upload.id, hour)
             new = self._write_new(upload)
             try:
@@ -223,11 +223,11 @@ class FileStore:
         upload = replace(upload, offset=stored.offset)
         with files.no_room_is_store_full():
             # The new marks stand before the record that needs them.
-            for hour in _hours_of(upload):
+            for hour in hours_of(upload):
                 self._mark(upload.id, hour)
             os.rename(self._write_new(upload), f"{path}.info")
             files.flush_folder(os.path.dirname(path))
-        for hour in _marked_hours(stored) - _hours_of(upload):
+        for hour in _marked_hours(stored) - hours_of(upload):
             self._unmark(upload.id, hour)
 
     def _finish(self, upload: Upload) -> None:
@@ -239,11 +239,11 @@ class FileStore:
 
     def _terminate(self, upload_id: str) -> None:
         path = self.path(upload_id)
-        hours = {_NOW}
+        hours = {NOW}
         with contextlib.suppress(UploadNotFound):
             hours = _marked_hours(self._get(upload_id))
         # Once the record is gone, the mark alone leads a later sweep to what is left.
-        self._mark(upload_id, _NOW)
+        self._mark(upload_id, NOW)
         for remains in (f"{path}.info", path):
             files.unlink_if_there(remains)
         with contextlib.suppress(FileNotFoundError):  # not even the folder was made
@@ -297,7 +297,7 @@ class FileStore:
 
     def _due_hours(self, now: datetime) -> list[int]:
         hours = (int(name) for name in files.names_in(os.path.join(self._root, "due")))
-        return sorted(hour for hour in hours if hour <= _hour_of(now))
+        return sorted(hour for hour in hours if hour <= hour_of(now))
 
     def _due_uploads(self, hour: int, now: datetime) -> list[str]:
         names = files.names_in(self._hour_path(hour))
@@ -308,9 +308,9 @@ class FileStore:
             upload = self._get(upload_id)
         except UploadNotFound:
             return self._is_left_behind(upload_id, hour, now)
-        if hour == _NOW:
+        if hour == NOW:
             return True  # whoever holds its lock can tell whether it is
-        if hour in _hours_of(upload):
+        if hour in hours_of(upload):
             return upload.is_expired(now) and not upload.is_unsettled  # it was found before
         self._unmark(upload_id, hour)  # it was finished, or has another mark by now
         return False
@@ -319,8 +319,8 @@ class FileStore:
         """A mark without a record: a creation that is under way, or the remains of a crash."""
         if not files.is_left_behind(os.path.join(self._hour_path(hour), upload_id), now):
             return False
-        if hour != _NOW:
-            self._mark(upload_id, _NOW)  # where `_terminate` takes it away last
+        if hour != NOW:
+            self._mark(upload_id, NOW)  # where `_terminate` takes it away last
             self._unmark(upload_id, hour)
         return True
 
@@ -346,18 +346,6 @@ def _copy(source: str, target: int, position: int, offset: int, count: int) -> i
     return copied
 
 
-def _hours_of(upload: Upload) -> set[int]:
-    """Return the hours under which an upload has to be marked."""
-    hours = {_NOW} if upload.is_unsettled else set()
-    if upload.expires is not None and upload.can_expire:
-        hours.add(_hour_of(upload.expires))
-    return hours
-
-
 def _marked_hours(upload: Upload) -> set[int]:
     """Return the hours under which an upload may be marked, for whatever reason."""
-    return {_NOW} if upload.expires is None else {_NOW, _hour_of(upload.expires)}
-
-
-def _hour_of(moment: datetime) -> int:
-    return int(moment.timestamp()) // 3600
+    return {NOW} if upload.expires is None else {NOW, hour_of(upload.expires)}

@@ -1,0 +1,25 @@
+"""When a sweep has to look at an upload: the hours under which it is marked.
+
+Stores whose names cannot be asked for "what has expired" keep an empty file for each upload and
+hour, `due/<hour>/<id>`. So a sweep costs what is due, not what is stored.
+"""
+
+from datetime import datetime
+
+from tusasgi._models import Upload
+
+NOW = 0
+"""The hour of marks that are always due."""
+
+
+def hours_of(upload: Upload) -> set[int]:
+    """Return the hours under which an upload has to be marked."""
+    hours = {NOW} if upload.is_unsettled else set()
+    if upload.expires is not None and upload.can_expire:
+        hours.add(hour_of(upload.expires))
+    return hours
+
+
+def hour_of(moment: datetime) -> int:
+    """Return the whole hours since 1970."""
+    return int(moment.timestamp()) // 3600
