@@ -245,11 +245,15 @@ class Client:
         try:
             reply = await send(replica.port, ask)
         except ConnectionError as error:
-            # Whoever is refused and goes on sending for long may lose the answer.
-            is_meant = replica.deaths > deaths or may_be_overtaken
+            # Whoever is refused and goes on sending for long may lose the answer. A download
+            # whose bytes S3 does not give any more can be told only by being cut.
+            was_out = was_out or self._fleet.storage_deaths > storage_deaths
+            is_meant = (
+                replica.deaths > deaths or may_be_overtaken or (ask.method == "GET" and was_out)
+            )
             check(is_meant, f"{replica.name} broke off: {error}", entry)
             entry.is_unsettled = entry.is_open
-            self._count("requests that died" if replica.deaths > deaths else "refused and cut off")
+            self._count("requests that died" if replica.deaths > deaths else "cut off")
             return None
         except TimeoutError:
             raise Violation(f"{replica.name} gave no answer; {entry}") from None
