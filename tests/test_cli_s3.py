@@ -125,3 +125,13 @@ def test_a_bucket_that_cannot_be_used_gets_one_line_and_code_1(
     assert line.startswith("tusasgi: cannot use the bucket s3://no-such-bucket/uploads: ")
     assert "NoSuchBucket" in line
     assert seaweedfs.secret not in line
+
+
+def test_an_address_where_nobody_answers_is_named(
+    seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(seaweedfs), "endpoint", "http://127.0.0.1:9")
+    result = run(seaweedfs, "serve", "--store", "s3://bucket/uploads")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert 'Could not connect to the endpoint URL: "http://127.0.0.1:9/' in line

@@ -156,7 +156,7 @@ async def _sweep_once(place: str) -> int:
 
 
 def _reason(failure: Exception) -> BaseException:
-    """What is behind an upload that is not settled yet."""
+    """What is behind a failure that clients are told of in milder words."""
     return failure.__cause__ or failure
 
 
@@ -182,7 +182,7 @@ def _check_place(place: str) -> None:
     try:
         anyio.run(_connect, place)
     except Exception as error:  # of a long list; whoever typed the URL wants the reason alone
-        _fail(f"cannot use the bucket {place}: {error}")
+        _fail(f"cannot use the bucket {place}: {_reason(error)}")
 
 
 async def _connect(place: str) -> None:

@@ -40,7 +40,7 @@ class Bucket:
         try:
             await self.store.__aenter__()
         except (TusError, BotoCoreError, ClientError, RuntimeError) as error:
-            raise SettingsError(f"ROUGHY_STORE cannot be used: {error}") from error
+            raise SettingsError(f"ROUGHY_STORE cannot be used: {error.__cause__ or error}") from error
 
     async def close(self) -> None:
         await self.store.aclose()
