@@ -40,7 +40,8 @@ class Bucket:
         try:
             await self.store.__aenter__()
         except (TusError, BotoCoreError, ClientError, RuntimeError) as error:
-            raise SettingsError(f"ROUGHY_STORE cannot be used: {error.__cause__ or error}") from error
+            reason = error.__cause__ or error
+            raise SettingsError(f"ROUGHY_STORE cannot be used: {reason}") from error
 
     async def close(self) -> None:
         await self.store.aclose()
