@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 PART = 8 * MIB
-ROOM = 4096 * MIB
+ROOM = 8192 * MIB
 """After so many bytes in small PATCHes the room of what was removed is taken back."""
 
 
@@ -115,6 +115,7 @@ def long(gib: float, chunk: int, folder: str | None) -> None:
             sent += size
             if chunk < PART and sent >= ROOM:
                 s3.vacuum()  # of pieces that were removed; the disk is not that large
+                connection.close()  # or the server does, which has waited for long
                 sent = 0
         took, calls = sum(patches), _calls(connection) - calls - len(heads)
         peak = (server.peak_rss() - idle) / MIB
