@@ -131,7 +131,7 @@ def patch(
     with contextlib.suppress(BrokenPipeError):  # it was refused: the answer says why
         for start in range(offset, offset + size, MIB):
             connection.send(memoryview(block_at(start))[: min(MIB, offset + size - start)])
-    _expect(connection, 200, 204)
+    _expect(connection, 204)
 
 
 def request(
@@ -141,11 +141,11 @@ def request(
     return _expect(connection, status)
 
 
-def _expect(connection: http.client.HTTPConnection, *statuses: int) -> bytes:
+def _expect(connection: http.client.HTTPConnection, status: int) -> bytes:
     response = connection.getresponse()
     body = response.read()
-    if response.status not in statuses:
-        raise SystemExit(f"answered {response.status} instead of {statuses}: {body[:200]!r}")
+    if response.status != status:
+        raise SystemExit(f"answered {response.status} instead of {status}: {body[:200]!r}")
     return body
 
 

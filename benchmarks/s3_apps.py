@@ -51,13 +51,16 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan" or scope["path"].startswith("/tus"):
         await tus(scope, receive, send)
         return
-    body = b""
     if scope["path"] == "/calls":
-        body = str(calls).encode()
+        await _answer(send, 200, str(calls).encode())
     else:
         await _raw(scope["path"].rpartition("/")[2], receive)
-    headers = [(b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await _answer(send, 204)
+
+
+async def _answer(send: Send, status: int, body: bytes = b"") -> None:
+    headers = [(b"content-length", str(len(body)).encode())] if body else []
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -20,6 +20,11 @@ def hours_of(upload: Upload) -> set[int]:
     return hours
 
 
+def marked_hours(upload: Upload) -> set[int]:
+    """Return the hours under which an upload may be marked, for whatever reason."""
+    return {NOW} if upload.expires is None else {NOW, hour_of(upload.expires)}
+
+
 def hour_of(moment: datetime) -> int:
     """Return the whole hours since 1970."""
     return int(moment.timestamp()) // 3600

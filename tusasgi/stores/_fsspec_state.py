@@ -9,7 +9,7 @@ from datetime import datetime
 
 from tusasgi._errors import UploadExists, UploadLocked, UploadNotFound
 from tusasgi._models import Upload, check_upload_id
-from tusasgi.stores._due import NOW, hour_of, hours_of
+from tusasgi.stores._due import NOW, hour_of, hours_of, marked_hours
 from tusasgi.stores._fsspec import Filesystem, Source
 from tusasgi.stores._pieces import Piece, merges, piece_of, run_of, sized_name
 from tusasgi.stores._record import dump_record, load_record
@@ -147,9 +147,7 @@ class State:
     def terminate(self, upload_id: str) -> None:
         hours = {NOW}
         with contextlib.suppress(UploadNotFound):
-            upload = self.record(upload_id)
-            if upload.expires is not None:
-                hours.add(hour_of(upload.expires))
+            hours = marked_hours(self.record(upload_id))
             self._mark(upload_id, NOW)
             # From here on it is gone, and whoever comes goes on with its removal.
             self.files.replace(self._record_path(upload_id), _REMOVED)

@@ -27,7 +27,7 @@ from anyio.to_thread import run_sync
 from tusasgi._errors import UploadExists, UploadNotFound
 from tusasgi._models import Upload, check_upload_id
 from tusasgi.stores import _files as files
-from tusasgi.stores._due import NOW, hour_of, hours_of
+from tusasgi.stores._due import NOW, hour_of, hours_of, marked_hours
 from tusasgi.stores._record import dump_record, load_record, renewed
 from tusasgi.stores._writer import Writer
 
@@ -227,7 +227,7 @@ class FileStore:
                 self._mark(upload.id, hour)
             os.rename(self._write_new(upload), f"{path}.info")
             files.flush_folder(os.path.dirname(path))
-        for hour in _marked_hours(stored) - hours_of(upload):
+        for hour in marked_hours(stored) - hours_of(upload):
             self._unmark(upload.id, hour)
 
     def _finish(self, upload: Upload) -> None:
@@ -241,7 +241,7 @@ class FileStore:
         path = self.path(upload_id)
         hours = {NOW}
         with contextlib.suppress(UploadNotFound):
-            hours = _marked_hours(self._get(upload_id))
+            hours = marked_hours(self._get(upload_id))
         # Once the record is gone, the mark alone leads a later sweep to what is left.
         self._mark(upload_id, NOW)
         for remains in (f"{path}.info", path):
@@ -344,8 +344,3 @@ def _copy(source: str, target: int, position: int, offset: int, count: int) -> i
     if copied == 0:
         raise UploadNotFound  # shorter than it was: it cannot be the same file
     return copied
-
-
-def _marked_hours(upload: Upload) -> set[int]:
-    """Return the hours under which an upload may be marked, for whatever reason."""
-    return {NOW} if upload.expires is None else {NOW, hour_of(upload.expires)}
