@@ -27,6 +27,8 @@ from examples.replicas import services
 from examples.replicas.__main__ import Deployment, deployed
 from examples.replicas.processes import Program, free_port
 from examples.roughy.upload import Api, transfer
+from tests.clients.needs import HERE as CLIENTS
+from tests.clients.needs import need
 from tests.services.faults import Call, FaultProxy
 from tests.services.s3 import SeaweedFS
 
@@ -286,6 +288,29 @@ def test_killed_in_the_middle_of_a_patch_the_upload_goes_on_at_once(deployment, 
     client.check_ready(url, long_film, price=2)
     victim.start()
     victim.wait_until_up()
+
+
+def test_tus_js_client_goes_on_while_one_replica_after_the_other_is_killed(
+    deployment, client, tmp_path, long_film
+):
+    need("node", "npm:tus-js-client")
+    path = tmp_path / "film.mp4"
+    path.write_bytes(long_film)
+    url = client.new_upload(len(long_film))
+    command = ["node", CLIENTS / "piecewise.mjs", url, path, client.key]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, bufsize=1, **pipes) as node:
+        offsets = map(int, node.stdout)
+        for number, victim in enumerate(deployment.replicas):
+            assert (number * 8 + 4) * MIB in offsets
+            victim.kill()
+            assert (number * 8 + 8) * MIB in offsets  # without it
+            victim.start()
+            victim.wait_until_up()
+            node.stdin.write("\n")
+        assert list(offsets)[-1] == len(long_film)
+        assert node.wait(60) == 0
+    client.check_ready(url, long_film, price=2)
 
 
 def test_a_cut_connection_keeps_what_came_through_the_balancer(deployment, client, long_film):

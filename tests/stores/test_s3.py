@@ -573,6 +573,55 @@ async def test_a_source_that_is_removed_while_it_is_joined_ends_the_joining(plac
             await store.concat(final)
 
 
+async def test_an_answer_that_is_cut_in_its_middle_is_asked_for_again(place: Place) -> None:
+    upload = await completed(place.store(), await filled(place.store(), CONTENT, 16 * MIB))
+    with FaultProxy(place.server.endpoint) as proxy:
+        store = place.store(proxy.endpoint, name="through the proxy")
+        upload = await store.get(upload.id)
+        proxy.fail("cut_answer", at=3, times=3)
+        assert await read(store, upload) == CONTENT
+        await store.aclose()
+        assert [call.fault for call in proxy.calls].count("cut_answer") == 3
+
+
+async def test_an_answer_that_is_cut_each_time_is_told(place: Place) -> None:
+    upload = await completed(place.store(), await filled(place.store(), CONTENT, 16 * MIB))
+    with FaultProxy(place.server.endpoint) as proxy:
+        store = place.store(proxy.endpoint, name="through the proxy")
+        upload = await store.get(upload.id)
+        proxy.fail("cut_answer", times=None)
+        with pytest.raises(StoreUnavailable):
+            await read(store, upload)
+        await store.aclose()
+
+
+async def test_pieces_of_a_filled_part_are_removed_by_the_next_append(place: Place) -> None:
+    store, content = place.store(), CONTENT[: 11 * MIB]
+    upload = await filled(store, content, 2 * MIB, 2 * MIB, 1 * MIB)
+    assert upload.offset == PART
+    pieces = f"{place.prefix}/pieces/{upload.id}/"
+    assert len([name for name in await place.left() if name.startswith(pieces)]) == 2
+    upload = await appended(place.store(), upload, content[PART:][:KIB])
+    assert not [name for name in await place.left() if name.startswith(pieces)]
+    upload = await appended(store, upload, content[PART + KIB :])
+    upload = await completed(store, upload)
+    assert not [name for name in await place.left() if name.startswith(pieces)]
+    assert await read(store, upload) == content
+
+
+async def test_pieces_of_a_filled_part_are_removed_by_a_sweep_if_no_append_follows(
+    place: Place,
+) -> None:
+    store, content = place.store(), CONTENT[: 11 * MIB]
+    upload = await filled(store, content, 2 * MIB, 3 * MIB, expires=None)
+    pieces = f"{place.prefix}/pieces/{upload.id}/"
+    assert [name for name in await place.left() if name.startswith(pieces)]
+    assert await swept(store) == []
+    assert not [name for name in await place.left() if name.startswith(pieces)]
+    upload = await appended(store, await store.get(upload.id), content[PART:])
+    assert await read(store, await completed(store, upload)) == content
+
+
 async def test_chunks_of_every_size_are_the_same_upload(place: Place) -> None:
     store = place.store()
     content = CONTENT[: 6 * MIB + 3]

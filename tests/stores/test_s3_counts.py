@@ -191,12 +191,15 @@ async def test_an_upload_in_patches_of_a_part_takes_four_calls_each(
     assert await servers.used_to(cost) == TOTAL // (8 * MIB)
 
 
-async def test_an_upload_in_small_patches_takes_four_calls_each_on_average(
+async def test_an_upload_in_small_patches_takes_four_calls_each(
     servers: Servers, count: int
 ) -> None:
     cost = await servers.upload(TOTAL, MIB)
     cost.tell(f"{TOTAL} bytes in PATCHes of 1 MiB, {count} server(s)")
-    assert cost.average <= (4 if count == 1 else 5)
+    assert cost.average <= 4
+    read = 0 if count == 1 else 5  # who fills a part reads what other servers kept for it
+    assert cost.most <= 4 + read
+    assert len(cost.patches[-1]) <= 7 + read  # and it is completed
     assert cost.amplification <= 2.0
     assert not _listings(cost)
     assert await servers.used_to(cost) == TOTAL // (8 * MIB)

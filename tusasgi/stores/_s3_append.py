@@ -116,18 +116,27 @@ class Writing:
         """Return what may be seen of the draft before the end."""
         return self._draft
 
-    async def _swap(self, show: Callable[[], State], *, reserve: bool = False) -> None:
+    async def _swap(
+        self, show: Callable[[], State], *, reserve: bool = False, is_last: bool = False
+    ) -> None:
+        """Replace the state that the world knows.
+
+        What is of no use any more is noted in the new one, and removed by whoever replaces that.
+        What there was before this writer stays of use until its last swap: it may be taken back.
+        """
         self._draft, made = await self._bucket.paged(self._draft)
         self._made |= made
         used_to = self._draft.used_to + (_RESERVED if reserve else 0)
         shown = replace(show(), used_to=used_to)
+        unused = self._made - shown.names - self._draft.names
+        if is_last:
+            unused |= self._base.names - shown.names
+        await self._bucket.remove_unused(self._committed.unused)
+        shown = replace(shown, unused=tuple(sorted(unused)))
         self._committed = await self._bucket.swap(self._committed, shown)
+        self._made -= unused
         self._is_private = self._is_private and self._committed.multipart_id is None
         self._reserved_to = used_to
-
-    async def _clean_up(self) -> None:
-        """Remove what the last swap has stopped naming."""
-        await self._bucket.remove_unused((self._made | self._base.names) - self._committed.names)
 
     async def _give_up(self) -> None:
         """Remove what nobody will ever name, after somebody else was faster."""
@@ -344,8 +353,7 @@ class Append(Writing):
             await self._keep_rest(self._part_size() if has_all else INLINE)
         if self._draft == self._base and self._committed is self._base:
             return
-        await self._swap(lambda: self._with_record(self._draft))
-        await self._clean_up()
+        await self._swap(lambda: self._with_record(self._draft), is_last=True)
 
     # What the world knows.
 

@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 _TRANSFERS = 32  # bodies on the way at once; a slot is held only while S3 is spoken to
 _SLOWEST = 64 * 1024  # bytes of a body per second; a server that is slower counts as away
+_PAUSES = (0.1, 0.5, 2.0)  # seconds before a cut answer is asked for again
 _RESERVED = 16  # connections for everything else, which is small and must not wait for bodies
 CONFIGURATION: Mapping[str, Any] = {
     "signature_version": "s3v4",  # links would be signed by version 2 without a region
@@ -252,10 +253,14 @@ class _Loop:
                 return answer
 
     async def read(self, parameters: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        # The SDK repeats a call as well, but only until the body of its answer begins.
+        for pause in _PAUSES:
+            answer = await self.call("get_object", parameters)
+            with contextlib.suppress(StoreUnavailable):
+                return answer, await _body_of(answer)
+            await asyncio.sleep(pause)
         answer = await self.call("get_object", parameters)
-        with _told():
-            async with answer["Body"] as body:
-                return answer, await body.read()
+        return answer, await _body_of(answer)
 
     async def link(self, parameters: dict[str, Any], seconds: int) -> str:
         client = await self._opened()
@@ -299,6 +304,13 @@ class _BridgedLoop(_Loop):
         with anyio.CancelScope(shield=True):
             await self.run(super().aclose)
             await run_sync(self._thread.close)
+
+
+async def _body_of(answer: dict[str, Any]) -> bytes:
+    with _told():
+        async with answer["Body"] as body:
+            content: bytes = await body.read()
+            return content
 
 
 @contextlib.contextmanager

@@ -75,6 +75,8 @@ class State:
     """Part numbers up to this one may carry content already, known or unknown."""
     segments: tuple[Piece, ...] = ()
     tail: Rope = field(default_factory=Rope)
+    unused: tuple[str, ...] = ()
+    """Keys of pieces that are of no use any more; the next append removes them."""
     stored_size: int = 0
     """How many bytes the finished object has, once they are nowhere else any more."""
     etag: str = field(default="", compare=False)
@@ -110,7 +112,7 @@ class State:
             self,
             stored_size=self.offset,
             multipart_id=None, pages=(), parts=(), parts_size=0, part_size=0,
-            segments=(), tail=Rope(),
+            segments=(), tail=Rope(), unused=(),
         )  # fmt: skip
 
 
@@ -138,6 +140,7 @@ def dump_state(state: State) -> Rope:
             "part_size": state.part_size,
             "used_to": state.used_to,
             "segments": [[segment.key, segment.size] for segment in state.segments],
+            "unused": state.unused,
         },
         separators=(",", ":"),
     ).encode()
@@ -166,6 +169,7 @@ def load_state(text: bytes, etag: str) -> State:
         used_to=found["used_to"],
         segments=tuple(Piece(key=key, size=size) for key, size in found["segments"]),
         tail=Rope([memoryview(text)[end + 1 :]]),
+        unused=tuple(found["unused"]),
         etag=etag,
     )
 

@@ -144,7 +144,7 @@ class S3Store:
             if upload.is_complete and new.object is not None:
                 await self._remove_if_unwanted(upload.id, new.object)
             raise
-        await self._bucket.remove_unused(state.names - new.names)
+        await self._bucket.remove_unused({*state.names, *state.unused} - {*new.names, *new.unused})
         return new.told()
 
     async def declare_length(self, upload: Upload, length: int) -> Upload:
