@@ -435,6 +435,29 @@ async def test_who_loses_a_race_removes_what_it_has_stored(place: Place) -> None
         assert await place.left() == before
 
 
+async def test_a_joining_that_loses_a_race_leaves_no_parts(place: Place) -> None:
+    store, other = place.store(name="one"), place.store(name="other")
+    parts = [
+        await completed(store, await filled(store, content, 6 * MIB, is_partial=True))
+        for content in (CONTENT[: 6 * MIB], CONTENT[6 * MIB : 12 * MIB])
+    ]
+    names = tuple(part.id for part in parts)
+    final = await store.create(new_upload(length=12 * MIB, parts=names))
+    wire = Wire(store)
+
+    async def overtake(number: int, name: str, parameters: dict[str, Any]) -> None:
+        if name == "put_object":
+            wire.before = None
+            await completed(other, await other.concat(await other.get(final.id)))
+
+    wire.before = overtake
+    async with wire.listening():
+        with pytest.raises(UploadLocked):
+            await store.concat(final)
+    assert not [name for name in await place.left() if "(multipart)" in name]
+    assert await read(place.store(), await other.get(final.id)) == CONTENT[: 12 * MIB]
+
+
 async def test_a_part_that_comes_after_another_server_has_completed_is_refused_not_gone(
     place: Place,
 ) -> None:

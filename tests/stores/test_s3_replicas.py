@@ -170,6 +170,7 @@ FEW = {
     "append-whole-small": ["live", "begin-anew"],
     "append-onto-a-tail": ["append", "live-and-die"],
     "append-onto-parts": ["append"],
+    "refused-saving": ["append", "terminate"],
     "finish-small": ["live", "terminate", "begin-anew"],
     "finish-with-a-tail": ["live", "live-and-die"],
     "complete-small": ["live", "terminate"],
@@ -234,6 +235,7 @@ class Meeting:
         """Run the operation; return False if it has fewer calls."""
         store = self._place.store(name="one")
         scene = self._scene = await self._operation.prepare(store)
+        scene.is_contested = True
         other = self._other = Rival(self._place, scene, self._place.store(name="other"))
         self.wire, wire_of_other = Wire(store), Wire(other.store)
         self.wire.before, wire_of_other.before = self._before, self._note_parts

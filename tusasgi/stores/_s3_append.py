@@ -138,8 +138,17 @@ class Writing:
         self._is_private = self._is_private and self._committed.multipart_id is None
         self._reserved_to = used_to
 
+    @asynccontextmanager
+    async def _giving_up(self) -> AsyncIterator[None]:
+        """Remove what nobody will ever name if somebody else is faster."""
+        try:
+            yield
+        except (UploadLocked, UploadNotFound):
+            with contextlib.suppress(Exception):
+                await self._give_up()
+            raise
+
     async def _give_up(self) -> None:
-        """Remove what nobody will ever name, after somebody else was faster."""
         try:
             now = await self._bucket.read(self._upload.id)
         except UploadNotFound:
@@ -191,6 +200,11 @@ class Append(Writing):
         Raises what the chunks raise, after everything was taken back; raises its own failure,
         and keeps what was committed before.
         """
+        async with self._giving_up():
+            await self._run(chunks)
+        return self._committed
+
+    async def _run(self, chunks: AsyncIterable[bytes]) -> None:
         refusal: Exception | None = None
         try:
             async with anyio.create_task_group() as tasks:
@@ -210,11 +224,7 @@ class Append(Writing):
                 await self._take_back()
             raise refusal
         if self._failure is not None:
-            if isinstance(self._failure, UploadLocked | UploadNotFound):
-                with contextlib.suppress(Exception):
-                    await self._give_up()
             raise self._failure
-        return self._committed
 
     # The task that brings the chunks.
 

@@ -54,13 +54,14 @@ class Join(Writing):
         assert length is not None
         if sum(source.offset for source in self._sources) != length:
             raise UploadNotFound  # another upload has taken the id of a part
-        try:
-            if length <= self._least_part:
-                await self._join_short(length)
-            while self._draft.offset < length:
-                await self._join_some(length)
-        except Gone:
-            raise UploadNotFound from None
+        async with self._giving_up():
+            try:
+                if length <= self._least_part:
+                    await self._join_short(length)
+                while self._draft.offset < length:
+                    await self._join_some(length)
+            except Gone:
+                raise UploadNotFound from None
         return self._committed
 
     async def _join_short(self, length: int) -> None:
