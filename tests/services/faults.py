@@ -260,6 +260,11 @@ class FaultProxy:
 
     async def _unlisten(self) -> None:
         if self._listener is not None:
+            # Nobody closes a connection that is accepted while its listener is closed.
+            for place in self._listener.sockets:
+                self._loop.remove_reader(place)
+            for _ in range(3):
+                await asyncio.sleep(0)
             self._listener.close()
         self._listener = None
         for connection in self._web.connections:
