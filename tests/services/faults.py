@@ -23,6 +23,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 Kind = Literal[
+    "error_429",  # TooManyRequests; nothing is forwarded
     "error_500",  # InternalError; nothing is forwarded
     "error_503",  # SlowDown; nothing is forwarded
     "reset",  # the connection is reset; nothing is forwarded
@@ -35,7 +36,11 @@ Kind = Literal[
 ]
 
 _AFTER_THE_ANSWER = ("lost_answer", "late_answer", "cut_answer")
-_ERRORS = {"error_500": (500, "InternalError"), "error_503": (503, "SlowDown")}
+_ERRORS = {
+    "error_429": (429, "TooManyRequests"),
+    "error_500": (500, "InternalError"),
+    "error_503": (503, "SlowDown"),
+}
 _HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding", "expect")
 _BUFFER = 1024 * 1024
 _SECONDS = 30.0

@@ -200,7 +200,11 @@ async def test_a_rule_for_ever_lasts_until_it_is_healed(
 
 @pytest.mark.parametrize(
     ("kind", "status", "code"),
-    [("error_500", 500, "InternalError"), ("error_503", 503, "SlowDown")],
+    [
+        ("error_429", 429, "TooManyRequests"),
+        ("error_500", 500, "InternalError"),
+        ("error_503", 503, "SlowDown"),
+    ],
 )
 async def test_an_error_is_answered_and_nothing_arrives(
     seaweedfs: SeaweedFS,

@@ -26,6 +26,8 @@ from tusasgi import (
     UploadNotFound,
     Uploads,
 )
+from tusasgi.stores import _s3_client
+from tusasgi.stores._rope import Rope
 from tusasgi.stores.s3 import S3Object, S3Store
 from tusasgi.testing import ASGIDriver
 from tusasgi.testing._stores import new_upload
@@ -530,6 +532,48 @@ async def test_a_state_that_cannot_be_read_is_told_and_keeps_no_sweep_from_the_o
         await Uploads(place.store()).sweep()
     assert len(caught.value.exceptions) == 1
     assert await place.left() == [f"{place.prefix}/state/{broken.id}"]
+
+
+async def test_a_state_that_cannot_be_read_keeps_nothing_left_behind_of_the_others(
+    place: Place,
+) -> None:
+    store = place.store()
+    uploads = [await filled(store, CONTENT[: 8 * MIB], MIB, expires=None) for _ in range(2)]
+    spoiled, other = sorted(uploads, key=lambda upload: upload.id)
+    left = await store._bucket.put_piece(other.id, Rope([b"left behind"]))
+    key = f"{place.prefix}/state/{spoiled.id}"
+    await run_sync(
+        lambda: place.server.client.put_object(Bucket=place.server.bucket, Key=key, Body=b"{} \n")
+    )
+    assert await swept(place.store()) == [spoiled.id]
+    names = await place.left()
+    assert left.key not in names
+    assert len([name for name in names if "/pieces/" in name]) == 2  # which are of use
+
+
+async def test_a_removal_of_pieces_is_proved_as_every_server_knows_it(place: Place) -> None:
+    with FaultProxy(place.server.endpoint) as proxy:
+        store = place.store(proxy.endpoint, name="through the proxy")
+        upload = await filled(store, CONTENT[: 8 * MIB], MIB)
+        await store.terminate(upload.id)
+        await store.aclose()
+        removals = [call for call in proxy.calls if call.operation == "DeleteObjects"]
+        assert removals
+        assert all(call.headers["Content-MD5"] for call in removals)
+
+
+async def test_a_server_that_does_not_answer_is_waited_for_within_reason(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_s3_client, "_PATIENCE", 0.5)
+    with FaultProxy(place.server.endpoint) as proxy:
+        store = place.store(proxy.endpoint, name="through the proxy")
+        upload = await store.create(new_upload())
+        stall = proxy.fail("stall", times=None)
+        with anyio.fail_after(10), pytest.raises(StoreUnavailable):
+            await store.get(upload.id)
+        stall.release()
+        await store.aclose()
 
 
 async def test_a_piece_that_is_not_as_long_as_it_was_is_never_part_of_an_upload(

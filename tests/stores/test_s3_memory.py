@@ -2,8 +2,9 @@
 
 import secrets
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import anyio
 import pytest
@@ -12,11 +13,25 @@ from tests.services.faults import FaultProxy
 from tests.services.s3 import SeaweedFS
 from tusasgi import Upload
 from tusasgi.stores import _s3_append
+from tusasgi.stores._rope import Rope
 from tusasgi.stores._s3_append import FREE
+from tusasgi.stores._s3_state import Piece
 from tusasgi.stores.s3 import S3Store
 from tusasgi.testing._stores import new_upload
 
-from ._s3_scenes import CONTENT, KIB, MIB, PART, THOROUGH, Place, completed, filled, new_place, read
+from ._s3_scenes import (
+    CONTENT,
+    KIB,
+    MIB,
+    PART,
+    THOROUGH,
+    Place,
+    appended,
+    completed,
+    filled,
+    new_place,
+    read,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +51,36 @@ async def place(seaweedfs: SeaweedFS, proxy: FaultProxy) -> AsyncIterator[Place]
     place = new_place(seaweedfs, proxy.endpoint)
     yield place
     await place.aclose()
+
+
+async def test_many_that_fill_a_part_with_little_share_the_budget(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = place.store(memory=2 * PART, remembered=0)
+    uploads = [await filled(store, CONTENT, PART - 64 * KIB) for _ in range(8)]
+    load, held, most = store._bucket.load, 0, 0
+
+    async def counted(pieces: Iterable[Piece]) -> Rope:
+        nonlocal held, most
+        rope = await load(pieces)
+        held += len(rope)
+        most = max(most, held)
+        return rope
+
+    async def sent(*arguments: Any) -> Any:
+        nonlocal held
+        part = await put_part(*arguments)
+        held -= PART - 64 * KIB
+        return part
+
+    put_part = store._bucket.put_part
+    monkeypatch.setattr(store._bucket, "load", counted)
+    monkeypatch.setattr(store._bucket, "put_part", sent)
+    async with anyio.create_task_group() as tasks:
+        for upload in uploads:
+            content = CONTENT[upload.offset :][: 64 * KIB]
+            tasks.start_soon(appended, store, upload, content)
+    assert 0 < most <= 2 * PART
 
 
 SIZES = [

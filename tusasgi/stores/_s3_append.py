@@ -85,8 +85,11 @@ class Writing:
         self._draft = state
         self._upload = upload
         self._reserved_to = state.used_to
-        self._is_private = False
+        # What it has made and, as far as it knows, no state names.
         self._made: set[str] = set()
+        self._made_multipart: tuple[str, str] | None = None
+        # What a swap was to name whose outcome it does not know.
+        self._tried: set[str] = set()
 
     # Parts.
 
@@ -98,14 +101,14 @@ class Writing:
         if self._draft.multipart_id is None:
             stored = self._draft.object or self._bucket.object_of(self._upload)
             multipart_id = await self._bucket.start_multipart(stored)
+            self._made_multipart = self._bucket.key_of(stored), multipart_id
             self._draft = replace(
                 self._draft,
                 object=stored,
                 multipart_id=multipart_id,
                 part_size=part_size(self._draft, self._least_part),
             )
-            self._is_private = True
-        elif not self._is_private and number > self._reserved_to:
+        elif self._made_multipart is None and number > self._reserved_to:
             await self._swap(self._shown, reserve=True)
         self._draft = replace(self._draft, used_to=number)
         return number
@@ -128,14 +131,16 @@ class Writing:
         self._made |= made
         used_to = self._draft.used_to + (_RESERVED if reserve else 0)
         shown = replace(show(), used_to=used_to)
-        unused = self._made - shown.names - self._draft.names
-        if is_last:
-            unused |= self._base.names - shown.names
+        of_use = shown.names | self._draft.names | (set() if is_last else self._base.names)
+        unused = (self._made | self._committed.names | self._base.names) - of_use
         await self._bucket.remove_unused(self._committed.unused)
+        self._tried |= shown.names
         shown = replace(shown, unused=tuple(sorted(unused)))
         self._committed = await self._bucket.swap(self._committed, shown)
-        self._made -= unused
-        self._is_private = self._is_private and self._committed.multipart_id is None
+        self._tried = set()
+        self._made -= shown.names | unused
+        if self._committed.multipart_id is not None:
+            self._made_multipart = None
         self._reserved_to = used_to
 
     @asynccontextmanager
@@ -152,15 +157,16 @@ class Writing:
         try:
             now = await self._bucket.read(self._upload.id)
         except UploadNotFound:
-            now = replace(self._base, etag="", multipart_id=None, pages=(), segments=())
+            now = State(upload=self._upload, previous=self._committed.commit)
         if now.etag == self._committed.etag:
             return  # it is not sure that somebody was
-        await self._bucket.remove_unused(self._made - now.names)
-        made_multipart = self._is_private and self._draft.multipart_id != now.multipart_id
-        if made_multipart and self._draft.object is not None:
-            assert self._draft.multipart_id is not None
-            key = self._bucket.key_of(self._draft.object)
-            await self._bucket.abort(key, self._draft.multipart_id)
+        unused = self._made - now.names
+        if now.previous != self._committed.commit:
+            # A swap of this writer may have been in between, and another writer return to it.
+            unused -= self._tried
+        await self._bucket.remove_unused(unused)
+        if self._made_multipart is not None and self._made_multipart[1] != now.multipart_id:
+            await self._bucket.abort(*self._made_multipart)
 
 
 class Append(Writing):
@@ -229,7 +235,9 @@ class Append(Writing):
     # The task that brings the chunks.
 
     async def _add(self, chunk: bytes) -> None:
-        if not self._held and self._buffer.size + len(chunk) > FREE:
+        size = self._buffer.size + len(chunk)
+        # What fills a part is sent with all that was kept for it.
+        if not self._held and (size > FREE or self._draft.rest_size + size >= self._part_size()):
             self._held = await self._budget.take(self._part_size())
         self._buffer.add(chunk)
         self._changed.set()
@@ -357,6 +365,7 @@ class Append(Writing):
         has_all = total == self._upload.length
         if has_all and self._draft.multipart_id is not None:
             if self._draft.rest_size + self._buffer.size:
+                self._held = self._held or await self._budget.take(self._part_size())
                 await self._send_part(self._buffer.take(self._buffer.size))
         elif self._buffer.size:
             # What will be sent to the object in one call needs no pieces.
@@ -387,14 +396,16 @@ class Append(Writing):
 
     async def _take_back(self) -> None:
         """Return to where the upload was before."""
-        if self._committed is not self._base:
-            await self._swap(lambda: self._base)
-        if self._base.multipart_id is None and self._draft.multipart_id is not None:
-            assert self._draft.object is not None
-            key = self._bucket.key_of(self._draft.object)
+        taken = self._draft
+        self._draft = replace(self._base, used_to=taken.used_to)
+        # A swap that failed may have taken effect, or may yet: not after this one.
+        if self._committed is not self._base or self._failure is not None:
+            await self._swap(lambda: self._draft)
+        if self._base.multipart_id is None and taken.multipart_id is not None:
+            assert taken.object is not None
             with contextlib.suppress(StoreUnavailable):  # the sweeper does it then
-                await self._bucket.abort(key, self._draft.multipart_id)
-        await self._bucket.remove_unused(self._made - self._committed.names)
+                await self._bucket.abort(self._bucket.key_of(taken.object), taken.multipart_id)
+        await self._bucket.remove_unused(self._made)
 
     def _give_back(self) -> None:
         self._budget.give(self._held)

@@ -28,7 +28,7 @@ from tusasgi._errors import (
 )
 from tusasgi._models import Upload, check_upload_id
 from tusasgi.stores._rope import Rope
-from tusasgi.stores._s3_client import Client, Conflict, Gone, NotModified
+from tusasgi.stores._s3_client import Client, Conflict, Gone, NotModified, TooFast
 from tusasgi.stores._s3_state import (
     Part,
     Piece,
@@ -48,6 +48,7 @@ _PAGE_PARTS = 500
 _READ_SIZE = 256 * 1024
 _RANGE_SIZE = 1024 * 1024
 _SWAP_TRIES = 5
+_TURN = 1.0  # seconds, after which the same key may be written again
 _PAUSE = 0.1  # seconds before a swap is repeated that met another one that failed
 _KEY_SEGMENT = re.compile(r"[^/\x00-\x1f\x7f]+")
 _LONGEST_KEY = 700  # bytes; S3 allows 1,024 with the prefix
@@ -80,13 +81,16 @@ class Bucket:
     async def create(self, upload: Upload) -> State:
         """Write the first state, unless there is one."""
         state = State(upload=_record_of(upload), commit=_random())
-        try:
-            return await self._put_state(state, IfNoneMatch="*")
-        except Conflict:
-            found = await self.read(upload.id)
-            if found.commit == state.commit:  # the answer to the first attempt was lost
-                return found
-            raise UploadExists("an upload with this id exists already") from None
+        for _ in range(_SWAP_TRIES):
+            with contextlib.suppress(Conflict):
+                return await self._put_state(state, IfNoneMatch="*")
+            with contextlib.suppress(UploadNotFound):  # whoever it met has not come to its end
+                found = await self.read(upload.id)
+                if found.commit == state.commit:  # the answer to the first attempt was lost
+                    return found
+                raise UploadExists("an upload with this id exists already")
+            await anyio.sleep(_PAUSE)
+        raise StoreUnavailable("the object storage does not say whether the upload was created")
 
     async def read(self, upload_id: str) -> State:
         """Return the state as it is now. Raises `UploadNotFound`."""
@@ -109,7 +113,7 @@ class Bucket:
 
     async def swap(self, old: State, new: State) -> State:
         """Replace a state. Raises `UploadLocked` if it is not the newest any more."""
-        new = replace(new, upload=_record_of(new.upload), commit=_random())
+        new = replace(new, upload=_record_of(new.upload), commit=_random(), previous=old.commit)
         for _ in range(_SWAP_TRIES):
             try:
                 return await self._put_state(new, IfMatch=old.etag)
@@ -133,13 +137,15 @@ class Bucket:
 
     async def _put_state(self, state: State, **condition: str) -> State:
         body = dump_state(state)
-        answer = await self.client.call(
+        put = partial(
+            self.client.call,
             "put_object",
             Key=self._state_key(state.upload.id),
             Body=body,
             **await self._proof(body),
             **condition,
         )
+        answer = await _in_turn(put)
         return self._remembered(replace(state, etag=answer["ETag"]), body.weight)
 
     def _remembered(self, state: State, size: int) -> State:
@@ -284,6 +290,7 @@ class Bucket:
             )
         except Gone:
             if await self.size_of(state.object) != state.offset:
+                await self.check_newest(state)
                 raise _taken_away() from None
 
     async def put_object(self, stored: S3Object, content: Rope, **condition: str) -> None:
@@ -424,6 +431,15 @@ async def together(calls: Iterable[Callable[[], Awaitable[None]]]) -> None:
             tasks.start_soon(run, call)
     if failures:
         raise failures[0]
+
+
+async def _in_turn(put: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """Write to a key that was just written: some servers take one write in a second."""
+    for _ in range(_SWAP_TRIES - 1):
+        with contextlib.suppress(TooFast):
+            return await put()
+        await anyio.sleep(_TURN)
+    return await put()
 
 
 def _record_of(upload: Upload) -> Upload:

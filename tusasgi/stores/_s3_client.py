@@ -5,7 +5,9 @@ itself drop parameters that they do not know without a word, a condition among t
 """
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -30,6 +32,8 @@ from tusasgi._errors import StoreFull, StoreUnavailable, TusError
 T = TypeVar("T")
 
 _TRANSFERS = 32  # bodies on the way at once; a slot is held only while S3 is spoken to
+_LONG = ("complete_multipart_upload", "upload_part_copy")  # which may take a while
+_PATIENCE = 30  # seconds for all others, with their repetitions
 _SLOWEST = 64 * 1024  # bytes of a body per second; a server that is slower counts as away
 _PAUSES = (0.1, 0.5, 2.0)  # seconds before a cut answer is asked for again
 _RESERVED = 16  # connections for everything else, which is small and must not wait for bodies
@@ -69,6 +73,10 @@ class Conflict(Exception):
 
 class NotModified(Exception):
     """The object is still the one that the caller knows."""
+
+
+class TooFast(StoreUnavailable):
+    """The server takes no more calls of this kind for now."""
 
 
 class Client:
@@ -141,8 +149,8 @@ class Client:
             if not news or not answer.get("IsTruncated"):
                 return
             more = {
-                "KeyMarker": answer["NextKeyMarker"],
-                "UploadIdMarker": answer["NextUploadIdMarker"],
+                "KeyMarker": answer.get("NextKeyMarker", news[-1]["Key"]),
+                "UploadIdMarker": answer.get("NextUploadIdMarker", news[-1]["UploadId"]),
             }
 
     async def delete(self, keys: list[str]) -> None:
@@ -246,6 +254,8 @@ class _Loop:
         # The SDK's own timeout runs only once a whole body was sent: a server that stops taking
         # it, or never asks for it (`100 Continue`), would hold the call for ever.
         patience = 2 * client.meta.config.read_timeout
+        if operation not in _LONG:
+            patience = min(patience, _PATIENCE)
         patience += len(parameters.get("Body", b"")) / _SLOWEST
         with _told():
             async with asyncio.timeout(patience):
@@ -279,6 +289,7 @@ class _Loop:
                 # It closes its client when nobody refers to it any more.
                 self._filesystem = await self._session.filesystem()
                 self._client = await self._filesystem.set_session()
+                self._client.meta.events.register("before-sign.s3.DeleteObjects", _add_md5)
                 self._open.push_async_callback(self._client.close)
         return self._client
 
@@ -304,6 +315,12 @@ class _BridgedLoop(_Loop):
         with anyio.CancelScope(shield=True):
             await self.run(super().aclose)
             await run_sync(self._thread.close)
+
+
+def _add_md5(request: Any, **about: object) -> None:
+    """Prove DeleteObjects as every server knows it; the SDK sends a newer checksum alone."""
+    proof = hashlib.md5(request.data, usedforsecurity=False).digest()
+    request.headers["Content-MD5"] = base64.b64encode(proof).decode()
 
 
 async def _body_of(answer: dict[str, Any]) -> bytes:
@@ -341,7 +358,9 @@ def _meaning(error: Any) -> Exception:
         return NotModified()
     if code in _FULL or status == 507:
         return StoreFull("the store has no room left; what it acknowledged is safe")
-    if status >= 500 or status == 429 or code in _PASSING:
+    if status == 429:
+        return TooFast("the object storage takes no more for now; go on in a moment")
+    if status >= 500 or code in _PASSING:
         return _away()
     unchanged: Exception = error
     return unchanged
@@ -377,7 +396,8 @@ async def _check_conditions(loop: _Loop, bucket: str, prefix: str) -> None:
         if second == first:
             raise RuntimeError("this S3 server does not change an ETag along with the object")
         await must_fail("If-Match", IfMatch=first)
-        await loop.run(loop.call, "delete_object", named)
+        removed = {"Objects": [{"Key": named["Key"]}], "Quiet": True}
+        await loop.run(loop.call, "delete_objects", {"Bucket": bucket, "Delete": removed})
         await must_fail("If-Match", IfMatch=second)
     finally:
         # What failed above is what counts.

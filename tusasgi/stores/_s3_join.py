@@ -56,7 +56,8 @@ class Join(Writing):
             raise UploadNotFound  # another upload has taken the id of a part
         async with self._giving_up():
             try:
-                if length <= self._least_part:
+                # Another server may have begun, and with shorter parts.
+                if length <= self._least_part and self._draft.multipart_id is None:
                     await self._join_short(length)
                 while self._draft.offset < length:
                     await self._join_some(length)

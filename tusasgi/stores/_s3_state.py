@@ -62,6 +62,8 @@ class State:
     upload: Upload
     commit: str = ""
     """Random, new with each write: an answer that was lost can be told from another's write."""
+    previous: str = ""
+    """The commit of the state that this one has replaced."""
     object: S3Object | None = None
     """Decided with the first byte."""
     multipart_id: str | None = None
@@ -130,6 +132,7 @@ def dump_state(state: State) -> Rope:
         {
             "version": _VERSION,
             "commit": state.commit,
+            "previous": state.previous,
             "record": json.loads(dump_record(state.upload)),
             "stored_size": state.stored_size,
             "object": _dump_object(state.object),
@@ -160,6 +163,7 @@ def load_state(text: bytes, etag: str) -> State:
         upload=load_record(record, offset=0),
         stored_size=found["stored_size"],
         commit=found["commit"],
+        previous=found["previous"],
         object=None if found["object"] is None else S3Object(**found["object"]),
         multipart_id=found["multipart_id"],
         pages=tuple(Piece(key=key, size=size) for key, size in found["pages"]),

@@ -4,6 +4,7 @@ One small object holds the state of an upload and is replaced by compare-and-swa
 equal parts of a multipart upload. `docs/s3.md` tells why nothing is lost on the way.
 """
 
+import contextlib
 import enum
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from dataclasses import replace
@@ -134,15 +135,15 @@ class S3Store:
         return replace(upload, version=kept.version) if kept.offset == state.offset else kept
 
     async def update(self, upload: Upload) -> Upload:
-        state = await self._state_of(upload)
-        new = replace(state, upload=upload)
-        if upload.is_complete and state.offset == upload.length:
-            new = replace(new, object=state.object or self._bucket.object_of(upload)).emptied()
         try:
+            state = await self._state_of(upload)
+            new = replace(state, upload=upload)
+            if upload.is_complete and state.offset == upload.length:
+                new = replace(new, object=state.object or self._bucket.object_of(upload)).emptied()
             new = await self._bucket.swap(state, new)
         except (UploadLocked, UploadNotFound):
-            if upload.is_complete and new.object is not None:
-                await self._remove_if_unwanted(upload.id, new.object)
+            if upload.has_all_bytes:
+                await self._remove_if_unwanted(upload)
             raise
         await self._bucket.remove_unused({*state.names, *state.unused} - {*new.names, *new.unused})
         return new.told()
@@ -193,6 +194,8 @@ class S3Store:
             async for data in self._bucket.read_bytes(known, start, min(stop, known.offset)):
                 yield data
         except Gone:
+            if upload.is_complete:
+                raise UploadNotFound("the object of this upload is no longer stored") from None
             raise UploadPending("the bytes can be read once all of them are here") from None
 
     async def link(
@@ -269,22 +272,23 @@ class S3Store:
             raise UploadLocked("another server has changed this upload meanwhile")
         return known
 
-    async def _remove_if_unwanted(self, upload_id: str, stored: S3Object) -> None:
+    async def _remove_if_unwanted(self, upload: Upload) -> None:
         """Remove an object that this server made while another one removed its upload."""
-        try:
-            if (await self._bucket.read(upload_id)).upload.removal is None:
+        stored = None
+        with contextlib.suppress(UploadNotFound):
+            state = await self._bucket.read(upload.id)
+            if state.upload.removal is None:
                 return
-        except UploadNotFound:
-            pass
+            stored = state.object
+        stored = stored or self._bucket.object_of(upload)
         await self._client.delete([self._bucket.key_of(stored)])
 
     async def _sealed(self, state: State, upload: Upload) -> State:
         """Return the state with all of its bytes in parts."""
         if state.rest_size == 0:
             return state
-        append = Append(
-            self._bucket, state, upload, budget=self._budget, least_part=self._part_size
-        )
+        held = Budget(self._part_size)  # by `finish`
+        append = Append(self._bucket, state, upload, budget=held, least_part=self._part_size)
         return await append.run(_nothing())
 
     async def _remove_pieces_of(self, upload_id: str) -> None:
@@ -329,7 +333,10 @@ class _Fence:
         self._fenced: set[str] = set()
 
     async def use_of(self, name: str, upload_id: str) -> _Use:
-        state = await self._state(upload_id)
+        try:
+            state = await self._state(upload_id)
+        except (ValueError, KeyError):
+            return _Use.NAMED  # as far as one can tell
         if state is None:
             return _Use.UNKNOWN
         if name in state.names or name == state.multipart_id:
