@@ -5,6 +5,7 @@ import random
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from tusasgi import (
     UploadExists,
     UploadLocked,
     UploadNotFound,
+    Uploads,
 )
 from tusasgi.stores import fsspec as store_module
 from tusasgi.stores._fsspec import Filesystem
@@ -46,6 +48,7 @@ from tusasgi.testing import Arriving, new_upload
 
 pytestmark = pytest.mark.anyio
 
+NOW = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
 LEAST = 64 * 1024
 """The smallest piece size, so that a test has many pieces of few bytes."""
 
@@ -259,6 +262,32 @@ async def test_a_piece_that_is_missing_for_good_is_no_missing_upload(root: str) 
     fs.cat_file = cat_file
     with pytest.raises(FileNotFoundError):
         await content(store, upload)
+
+
+# A record that cannot be read.
+
+
+@pytest.mark.parametrize("record", [b"", b"\0" * 300, b"{}"], ids=["empty", "zeros", "not-ours"])
+async def test_a_record_that_cannot_be_read_is_told_and_keeps_no_sweep_from_the_others(
+    record: bytes, watched: Watched, root: str
+) -> None:
+    store = FsspecStore(watched, root)
+    uploads = [await created(store, b"abc", expires=NOW) for _ in range(3)]
+    spoilt = uploads[1]
+    watched.fs.pipe_file(f"{root}/state/{spoilt.id}/record", record)
+    sweeper = Uploads(store, clock=lambda: NOW + timedelta(days=1))
+    for _ in range(2):
+        with pytest.raises(ExceptionGroup) as raised:
+            await sweeper.sweep()
+        (failure,) = raised.value.exceptions
+        assert failure.__notes__ == [f"upload {spoilt.id}"]
+    assert [upload_id async for upload_id in store.due(NOW)] == [spoilt.id]
+    await store.terminate(spoilt.id)
+    with pytest.raises(UploadNotFound):
+        await store.get(spoilt.id)
+    later = datetime.now(UTC) + timedelta(days=1)  # marks tell when they were written
+    assert await Uploads(store, clock=lambda: later).sweep() == 0
+    assert names_below(watched, root) == []
 
 
 # Pieces.
