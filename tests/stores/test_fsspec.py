@@ -2,6 +2,7 @@
 
 import errno
 import random
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -25,6 +26,7 @@ from tests.stores._fsspec import (
     Memory,
     Plain,
     Watched,
+    WithoutOpen,
     names_below,
     over_files,
     over_memory,
@@ -84,6 +86,7 @@ async def content(store: FsspecStore, upload: Upload) -> bytes:
         pytest.param(Plain, False, False, True, id="plain"),
         pytest.param(Deceiving, False, False, True, id="deceiving"),
         pytest.param(AsyncDict, True, False, False, id="async"),
+        pytest.param(lambda: WithoutOpen(Memory()), True, False, False, id="without-open"),
         pytest.param(LocalFileSystem, False, True, True, id="local"),
         pytest.param(
             lambda: AsyncFileSystemWrapper(LocalFileSystem()), False, True, True, id="wrapped"
@@ -467,6 +470,23 @@ async def test_the_memory_of_joining_is_bounded(root: str) -> None:
     finally:
         tracemalloc.stop()
     assert await store.get(upload.id) == upload
+
+
+def test_a_filesystem_for_one_call_at_a_time_that_opens_no_files_gets_them_whole(
+    root: str,
+) -> None:
+    fs = WithoutOpen(Memory())
+    files = Filesystem(fs, root)
+    files.probe()
+    file = files.open_to_write(f"{root}/whole")
+    files.write_to(file, b"abc")
+    files.write_to(file, b"def")
+    closing = threading.Thread(target=files.close, args=[file], daemon=True)
+    closing.start()
+    closing.join(20)
+    assert not closing.is_alive()
+    assert fs.calls["put_file"] == 1
+    assert fs.cat_file(f"{root}/whole") == b"abcdef"
 
 
 # Two at once.

@@ -106,8 +106,9 @@ class Filesystem:
         self._opens = False
         self._has_folders = False
         # One connection for one call at a time (sftp, ftp, …), unless it is made for many.
+        # Closing a `_Spooled` asks once more within.
         is_parallel = fs.async_impl or isinstance(fs, LocalFileSystem | MemoryFileSystem)
-        self._turn: Any = contextlib.nullcontext() if is_parallel else threading.Lock()
+        self._turn: Any = contextlib.nullcontext() if is_parallel else threading.RLock()
 
     @property
     def is_async(self) -> bool:
