@@ -3,6 +3,7 @@
 import errno
 import random
 import threading
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -139,6 +140,50 @@ async def test_a_filesystem_that_is_away_at_first_is_tried_again(
     watched.before = lambda name, path: None
     upload = await created(store, b"abcdef")
     assert await content(store, upload) == b"abcdef"
+
+
+async def test_all_who_wait_for_a_connection_hear_of_its_failure_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting = threading.Barrier(10)
+    attempts = []
+
+    class Entered(FsspecStore):
+        def _get_state(self) -> Any:
+            waiting.wait(20)
+            return super()._get_state()
+
+    def refuse(url: str, options: Any) -> Any:
+        attempts.append(url)
+        time.sleep(0.2)  # so that they do wait
+        raise StoreUnavailable("no connection")
+
+    async def get() -> None:
+        with pytest.raises(StoreUnavailable, match="no connection"):
+            await store.get("a")
+
+    store = Entered("memory://a")
+    monkeypatch.setattr(store_module, "open_filesystem", refuse)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(waiting.parties):
+            tasks.start_soon(get)
+    assert len(attempts) < 5
+    monkeypatch.undo()
+    assert FsspecStore._get_state(store) is FsspecStore._get_state(store)
+
+
+def test_a_failure_of_an_old_connection_does_not_drop_a_new_one() -> None:
+    store = FsspecStore("memory://a")
+    newer = []
+
+    def fail_late(state: Any) -> None:
+        store._forget(state)
+        newer.append(store._get_state())
+        raise StoreUnavailable("the old one is broken")
+
+    with pytest.raises(StoreUnavailable):
+        store._take(fail_late)
+    assert [store._get_state()] == newer
 
 
 async def test_the_place_is_a_url_or_a_filesystem_and_a_root(tmp_path: Path) -> None:
