@@ -44,7 +44,7 @@ from tusasgi import (
     Uploads,
 )
 from tusasgi.stores import fsspec as store_module
-from tusasgi.stores._fsspec import Filesystem
+from tusasgi.stores._fsspec import Entry, Filesystem
 from tusasgi.stores._pieces import Piece, alone_name, merges, piece_of, run_of, sized_name
 from tusasgi.stores.fsspec import FsspecStore, UnusableFilesystem
 from tusasgi.testing import Arriving, new_upload
@@ -52,6 +52,7 @@ from tusasgi.testing import Arriving, new_upload
 pytestmark = pytest.mark.anyio
 
 NOW = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
+HOUR = int(NOW.timestamp()) // 3600  # since 1970
 LEAST = 64 * 1024
 """The smallest piece size, so that a test has many pieces of few bytes."""
 
@@ -310,6 +311,35 @@ async def test_a_piece_that_is_missing_for_good_is_no_missing_upload(root: str) 
     fs.cat_file = cat_file
     with pytest.raises(FileNotFoundError):
         await content(store, upload)
+
+
+# Names in listings.
+
+
+@pytest.mark.parametrize("upload_id", ["record", "state", "due", str(HOUR)])
+async def test_an_upload_may_be_named_as_a_folder_or_a_file_of_ours(
+    upload_id: str, watched: Watched, root: str
+) -> None:
+    store = FsspecStore(watched, root)
+    upload = await store.create(new_upload(id=upload_id, length=9, expires=NOW))
+    upload = await store.append(upload, Arriving(b"abc"))
+    upload = await store.append(await store.get(upload_id), Arriving(b"def"))
+    assert await content(store, upload) == b"abcdef"
+    assert await Uploads(store, clock=lambda: NOW + timedelta(days=1)).sweep() == 1
+    assert names_below(watched, root) == []
+
+
+@pytest.mark.parametrize("write", ["{}", "{}/", "memory:/{}"], ids=["path", "slash", "url"])
+def test_a_folder_that_is_listed_in_itself_is_nothing_in_it(write: str) -> None:
+    class ListedInItself(Memory):
+        def ls(self, path: str, detail: bool = True, **options: Any) -> Any:
+            own = {"name": write.format(path), "size": 0, "type": "directory"}
+            return [own, *super().ls(path, detail)]
+
+    files = Filesystem(ListedInItself(), "a/b")
+    files.probe()
+    files.write(f"{files.root}/b", b"abc")
+    assert files.entries(files.root) == [Entry("b", 3)]
 
 
 # A record that cannot be read.

@@ -142,9 +142,10 @@ class Filesystem:
                 found = self._fs.ls(folder, detail=True)
             except FileNotFoundError:
                 return []
-        named = {entry["name"].rstrip("/").rpartition("/")[2]: entry for entry in found}
-        own = folder.rpartition("/")[2]  # some list a folder in itself
-        return [Entry(name, entry["size"] or 0) for name, entry in named.items() if name != own]
+        # Some list a folder in itself, and some leave out the slash that paths begin with.
+        paths = {self._fs._strip_protocol(entry["name"]).strip("/"): entry for entry in found}
+        paths.pop(folder.strip("/"), None)
+        return [Entry(path.rpartition("/")[2], entry["size"] or 0) for path, entry in paths.items()]
 
     def size(self, path: str) -> int | None:
         """Return the size of a file; None if it is missing."""
