@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio
 import psutil
 import pytest
+from botocore.exceptions import ClientError, NoCredentialsError
 
 import tusasgi
 from tests.servers._process import ROOT, Server, free_port, running
@@ -24,6 +25,7 @@ from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
 
 DATA = os.urandom(1_500_000)
+ONE_MINUTE = Expiry(initial=timedelta(minutes=1))
 
 
 @contextlib.contextmanager
@@ -458,11 +460,84 @@ def test_sweep_removes_a_final_upload_whose_parts_are_gone(tmp_path: Path) -> No
     assert (result.returncode, result.stdout) == (0, "1 expired upload removed\n")
 
 
+def _unreadable(folder: Path, upload_id: str) -> None:
+    """Leave an upload that waits for the sweeper, and whose record cannot be read."""
+    past = datetime.now(UTC) - timedelta(days=1)
+    store = FileStore(folder)
+    anyio.run(store.create, Upload(id=upload_id, length=5, created=past, removal="expired"))
+    Path(f"{store.path(upload_id)}.info").write_text("{}")
+
+
+def test_sweep_tells_each_cause_in_one_line_whatever_it_is(tmp_path: Path) -> None:
+    """`KeyError` stands for all that nobody has foreseen: `ClientError` of an S3, …"""
+    for upload_id in ("one", "two"):
+        _unreadable(tmp_path, upload_id)
+    result = run("-m", "tusasgi", "sweep", "--dir", str(tmp_path))
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("tusasgi: not everything could be removed: KeyError: 'version' (upload ")
+    assert line.endswith(" and 1 more)")
+
+
 @pytest.mark.anyio
-async def test_the_sweeper_of_a_server_goes_on_after_a_failure(
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(OSError("no disk"), id="disk"),
+        pytest.param(ClientError({"Error": {"Code": "ExpiredToken"}}, "ListObjectsV2"), id="s3"),
+        pytest.param(NoCredentialsError(), id="credentials"),
+        pytest.param(ValueError("no record"), id="record"),
+        pytest.param(ExceptionGroup("several", [KeyError("a"), KeyError("b")]), id="several"),
+    ],
+)
+@pytest.mark.parametrize("place", ["due", "terminate"])
+async def test_no_failure_ends_the_sweeper_of_a_server(place: str, error: Exception) -> None:
+    failures = [error, error]
+    removed = anyio.Event()
+
+    class FailingStore(MemoryStore):
+        async def due(self, now: datetime) -> AsyncIterator[str]:
+            if place == "due" and failures:
+                raise failures.pop()
+            async for upload_id in super().due(now):
+                yield upload_id
+
+        async def terminate(self, upload_id: str) -> None:
+            if place == "terminate" and failures:
+                raise failures.pop()
+            await super().terminate(upload_id)
+            removed.set()
+
+    await _sweep_until(removed, Uploads(FailingStore(), expiry=ONE_MINUTE, clock=_Clock()))
+
+
+class _Clock:
+    """An hour goes by with each look at it."""
+
+    def __init__(self) -> None:
+        self._now = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        self._now += timedelta(hours=1)
+        return self._now
+
+
+async def _sweep_until(removed: anyio.Event, uploads: Uploads) -> None:
+    """Sweep as a server does, until what it is given to remove is gone."""
+    await uploads.create(length=10)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_sweep_on, uploads, 0.001)
+        with anyio.fail_after(20):
+            await removed.wait()
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_what_fails_in_the_sweeper_of_a_server_is_logged_in_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    failures: list[Exception] = [RuntimeError("no database"), OSError("no disk")]
+    of_hook = ExceptionGroup("unhandled errors in a TaskGroup", [RuntimeError("no\ndatabase")])
+    failures: list[Exception] = [of_hook, OSError("no disk")]
     removed = anyio.Event()
 
     class FailingHooks(Hooks):
@@ -477,20 +552,19 @@ async def test_the_sweeper_of_a_server_goes_on_after_a_failure(
             await super().terminate(upload_id)
             removed.set()
 
-    now = datetime.now(UTC)
-    expiry = Expiry(initial=timedelta(minutes=1))
-    uploads = Uploads(FailingStore(), hooks=FailingHooks(), expiry=expiry, clock=lambda: now)
-    await uploads.create(length=10)
-    now += timedelta(hours=1)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_sweep_on, uploads, 0.001)
-        with anyio.fail_after(20):
-            await removed.wait()
-        tasks.cancel_scope.cancel()
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 2
-    assert "no database" in told[0]
-    assert "no disk" in told[1]
+    uploads = Uploads(
+        FailingStore(),
+        hooks=FailingHooks(),
+        expiry=ONE_MINUTE,
+        clock=_Clock(),
+        new_id=lambda: "the-id",
+    )
+    await _sweep_until(removed, uploads)
+    first, second = [record.getMessage() for record in caplog.records]
+    assert first.endswith(
+        "seconds, and needs you if this goes on: RuntimeError: no database (upload the-id)"
+    )
+    assert second.endswith(": OSError: no disk (upload the-id)")
 
 
 def test_sweep_of_no_folder_is_an_error(tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -43,9 +44,11 @@ def kill(server: Server) -> None:
     server.wait()
 
 
-def run(s3: S3Server, *words: str) -> subprocess.CompletedProcess[str]:
+def run(
+    s3: S3Server, *words: str, start: Sequence[str] = ("-m", "tusasgi")
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tusasgi", *words],
+        [sys.executable, *start, *words],
         cwd=ROOT,
         env={**os.environ, **variables(s3)},
         capture_output=True,
@@ -135,3 +138,28 @@ def test_an_address_where_nobody_answers_is_named(
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert 'Could not connect to the endpoint URL: "http://127.0.0.1:9/' in line
+
+
+_IMPATIENT = """
+import sys
+from tusasgi._cli import main
+from tusasgi.stores import s3
+s3.CONFIGURATION = {**s3.CONFIGURATION, "read_timeout": 0.1, "retries": {"total_max_attempts": 4}}
+main(sys.argv[1:])
+"""
+
+
+def test_a_server_that_is_silent_is_told_in_words(
+    seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of a call that takes too long has no text of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr(type(seaweedfs), "endpoint", endpoint)
+        url = "s3://bucket/uploads"
+        result = run(seaweedfs, "sweep", "--store", url, start=["-c", _IMPATIENT])
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"tusasgi: cannot use the bucket {url}: TimeoutError: no answer in time; "
+        "for object storage, AWS_ENDPOINT_URL says who is asked\n"
+    )

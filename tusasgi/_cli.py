@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
@@ -144,8 +144,9 @@ def _sweep(options: argparse.Namespace) -> None:
         _fail(f"there is no folder {place}")
     try:
         count = anyio.run(_sweep_once, place)
-    except* (OSError, TusError) as failures:
-        _fail(f"not everything could be removed: {_reason(failures.exceptions[0])}")
+    except* Exception as failures:  # whatever it was: who runs it wants the causes alone
+        told = [f"tusasgi: not everything could be removed: {one}" for one in _causes(failures)]
+        sys.exit("\n".join(told))
     print(f"{count} expired {'upload' if count == 1 else 'uploads'} removed")
 
 
@@ -155,9 +156,43 @@ async def _sweep_once(place: str) -> int:
         return await uploads.sweep()
 
 
-def _reason(failure: Exception) -> BaseException:
-    """What is behind a failure that clients are told of in milder words."""
-    return failure.__cause__ or failure
+def _causes(failures: BaseException) -> list[str]:
+    """Say in a line each what went wrong, however many uploads met with the same."""
+    notes: dict[str, dict[str, None]] = {}
+    for cause, noted in _each(failures):
+        notes.setdefault(_told(cause), {}).update(dict.fromkeys(noted))
+    return [
+        f"{cause} ({_first(list(noted))})" if noted else cause for cause, noted in notes.items()
+    ]
+
+
+def _each(failure: BaseException) -> Iterator[tuple[BaseException, list[str]]]:
+    """Yield what is behind failures, with the notes on the way there."""
+    noted = getattr(failure, "__notes__", [])
+    cause = _cause(failure)
+    if not isinstance(cause, BaseExceptionGroup):
+        yield cause, noted
+        return
+    for inner in cause.exceptions:
+        for found, more in _each(inner):
+            yield found, noted + more
+
+
+def _cause(failure: BaseException) -> BaseException:
+    """Return what is behind a failure that clients are told of in milder words."""
+    return (failure.__cause__ if isinstance(failure, TusError) else None) or failure
+
+
+def _told(cause: BaseException) -> str:
+    text = " ".join(str(cause).split())
+    if isinstance(cause, TimeoutError) and not text:
+        text = "no answer in time; for object storage, AWS_ENDPOINT_URL says who is asked"
+    name = type(cause).__name__
+    return f"{name}: {text}" if text else name
+
+
+def _first(notes: list[str]) -> str:
+    return notes[0] if len(notes) == 1 else f"{notes[0]} and {len(notes) - 1} more"
 
 
 def _fail(message: str) -> NoReturn:
@@ -182,7 +217,7 @@ def _check_place(place: str) -> None:
     try:
         anyio.run(_connect, place)
     except Exception as error:  # of a long list; whoever typed the URL wants the reason alone
-        _fail(f"cannot use the bucket {place}: {_reason(error)}")
+        _fail(f"cannot use the bucket {place}: {_told(_cause(error))}")
 
 
 async def _connect(place: str) -> None:
@@ -392,10 +427,13 @@ async def _sweep_on(uploads: Uploads, interval: float) -> None:
     while True:
         try:
             await uploads.sweep()
-        except* (OSError, TusError) as failures:
-            # An upload or a disk that gives trouble; it is tried again, and others go on.
-            reasons = [repr(_reason(failure)) for failure in failures.exceptions]
-            logger.warning("Sweeping did not get through: %s", ", ".join(reasons))
+        except* Exception as failures:  # whatever it was must not end all sweeping
+            logger.warning(
+                "Not everything that is due could be removed; it is tried again in %g seconds, and "
+                "needs you if this goes on: %s",
+                interval,
+                "; ".join(_causes(failures)),
+            )
         await anyio.sleep(interval)
 
 

@@ -266,6 +266,7 @@ class Uploads:
             except UploadLocked:
                 continue
             except Exception as failure:  # one upload must not keep the others alive
+                failure.add_note(f"upload {upload_id}")
                 failures.append(failure)
         self.observer.swept(swept, len(failures))
         if failures:

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fsspec import AbstractFileSystem
@@ -176,6 +177,19 @@ class WatchedObjects(Watched):
         self._seen("pipe_file", path)
         self.written += len(value)
         self.fs.pipe_file(path, value, mode=mode)
+
+
+class WithoutOpen(WatchedObjects):
+    """Takes files whole and one call at a time, as web services without parts do."""
+
+    def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        if mode != "rb":
+            raise NotImplementedError
+        return super().open(path, mode, **options)
+
+    def put_file(self, lpath: str, rpath: str, **options: Any) -> None:
+        self._seen("put_file", rpath)
+        self.fs.pipe_file(rpath, Path(lpath).read_bytes())
 
 
 class WatchedFiles(Watched):

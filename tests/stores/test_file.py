@@ -448,6 +448,30 @@ async def test_sweepers_beside_each_other_remove_each_upload_once(fast_place: Pa
     assert [upload_id async for upload_id in stores[0].due(NOW)] == []
 
 
+@pytest.mark.parametrize("record", [b"", b"\0" * 300, b"{}"], ids=["empty", "zeros", "not-ours"])
+async def test_a_record_that_cannot_be_read_is_told_and_keeps_no_sweep_from_the_others(
+    record: bytes, store: FileStore, fast_place: Path
+) -> None:
+    uploads = [await created(store, b"abc", expires=NOW) for _ in range(3)]
+    spoilt = uploads[1]
+    await run_sync(Path(f"{store.path(spoilt.id)}.info").write_bytes, record)
+    sweeper = Uploads(store, clock=lambda: NOW + timedelta(days=1))
+    for _ in range(2):
+        with pytest.raises(ExceptionGroup) as raised:
+            await sweeper.sweep()
+        (failure,) = raised.value.exceptions
+        assert failure.__notes__ == [f"upload {spoilt.id}"]
+    assert [upload_id async for upload_id in store.due(NOW)] == [spoilt.id]
+    await store.terminate(spoilt.id)
+    await run_sync(at, NOW, *await run_sync(marks, fast_place))
+    assert await sweeper.sweep() == 0
+    assert await run_sync(lambda: [path for path in fast_place.rglob("*") if path.is_file()]) == []
+
+
+def marks(folder: Path) -> list[str]:
+    return [str(path) for path in folder.rglob("due/*/*")]
+
+
 async def test_a_creation_under_way_is_no_remains(store: FileStore, fast_place: Path) -> None:
     # A mark and a new record, and not yet an upload: as between two steps of `create`.
     new, mark = fast_place / "place/new/a.1", fast_place / f"place/due/{HOUR}/a"

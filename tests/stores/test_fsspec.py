@@ -2,9 +2,12 @@
 
 import errno
 import random
+import threading
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from tests.stores._fsspec import (
     Memory,
     Plain,
     Watched,
+    WithoutOpen,
     names_below,
     over_files,
     over_memory,
@@ -37,15 +41,18 @@ from tusasgi import (
     UploadExists,
     UploadLocked,
     UploadNotFound,
+    Uploads,
 )
 from tusasgi.stores import fsspec as store_module
-from tusasgi.stores._fsspec import Filesystem
+from tusasgi.stores._fsspec import Entry, Filesystem
 from tusasgi.stores._pieces import Piece, alone_name, merges, piece_of, run_of, sized_name
 from tusasgi.stores.fsspec import FsspecStore, UnusableFilesystem
 from tusasgi.testing import Arriving, new_upload
 
 pytestmark = pytest.mark.anyio
 
+NOW = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
+HOUR = int(NOW.timestamp()) // 3600  # since 1970
 LEAST = 64 * 1024
 """The smallest piece size, so that a test has many pieces of few bytes."""
 
@@ -81,6 +88,7 @@ async def content(store: FsspecStore, upload: Upload) -> bytes:
         pytest.param(Plain, False, False, True, id="plain"),
         pytest.param(Deceiving, False, False, True, id="deceiving"),
         pytest.param(AsyncDict, True, False, False, id="async"),
+        pytest.param(lambda: WithoutOpen(Memory()), True, False, False, id="without-open"),
         pytest.param(LocalFileSystem, False, True, True, id="local"),
         pytest.param(
             lambda: AsyncFileSystemWrapper(LocalFileSystem()), False, True, True, id="wrapped"
@@ -133,6 +141,50 @@ async def test_a_filesystem_that_is_away_at_first_is_tried_again(
     watched.before = lambda name, path: None
     upload = await created(store, b"abcdef")
     assert await content(store, upload) == b"abcdef"
+
+
+async def test_all_who_wait_for_a_connection_hear_of_its_failure_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting = threading.Barrier(10)
+    attempts = []
+
+    class Entered(FsspecStore):
+        def _get_state(self) -> Any:
+            waiting.wait(20)
+            return super()._get_state()
+
+    def refuse(url: str, options: Any) -> Any:
+        attempts.append(url)
+        time.sleep(0.2)  # so that they do wait
+        raise StoreUnavailable("no connection")
+
+    async def get() -> None:
+        with pytest.raises(StoreUnavailable, match="no connection"):
+            await store.get("a")
+
+    store = Entered("memory://a")
+    monkeypatch.setattr(store_module, "open_filesystem", refuse)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(waiting.parties):
+            tasks.start_soon(get)
+    assert len(attempts) < 5
+    monkeypatch.undo()
+    assert FsspecStore._get_state(store) is FsspecStore._get_state(store)
+
+
+def test_a_failure_of_an_old_connection_does_not_drop_a_new_one() -> None:
+    store = FsspecStore("memory://a")
+    newer = []
+
+    def fail_late(state: Any) -> None:
+        store._forget(state)
+        newer.append(store._get_state())
+        raise StoreUnavailable("the old one is broken")
+
+    with pytest.raises(StoreUnavailable):
+        store._take(fail_late)
+    assert [store._get_state()] == newer
 
 
 async def test_the_place_is_a_url_or_a_filesystem_and_a_root(tmp_path: Path) -> None:
@@ -259,6 +311,61 @@ async def test_a_piece_that_is_missing_for_good_is_no_missing_upload(root: str) 
     fs.cat_file = cat_file
     with pytest.raises(FileNotFoundError):
         await content(store, upload)
+
+
+# Names in listings.
+
+
+@pytest.mark.parametrize("upload_id", ["record", "state", "due", str(HOUR)])
+async def test_an_upload_may_be_named_as_a_folder_or_a_file_of_ours(
+    upload_id: str, watched: Watched, root: str
+) -> None:
+    store = FsspecStore(watched, root)
+    upload = await store.create(new_upload(id=upload_id, length=9, expires=NOW))
+    upload = await store.append(upload, Arriving(b"abc"))
+    upload = await store.append(await store.get(upload_id), Arriving(b"def"))
+    assert await content(store, upload) == b"abcdef"
+    assert await Uploads(store, clock=lambda: NOW + timedelta(days=1)).sweep() == 1
+    assert names_below(watched, root) == []
+
+
+@pytest.mark.parametrize("write", ["{}", "{}/", "memory:/{}"], ids=["path", "slash", "url"])
+def test_a_folder_that_is_listed_in_itself_is_nothing_in_it(write: str) -> None:
+    class ListedInItself(Memory):
+        def ls(self, path: str, detail: bool = True, **options: Any) -> Any:
+            own = {"name": write.format(path), "size": 0, "type": "directory"}
+            return [own, *super().ls(path, detail)]
+
+    files = Filesystem(ListedInItself(), "a/b")
+    files.probe()
+    files.write(f"{files.root}/b", b"abc")
+    assert files.entries(files.root) == [Entry("b", 3)]
+
+
+# A record that cannot be read.
+
+
+@pytest.mark.parametrize("record", [b"", b"\0" * 300, b"{}"], ids=["empty", "zeros", "not-ours"])
+async def test_a_record_that_cannot_be_read_is_told_and_keeps_no_sweep_from_the_others(
+    record: bytes, watched: Watched, root: str
+) -> None:
+    store = FsspecStore(watched, root)
+    uploads = [await created(store, b"abc", expires=NOW) for _ in range(3)]
+    spoilt = uploads[1]
+    watched.fs.pipe_file(f"{root}/state/{spoilt.id}/record", record)
+    sweeper = Uploads(store, clock=lambda: NOW + timedelta(days=1))
+    for _ in range(2):
+        with pytest.raises(ExceptionGroup) as raised:
+            await sweeper.sweep()
+        (failure,) = raised.value.exceptions
+        assert failure.__notes__ == [f"upload {spoilt.id}"]
+    assert [upload_id async for upload_id in store.due(NOW)] == [spoilt.id]
+    await store.terminate(spoilt.id)
+    with pytest.raises(UploadNotFound):
+        await store.get(spoilt.id)
+    later = datetime.now(UTC) + timedelta(days=1)  # marks tell when they were written
+    assert await Uploads(store, clock=lambda: later).sweep() == 0
+    assert names_below(watched, root) == []
 
 
 # Pieces.
@@ -438,6 +545,23 @@ async def test_the_memory_of_joining_is_bounded(root: str) -> None:
     finally:
         tracemalloc.stop()
     assert await store.get(upload.id) == upload
+
+
+def test_a_filesystem_for_one_call_at_a_time_that_opens_no_files_gets_them_whole(
+    root: str,
+) -> None:
+    fs = WithoutOpen(Memory())
+    files = Filesystem(fs, root)
+    files.probe()
+    file = files.open_to_write(f"{root}/whole")
+    files.write_to(file, b"abc")
+    files.write_to(file, b"def")
+    closing = threading.Thread(target=files.close, args=[file], daemon=True)
+    closing.start()
+    closing.join(20)
+    assert not closing.is_alive()
+    assert fs.calls["put_file"] == 1
+    assert fs.cat_file(f"{root}/whole") == b"abcdef"
 
 
 # Two at once.

@@ -8,7 +8,7 @@ from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from tests.stores._fsspec import AsyncDict, Deceiving, Memory, Plain
+from tests.stores._fsspec import AsyncDict, Deceiving, Memory, Plain, WithoutOpen
 from tusasgi.stores.fsspec import FsspecStore
 from tusasgi.testing import StoreSuite
 
@@ -57,6 +57,13 @@ class TestAsync(FsspecStoreSuite):
 
     def make_fs(self, place: Path) -> AsyncDict:
         return AsyncDict()
+
+
+class TestWithoutOpen(FsspecStoreSuite):
+    memory_bound = None
+
+    def make_fs(self, place: Path) -> WithoutOpen:
+        return WithoutOpen(Memory())
 
 
 class TestLocal(FsspecStoreSuite):

@@ -106,8 +106,9 @@ class Filesystem:
         self._opens = False
         self._has_folders = False
         # One connection for one call at a time (sftp, ftp, …), unless it is made for many.
+        # Closing a `_Spooled` asks once more within.
         is_parallel = fs.async_impl or isinstance(fs, LocalFileSystem | MemoryFileSystem)
-        self._turn: Any = contextlib.nullcontext() if is_parallel else threading.Lock()
+        self._turn: Any = contextlib.nullcontext() if is_parallel else threading.RLock()
 
     @property
     def is_async(self) -> bool:
@@ -141,9 +142,10 @@ class Filesystem:
                 found = self._fs.ls(folder, detail=True)
             except FileNotFoundError:
                 return []
-        named = {entry["name"].rstrip("/").rpartition("/")[2]: entry for entry in found}
-        own = folder.rpartition("/")[2]  # some list a folder in itself
-        return [Entry(name, entry["size"] or 0) for name, entry in named.items() if name != own]
+        # Some list a folder in itself, and some leave out the slash that paths begin with.
+        paths = {self._fs._strip_protocol(entry["name"]).strip("/"): entry for entry in found}
+        paths.pop(folder.strip("/"), None)
+        return [Entry(path.rpartition("/")[2], entry["size"] or 0) for path, entry in paths.items()]
 
     def size(self, path: str) -> int | None:
         """Return the size of a file; None if it is missing."""

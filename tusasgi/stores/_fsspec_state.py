@@ -12,7 +12,7 @@ from tusasgi._models import Upload, check_upload_id
 from tusasgi.stores._due import NOW, hour_of, hours_of, marked_hours
 from tusasgi.stores._fsspec import Filesystem, Source
 from tusasgi.stores._pieces import Piece, merges, piece_of, run_of, sized_name
-from tusasgi.stores._record import dump_record, load_record
+from tusasgi.stores._record import UNREADABLE, dump_record, load_record
 
 _TRIES = 3  # to list what changes while it is listed
 _MOST_AT_ONCE = 100  # files that any filesystem lists as they are at one moment
@@ -147,7 +147,7 @@ class State:
     def terminate(self, upload_id: str) -> None:
         hours = {NOW}
         with contextlib.suppress(UploadNotFound):
-            hours = marked_hours(self.record(upload_id))
+            hours = self._marked_hours(upload_id)
             self._mark(upload_id, NOW)
             # From here on it is gone, and whoever comes goes on with its removal.
             self.files.replace(self._record_path(upload_id), _REMOVED)
@@ -285,6 +285,12 @@ class State:
 
     # Marks: which uploads a sweeper has to look at, and from which hour on.
 
+    def _marked_hours(self, upload_id: str) -> set[int]:
+        try:
+            return marked_hours(self.record(upload_id))
+        except UNREADABLE:
+            return {NOW}  # a mark of another hour is found without its upload, and removed then
+
     def mark_now(self, upload_id: str) -> None:
         self._mark(upload_id, NOW)
 
@@ -305,6 +311,8 @@ class State:
             upload = self.get(upload_id)
         except UploadNotFound:
             return self._is_left_behind(upload_id, hour, now)
+        except UNREADABLE:
+            return True  # whoever looks after it finds out why, and goes on with others
         if hour == NOW:
             return True  # whoever holds its lock can tell whether it is
         if hour in hours_of(upload):

@@ -11,6 +11,9 @@ from tusasgi._models import Upload
 
 _VERSION = 1
 
+UNREADABLE = (ValueError, KeyError)
+"""What `load_record` raises for what is no record, or not one of this release."""
+
 
 def dump_record(upload: Upload) -> bytes:
     """Write everything but the offset, which is derived from the bytes."""

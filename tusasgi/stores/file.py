@@ -28,7 +28,7 @@ from tusasgi._errors import UploadExists, UploadNotFound
 from tusasgi._models import Upload, check_upload_id
 from tusasgi.stores import _files as files
 from tusasgi.stores._due import NOW, hour_of, hours_of, marked_hours
-from tusasgi.stores._record import dump_record, load_record, renewed
+from tusasgi.stores._record import UNREADABLE, dump_record, load_record, renewed
 from tusasgi.stores._writer import Writer
 
 Durability = Literal["complete", "append"]
@@ -241,7 +241,7 @@ class FileStore:
         path = self.path(upload_id)
         hours = {NOW}
         with contextlib.suppress(UploadNotFound):
-            hours = marked_hours(self._get(upload_id))
+            hours = self._marked_hours(upload_id)
         # Once the record is gone, the mark alone leads a later sweep to what is left.
         self._mark(upload_id, NOW)
         for remains in (f"{path}.info", path):
@@ -281,6 +281,12 @@ class FileStore:
 
     # Marks: which uploads a sweeper has to look at, and from which hour on.
 
+    def _marked_hours(self, upload_id: str) -> set[int]:
+        try:
+            return marked_hours(self._get(upload_id))
+        except UNREADABLE:
+            return {NOW}  # a mark of another hour is found without its upload, and removed then
+
     def _hour_path(self, hour: int) -> str:
         return os.path.join(self._root, "due", str(hour))
 
@@ -308,6 +314,8 @@ class FileStore:
             upload = self._get(upload_id)
         except UploadNotFound:
             return self._is_left_behind(upload_id, hour, now)
+        except UNREADABLE:
+            return True  # whoever looks after it finds out why, and goes on with others
         if hour == NOW:
             return True  # whoever holds its lock can tell whether it is
         if hour in hours_of(upload):

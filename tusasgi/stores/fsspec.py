@@ -16,6 +16,7 @@ is replaced is removed only after its replacement was found.
 
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -49,7 +50,9 @@ class FsspecStore:
 
     Supports termination, deferred lengths, concatenation, sweeping and reading. `place` is a URL,
     with `options` for its filesystem, or a filesystem, with a `root` on it, whose cache of listings
-    is switched off. The first use finds out what the filesystem can (`UnusableFilesystem`).
+    is switched off. Prefer the URL: a connection that broke is made anew by it, and stays broken
+    in a filesystem of yours that does not make it anew itself (sftp, ftp). The first use finds
+    out what the filesystem can (`UnusableFilesystem`).
 
     Servers that share a place need a locker that reaches all of them. Where files are created
     exclusively and appear whole (the large object stores), a second writer is told from the
@@ -78,8 +81,9 @@ class FsspecStore:
         self._root = root
         self._options = dict(options or {})
         self._piece_size = piece_size
-        self._opening = threading.Lock()
+        self._lock = threading.Lock()
         self._state: State | None = None
+        self._opening: Future[State] | None = None
         self._limiter: RunVar[anyio.CapacityLimiter] = RunVar("tusasgi.stores.fsspec")
 
     def path(self, upload_id: str) -> str:
@@ -212,16 +216,41 @@ class FsspecStore:
         except StoreUnavailable:
             # A connection that broke stays broken; the next step makes another one.
             if isinstance(self._place, str) and not state.files.is_async:
-                self._state = None
+                self._forget(state)
             raise
 
+    def _forget(self, state: State) -> None:
+        with self._lock:
+            if self._state is state:  # and not a newer one already
+                self._state = None
+
     def _get_state(self) -> State:
-        with self._opening:
-            if self._state is None:
-                if isinstance(self._place, str):
-                    files = open_filesystem(self._place, self._options)
-                else:
-                    files = Filesystem(self._place, self._root)
-                files.probe()
-                self._state = State(files)
-            return self._state
+        """Return the state; of several who need it at once one opens it for all."""
+        with self._lock:
+            if self._state is not None:
+                return self._state
+            is_first = self._opening is None
+            opening = self._opening = self._opening or Future()
+        if is_first:
+            self._open(opening)
+        return opening.result()
+
+    def _open(self, opening: Future[State]) -> None:
+        """Open the filesystem, or fail for all who wait: each would try as long, in a row."""
+        state = None
+        try:
+            state = self._opened()
+            opening.set_result(state)
+        except BaseException as error:  # raised by those who wait
+            opening.set_exception(error)
+        finally:
+            with self._lock:
+                self._state, self._opening = state, None
+
+    def _opened(self) -> State:
+        if isinstance(self._place, str):
+            files = open_filesystem(self._place, self._options)
+        else:
+            files = Filesystem(self._place, self._root)
+        files.probe()
+        return State(files)
