@@ -504,6 +504,14 @@ async def test_a_mark_that_goes_while_it_is_looked_at_is_nothing(
         assert [upload_id async for upload_id in store.due(NOW)] == []
 
 
+async def test_a_foreign_name_among_the_marks_keeps_no_sweep_from_its_work(
+    store: FileStore, fast_place: Path
+) -> None:
+    upload = await created(store, expires=NOW)
+    await run_sync((fast_place / "place/due/notes.txt").touch)
+    assert [upload_id async for upload_id in store.due(NOW)] == [upload.id]
+
+
 async def test_a_folder_of_marks_that_a_sweeper_removed_is_made_again(
     store: FileStore, fast_place: Path
 ) -> None:

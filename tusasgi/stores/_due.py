@@ -4,6 +4,7 @@ Stores whose names cannot be asked for "what has expired" keep an empty file for
 hour, `due/<hour>/<id>`. So a sweep costs what is due, not what is stored.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from tusasgi._models import Upload
@@ -23,6 +24,12 @@ def hours_of(upload: Upload) -> set[int]:
 def marked_hours(upload: Upload) -> set[int]:
     """Return the hours under which an upload may be marked, for whatever reason."""
     return {NOW} if upload.expires is None else {NOW, hour_of(upload.expires)}
+
+
+def due_hours(names: Iterable[str], now: datetime) -> list[int]:
+    """Return the hours that have come, of a folder whose names are hours, the oldest first."""
+    hours = (int(name) for name in names if name.isdecimal())
+    return sorted(hour for hour in hours if hour <= hour_of(now))
 
 
 def hour_of(moment: datetime) -> int:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from tusasgi._errors import UploadExists, UploadLocked, UploadNotFound
 from tusasgi._models import Upload, check_upload_id
-from tusasgi.stores._due import NOW, hour_of, hours_of, marked_hours
+from tusasgi.stores._due import NOW, due_hours, hour_of, hours_of, marked_hours
 from tusasgi.stores._fsspec import Filesystem, Source
 from tusasgi.stores._pieces import Piece, merges, piece_of, run_of, sized_name
 from tusasgi.stores._record import UNREADABLE, dump_record, load_record
@@ -295,9 +295,8 @@ class State:
         self._mark(upload_id, NOW)
 
     def due_hours(self, now: datetime) -> list[int]:
-        names = [entry.name for entry in self.files.entries(f"{self.files.root}/due")]
-        hours = (int(name) for name in names if name.isdecimal())
-        return sorted(hour for hour in hours if hour <= hour_of(now))
+        entries = self.files.entries(f"{self.files.root}/due")
+        return due_hours((entry.name for entry in entries), now)
 
     def due_uploads(self, hour: int, now: datetime) -> list[str]:
         entries = self.files.entries(self._hour_path(hour))

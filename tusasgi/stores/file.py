@@ -27,7 +27,7 @@ from anyio.to_thread import run_sync
 from tusasgi._errors import UploadExists, UploadNotFound
 from tusasgi._models import Upload, check_upload_id
 from tusasgi.stores import _files as files
-from tusasgi.stores._due import NOW, hour_of, hours_of, marked_hours
+from tusasgi.stores._due import NOW, due_hours, hours_of, marked_hours
 from tusasgi.stores._record import UNREADABLE, dump_record, load_record, renewed
 from tusasgi.stores._writer import Writer
 
@@ -302,8 +302,7 @@ class FileStore:
         files.unlink_if_there(os.path.join(self._hour_path(hour), upload_id))
 
     def _due_hours(self, now: datetime) -> list[int]:
-        hours = (int(name) for name in files.names_in(os.path.join(self._root, "due")))
-        return sorted(hour for hour in hours if hour <= hour_of(now))
+        return due_hours(files.names_in(os.path.join(self._root, "due")), now)
 
     def _due_uploads(self, hour: int, now: datetime) -> list[str]:
         names = files.names_in(self._hour_path(hour))
