@@ -318,7 +318,7 @@ async def test_an_outage_of_s3_fails_no_asset(
         assert (await api.asset(asset_id))["state"] == "processing"
         assert error_of(await api.create(1000)) == (503, "unavailable")
         proxy.up()
-        clock.advance(seconds=7)
+        await api.lapse()
         await api.work()
         assert (await api.asset(asset_id))["state"] == "ready"
         proxy.down()

@@ -1,6 +1,7 @@
 """Who prepares which asset, and what a worker that died leaves."""
 
 import asyncio
+import signal
 import uuid
 from datetime import timedelta
 
@@ -8,8 +9,9 @@ import anyio
 import pytest
 from sqlalchemy import select
 
-from examples.roughy import worker
+from examples.roughy import measuring, worker
 from examples.roughy.db import Asset, Removal
+from examples.roughy.measuring import Outcome, unreadable
 from tusasgi import UploadLocked
 
 from .api import Api, id_of
@@ -26,14 +28,127 @@ async def test_a_claimed_asset_is_left_to_its_worker(api: Api, start, mp4):
     assert not await second.worker.prepare_next()
 
 
-async def test_the_claim_of_a_dead_worker_lapses(api: Api, start, clock, mp4):
+async def test_the_claim_of_a_dead_worker_lapses(api: Api, start, mp4):
     second = await start()
     asset_id = await api.upload(mp4)
     await api.roughy.worker.claim()  # and nothing more is heard of it
-    clock.advance(seconds=7)
+    await api.lapse()
     assert await second.worker.prepare_next()
     assert (await api.asset(asset_id))["state"] == "ready"
     assert await api.balance() == 99
+
+
+async def test_a_claim_lasts_whatever_the_clock_of_a_machine_says(api: Api, start, clock, mp4):
+    """Time is that of the database, which all workers have in common."""
+    second = await start()
+    await api.upload(mp4)
+    clock.advance(days=-100)
+    assert await api.roughy.worker.claim() is not None
+    clock.advance(days=200)
+    assert await second.worker.claim() is None
+
+
+async def test_a_failure_counts_from_the_one_who_has_the_claim(api: Api, start, mp4):
+    """Who stood still for a while has perhaps lost the file for no fault of it."""
+    second = await start()
+    asset_id = await api.upload(mp4)
+    old = await api.roughy.worker.claim()
+    await api.lapse()
+    await api.roughy.worker.record(old, unreadable("lapsed"))
+    new = await second.worker.claim()
+    await api.roughy.worker.record(old, unreadable("taken over"))
+    assert (await api.asset(asset_id))["state"] == "processing"
+    await second.worker.record(new, unreadable("it is so"))
+    asset = await api.asset(asset_id)
+    assert (asset["state"], asset["error_message"]) == ("failed", "it is so")
+
+
+async def test_a_length_counts_whoever_found_it(api: Api, roughy, mp4):
+    asset_id = await api.upload(mp4)
+    old = await roughy.worker.claim()
+    await api.lapse()
+    await roughy.worker.record(old, Outcome(milliseconds=2000))
+    assert (await api.asset(asset_id))["state"] == "ready"
+    assert await api.balance() == 99
+
+
+@pytest.fixture
+def die(tmp_path, monkeypatch):
+    """Have the measuring program die by a signal; `None` has it live again."""
+    sound = measuring._PROGRAM
+
+    def die(number: int | None) -> None:
+        deadly = tmp_path / "deadly.py"
+        deadly.write_text(f"import os, signal; os.kill(os.getpid(), {number})")
+        monkeypatch.setattr(measuring, "_PROGRAM", sound if number is None else deadly)
+
+    return die
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_program_that_is_told_to_end_is_started_again(api: Api, roughy, die, mp4, number):
+    """As systemd does, which tells all programs of a service."""
+    asset_id = await api.upload(mp4)
+    die(number)
+    for _ in range(4):
+        assert await roughy.worker.prepare_next()
+        assert not await roughy.worker.prepare_next()  # a while later
+        await api.lapse()
+    assert (await api.asset(asset_id))["state"] == "processing"
+    die(None)
+    await api.work()
+    assert (await api.asset(asset_id))["state"] == "ready"
+    assert await api.balance() == 99
+
+
+async def test_a_program_that_is_killed_is_started_again(api: Api, roughy, die, mp4):
+    """As a system does that runs out of memory."""
+    asset_id = await api.upload(mp4)
+    die(signal.SIGKILL)
+    for _ in range(2):
+        await roughy.worker.prepare_next()
+        await api.lapse()
+    assert (await api.asset(asset_id))["state"] == "processing"
+    die(None)
+    await api.work()
+    assert (await api.asset(asset_id))["state"] == "ready"
+    assert await api.balance() == 99
+
+
+async def test_a_program_that_is_killed_again_and_again_is_not_started_for_ever(
+    api: Api, start, die, mp4
+):
+    """Not even if each worker meets it but once, as those do that are killed along with it."""
+    asset_id = await api.upload(mp4)
+    die(signal.SIGKILL)
+    for _ in range(3):
+        assert (await api.asset(asset_id))["state"] == "processing"
+        await (await start()).worker.prepare_next()
+        await api.lapse()
+    asset = await api.asset(asset_id)
+    assert (asset["state"], asset["error_code"]) == ("failed", "unreadable_media")
+    assert await api.balance() == 100
+    assert (await api.call("DELETE", f"/v1/assets/{asset_id}")).status_code == 204
+    assert (await api.stored())["given_up_assets"] == []
+
+
+async def test_what_interrupts_one_who_lost_the_claim_is_not_counted(
+    api: Api, roughy, die, monkeypatch, mp4
+):
+    asset_id = await api.upload(mp4)
+    die(signal.SIGKILL)
+    measure = worker.measure
+
+    async def too_late(read, length):
+        await api.lapse()
+        return await measure(read, length)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "measure", too_late)
+        for _ in range(4):
+            await roughy.worker.prepare_next()
+    assert (await api.asset(asset_id))["state"] == "processing"
+    assert (await api.stored())["given_up_assets"] == []
 
 
 async def test_the_oldest_asset_comes_first(api: Api, mp4):
