@@ -97,6 +97,15 @@ class ApiKey(Base):
     created_at: Mapped[datetime]
 
 
+class RevokedKey(Base):
+    """The SHA-256 of a key that opens nothing any more, although it may still be in a setting."""
+
+    __tablename__ = "revoked_keys"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    revoked_at: Mapped[datetime]
+
+
 class Project(Base):
     __tablename__ = "projects"
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from examples.roughy.__main__ import main
-from examples.roughy.app import own_key
+from examples.roughy.app import Roughy, own_key
 from examples.roughy.db import Database
 from examples.roughy.keys import find_account
 from examples.roughy.ledger import balance_of
@@ -63,6 +63,25 @@ def test_a_key_is_added_printed_and_revoked(settings, capsys):
     assert main(["key", "revoke", key]) == 0
     assert balance(settings, key) is None
     assert balance(settings, second) == 10
+
+
+def test_the_own_key_of_an_installation_stays_revoked(settings, capsys):
+    """It is in the data folder until somebody removes it there."""
+    key = own_key(settings)
+    asyncio.run(prepare(settings))
+    assert balance(settings, key) == 1000
+    assert main(["key", "revoke", key]) == 0
+    asyncio.run(prepare(settings))
+    assert balance(settings, key) is None
+    (settings.data / "api-key").unlink()
+    asyncio.run(prepare(settings))
+    assert balance(settings, own_key(settings)) == 1000
+
+
+async def prepare(settings):
+    roughy = Roughy(settings)
+    await roughy.prepare()
+    await roughy.close()
 
 
 def test_credits_are_added(settings, capsys):
