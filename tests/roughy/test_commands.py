@@ -14,6 +14,8 @@ from examples.roughy.keys import find_account
 from examples.roughy.ledger import balance_of
 from examples.roughy.settings import Settings
 
+from .conftest import empty
+
 
 @pytest.fixture
 def blockbuster() -> None:
@@ -135,6 +137,16 @@ def test_a_wrong_setting_is_one_line(monkeypatch, capsys, command, name, value):
     told = capsys.readouterr()
     assert re.fullmatch(r"roughy: [^\n]+\n", told.err)
     assert "secret" not in told.err
+
+
+def test_sslmode_means_what_it_means_to_postgresql(monkeypatch, capsys, postgres_server):
+    """The server here has no TLS."""
+    asyncio.run(empty(postgres_server))
+    monkeypatch.setenv("ROUGHY_DATABASE_URL", f"{postgres_server}?sslmode=require")
+    assert main(["key", "add"]) == 2
+    assert re.fullmatch(r"roughy: .*rejected SSL upgrade\n", capsys.readouterr().err)
+    monkeypatch.setenv("ROUGHY_DATABASE_URL", f"{postgres_server}?sslmode=disable")
+    assert main(["key", "add"]) == 0
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http", "\uff18\uff10"])
