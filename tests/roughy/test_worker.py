@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import anyio
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from examples.roughy import measuring, worker
 from examples.roughy.db import Asset, Removal
 from examples.roughy.measuring import Outcome, unreadable
-from tusasgi import UploadLocked
+from tusasgi import StoreUnavailable, UploadLocked
 
 from .api import Api, id_of
 from .conftest import ALICE
@@ -223,6 +223,58 @@ async def test_bytes_that_could_not_be_removed_at_once_are_removed_later(
     assert (await api.stored())["files"] != {}
     await roughy.sweeper.sweep()
     assert await api.stored() == before
+
+
+async def test_a_project_is_deleted_at_once_though_the_store_is_away(
+    api: Api, roughy, monkeypatch, mp4
+):
+    """It is not waited for once for each asset, neither then nor in a sweep."""
+    before = await api.stored()
+    project_id = await api.new_project()
+    for _ in range(3):
+        await api.upload(mp4, project_id=project_id)
+    asked = []
+
+    async def away(upload_id):
+        asked.append(upload_id)
+        raise StoreUnavailable("it does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(roughy.uploads, "terminate", away)
+        assert (await api.call("DELETE", f"/v1/projects/{project_id}")).status_code == 204
+        assert len(asked) == 1
+        await roughy.sweeper.sweep()
+        assert len(asked) == 2
+    assert (await api.get("/v1/assets")).json()["total"] == 0
+    await roughy.sweeper.sweep()
+    assert await api.stored() == before
+
+
+async def test_an_upload_that_cannot_be_removed_is_not_in_the_way_of_others(
+    api: Api, roughy, monkeypatch, mp4
+):
+    project_id = await api.new_project()
+    ids = [await api.upload(mp4, project_id=project_id) for _ in range(3)]
+    terminate = roughy.uploads.terminate
+
+    async def broken(upload_id):
+        if upload_id in stuck:
+            raise StoreUnavailable("this one cannot be removed")
+        await terminate(upload_id)
+
+    monkeypatch.setattr(roughy.uploads, "terminate", broken)
+    stuck = [*ids]
+    await api.call("DELETE", f"/v1/projects/{project_id}")
+    for each in ids:  # one of them is the first, in whatever order
+        stuck[:] = [each]
+        async with roughy.db.writing() as session:
+            await session.execute(delete(Removal))
+            session.add_all(Removal(upload_id=uuid.UUID(marked)) for marked in ids)
+        for _ in range(100):
+            await roughy.sweeper.sweep()
+            if len((await api.stored())["removals"]) == 1:
+                break
+        assert len((await api.stored())["removals"]) == 1
 
 
 async def test_an_upload_finished_after_its_asset_was_deleted_is_no_asset(api, roughy, mp4):
