@@ -16,6 +16,8 @@ from pathlib import Path
 import httpx
 
 from examples.roughy.bucket import Bucket
+from examples.roughy.keys import new_key
+from examples.roughy.private import read_or_make
 from examples.roughy.settings import Settings, SettingsError
 
 from .processes import Failed, Program, answers, free_pairs, free_port, own_user
@@ -62,12 +64,16 @@ def postgres(folder: Path) -> Iterator[str]:
     programs, user = postgres_folder(), own_user()
     assert programs is not None
     data, port = folder / "data", free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    password = read_or_make(folder / "password", new_key)
     if not (data / "PG_VERSION").exists():
-        folder.mkdir(parents=True, exist_ok=True)
         if user is not None:
             shutil.chown(folder, user)
+            shutil.chown(folder / "password", user)
+        # Who is connected as its owner may run programs: so not everybody on this machine.
+        asked = ["-U", "roughy", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}"]
         made = subprocess.run(
-            [programs / "initdb", "-D", data, "-U", "roughy", "-A", "trust", "-E", "UTF8"],
+            [programs / "initdb", "-D", data, *asked, "-E", "UTF8"],
             user=user,
             cwd=folder,
             capture_output=True,
@@ -88,7 +94,7 @@ def postgres(folder: Path) -> Iterator[str]:
         stop_signal=signal.SIGINT,  # at once, whoever is connected
     )
     with program:
-        yield f"postgresql://roughy@127.0.0.1:{port}/postgres"
+        yield f"postgresql://roughy:{password}@127.0.0.1:{port}/postgres"
 
 
 @contextmanager
@@ -99,14 +105,17 @@ def seaweedfs(folder: Path, secret: str) -> Iterator[Mapping[str, str]]:
     credentials = [{"accessKey": "roughy", "secretKey": secret}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     users = {"identities": [{"name": "roughy", "credentials": credentials, "actions": actions}]}
-    (folder / "s3.json").write_text(json.dumps(users))
+    configuration = folder / "s3.json"
+    configuration.touch(mode=0o600)
+    configuration.chmod(0o600)  # one from before
+    configuration.write_text(json.dumps(users))
     roles = ("s3", "master", "volume", "filer", "admin")
     ports = dict(zip(roles, free_pairs(len(roles), _GRPC), strict=True))
     command: list[str | Path] = [
         _weed(),
         "mini",
         f"-dir={folder / 'data'}",
-        f"-s3.config={folder / 's3.json'}",
+        f"-s3.config={configuration}",
         *(f"-{role}.port={port}" for role, port in ports.items()),
         "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1",
@@ -183,7 +192,7 @@ def first_balancer() -> str | None:
 @contextmanager
 def balancer(name: str, folder: Path, port: int, replicas: list[int]) -> Iterator[Program]:
     """Run haproxy or nginx with the configuration in this folder, on other ports."""
-    (folder / "temporary").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     path = find_balancer(name)
     assert path is not None
     source = {"haproxy": "haproxy.cfg", "nginx": "nginx.conf"}[name]

@@ -40,7 +40,8 @@ class Bucket:
         try:
             await self.store.__aenter__()
         except (TusError, BotoCoreError, ClientError, RuntimeError) as error:
-            reason = error.__cause__ or error
+            # A time-out has no words of its own.
+            reason = str(error.__cause__ or "") or str(error)
             raise SettingsError(f"ROUGHY_STORE cannot be used: {reason}") from error
 
     async def close(self) -> None:

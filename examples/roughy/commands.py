@@ -51,7 +51,7 @@ async def add_a_key(session: AsyncSession, settings: Settings, options: argparse
 async def revoke_a_key(
     session: AsyncSession, settings: Settings, options: argparse.Namespace
 ) -> str:
-    if not await revoke_key(session, options.key):
+    if not await revoke_key(session, options.key, utc_now()):
         raise CommandError("there is no such key")
     return "revoked"
 

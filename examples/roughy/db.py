@@ -1,8 +1,9 @@
 """The tables, and how a piece of code gets a transaction on them.
 
 The tables are made with `create_all` when Roughy starts, and a version number beside them is
-checked. There are no migrations: a reference is read and copied, it has no old data to carry
-along. Who builds on it adds Alembic and takes over from `SCHEMA_VERSION`.
+checked. A table more is no other version: it is made beside those that are there, and code that
+does not know it goes on. There are no migrations: a reference is read and copied. Who builds on
+it adds Alembic and takes over from `SCHEMA_VERSION`.
 """
 
 import enum
@@ -24,6 +25,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     event,
+    func,
     select,
     text,
 )
@@ -95,6 +97,15 @@ class ApiKey(Base):
     created_at: Mapped[datetime]
 
 
+class RevokedKey(Base):
+    """The SHA-256 of a key that opens nothing any more, although it may still be in a setting."""
+
+    __tablename__ = "revoked_keys"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    revoked_at: Mapped[datetime]
+
+
 class Project(Base):
     __tablename__ = "projects"
 
@@ -128,8 +139,20 @@ class Asset(Base):
     unpaid_since: Mapped[datetime | None]
     """When it became `pending_payment`."""
     claimed_by: Mapped[uuid.UUID | None]
-    """The worker that prepares it, as long as `claimed_until` lies ahead."""
+    """The claim of the worker that prepares it, as long as `claimed_until` lies ahead."""
     claimed_until: Mapped[datetime | None]
+    """By `Database.now`."""
+
+
+class GivenUpAsset(Base):
+    """How often measuring an asset was given up, and perhaps for its sake. See `worker.py`."""
+
+    __tablename__ = "given_up_assets"
+
+    asset_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("assets.id", ondelete="CASCADE"), primary_key=True
+    )
+    times: Mapped[int]
 
 
 class LedgerEntry(Base):
@@ -197,6 +220,13 @@ class Database:
             if not self._is_sqlite:
                 await session.execute(text("SELECT pg_advisory_xact_lock(7237246)"))
             yield session
+
+    async def now(self, session: AsyncSession) -> datetime:
+        """The time by the one clock that all processes have in common."""
+        if self._is_sqlite:  # a file, and so they are all on this machine
+            return datetime.now(UTC)
+        now: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+        return now
 
     async def prepare(self) -> None:
         """Make what is missing of the tables. Any number of processes may do so at once."""

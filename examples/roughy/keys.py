@@ -7,6 +7,7 @@ request slow.
 
 import hashlib
 import hmac
+import logging
 import secrets
 import uuid
 from collections.abc import Iterable
@@ -16,10 +17,12 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
-from .db import Account, ApiKey, Database
+from .db import Account, ApiKey, Database, RevokedKey
 from .errors import Unauthenticated
 from .ids import uuid7
 from .ledger import add_grant
+
+logger = logging.getLogger("roughy.keys")
 
 _MESSAGE = "this needs the header Authorization: Bearer with a valid API key"
 
@@ -66,10 +69,12 @@ async def find_account(session: AsyncSession, key: str) -> uuid.UUID | None:
 async def ensure_keys(
     db: Database, keys: Iterable[str], *, initial_credits: int, now: datetime
 ) -> None:
-    """Give each key that is not known yet an account of its own."""
+    """Give each key that was never known an account of its own."""
     async with db.alone() as session:
         for key in keys:
-            if await find_account(session, key) is None:
+            if await session.get(RevokedKey, _digest(key)) is not None:
+                logger.warning("a key of this installation was revoked: %s…", key[:6])
+            elif await find_account(session, key) is None:
                 account_id = await open_account(session, initial_credits, now)
                 add_key(session, key, account_id, now)
                 await session.flush()
@@ -89,13 +94,16 @@ def add_key(session: AsyncSession, key: str, account_id: uuid.UUID, now: datetim
     session.add(ApiKey(digest=digest, start=digest[:8], account_id=account_id, created_at=now))
 
 
-async def revoke_key(session: AsyncSession, key: str) -> bool:
-    """Forget a key. Its account and everything in it stays."""
+async def revoke_key(session: AsyncSession, key: str, now: datetime) -> bool:
+    """Let a key open nothing any more, for good. Its account and everything in it stays."""
     digest = _digest(key)
     revoked = await session.scalar(
         delete(ApiKey).where(ApiKey.digest == digest).returning(ApiKey.digest)
     )
-    return revoked is not None
+    if revoked is None:
+        return False
+    session.add(RevokedKey(digest=digest, revoked_at=now))
+    return True
 
 
 def _digest(key: str) -> str:

@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from av.stream import Stream
 # Pictures of 8K take half a gigabyte; a file of 700 bytes can ask for all there is.
 _MEMORY = 2 * 1024**3
 _CPU_SECONDS = 300
+_CPU_SECONDS_MORE = 10
 _LONGEST_MS = 10 * 365 * 86_400_000
 _PACKETS_TO_TRY = 500
 _LEAST_READ = 64 * 1024
@@ -109,9 +111,15 @@ def main(length: int) -> None:
 
 
 def confine() -> None:
-    """Give up memory, time, and everything that is not open yet, sockets included, for good."""
+    """Give up memory, time, and everything that is not open yet, sockets included, for good.
+
+    The parent tells from the signal that ended us whose fault it was. Too much work ends with
+    SIGXCPU, as the soft limit is the lower one: SIGKILL, which comes at the hard limit, is also
+    what a system does that runs out of memory.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS + _CPU_SECONDS_MORE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
 

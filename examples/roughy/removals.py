@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Iterable
 
-from sqlalchemy import ColumnElement, delete, insert, select
+from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tusasgi import StoreUnavailable, UploadLocked, UploadNotFound, Uploads
@@ -29,19 +29,29 @@ class Remover:
         return removed
 
     async def erase(self, upload_ids: Iterable[uuid.UUID]) -> None:
-        """Remove the bytes; who is still sending some is stopped."""
+        """Remove the bytes; who is still sending some is stopped.
+
+        A request may wait for this. So a store that does not answer is waited for once, and not
+        once for each upload.
+        """
         for upload_id in upload_ids:
             try:
                 await self._uploads.terminate(str(upload_id))
             except UploadNotFound:
                 pass  # removed before, and only the mark was left
-            except (UploadLocked, StoreUnavailable):
+            except UploadLocked:
                 continue  # the next sweep comes back to it
+            except StoreUnavailable:
+                return  # and to this one and all others
             async with self._db.writing() as session:
                 await session.execute(delete(Removal).where(Removal.upload_id == upload_id))
 
     async def erase_marked(self) -> None:
-        """Finish what a process that died has left."""
+        """Finish what a process that died has left, or an outage of the store.
+
+        In any order: should the store fail for one of them each time, it must not be in the way
+        of the others.
+        """
         async with self._db.reading() as session:
-            left = list(await session.scalars(select(Removal.upload_id)))
+            left = list(await session.scalars(select(Removal.upload_id).order_by(func.random())))
         await self.erase(left)

@@ -29,6 +29,28 @@ _DRIVERS = {
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
 
+_DATABASE_FORMS = (
+    "must be sqlite:///… or postgresql://name:password@host/database, "
+    "and in name and password @ is written as %40, : as %3A, / as %2F"
+)
+# What the driver takes as text; anything else would end in a traceback.
+_DATABASE_OPTIONS = {
+    "gsslib",
+    "host",
+    "krbsrvname",
+    "passfile",
+    "password",
+    "port",
+    "prepared_statement_cache_size",
+    "service",
+    "servicefile",
+    "ssl",
+    "sslmode",
+    "target_session_attrs",
+    "user",
+}
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
 
 class SettingsError(Exception):
     """A setting has a value that makes no sense. The message never repeats a secret."""
@@ -76,7 +98,7 @@ class Settings:
                 return default
             try:
                 return parse(text)
-            except (ValueError, ArgumentError) as error:
+            except ValueError as error:
                 raise SettingsError(f"ROUGHY_{name} {error}") from None
 
         data = data.absolute()
@@ -166,12 +188,31 @@ def _origin(text: str) -> str:
 
 
 def _database_url(text: str) -> URL:
-    url = make_url(text)
+    try:
+        url = make_url(text)
+    except (ValueError, ArgumentError):  # which may repeat a part of the password
+        raise ValueError(_DATABASE_FORMS) from None
     if url.drivername not in _DRIVERS:
-        raise ValueError("must start with sqlite:/// or postgresql://")
+        raise ValueError(_DATABASE_FORMS)
     if url.get_backend_name() == "sqlite":
         if not url.database or url.database == ":memory:":
             raise ValueError("must name a file, as in sqlite:////var/lib/roughy/roughy.sqlite3")
         if not Path(url.database).absolute().parent.is_dir():
             raise ValueError("names a file in a folder that does not exist")
+    elif text.count("@") > 1:  # the end of the password would be taken for the host
+        raise ValueError(_DATABASE_FORMS)
+    else:
+        url = _for_asyncpg(url)
     return url.set(drivername=_DRIVERS[url.drivername])
+
+
+def _for_asyncpg(url: URL) -> URL:
+    """Check the options, and call `sslmode`, as PostgreSQL's own programs do, `ssl`."""
+    if not url.query.keys() <= _DATABASE_OPTIONS:
+        raise ValueError(f"may have after its ? only {', '.join(sorted(_DATABASE_OPTIONS))}")
+    mode = url.query.get("sslmode")
+    if mode is None:
+        return url
+    if mode not in _SSL_MODES:
+        raise ValueError(f"may have as sslmode only {', '.join(_SSL_MODES)}")
+    return url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from examples.roughy.app import Roughy
-from examples.roughy.db import Base, LedgerEntry
+from examples.roughy.db import Asset, Base, LedgerEntry
 from examples.roughy.ids import uuid7
 from examples.roughy.keys import find_account
 from examples.roughy.ledger import top_up
@@ -141,6 +141,12 @@ class Api:
                     created_at=now,
                 )
             )
+
+    async def lapse(self) -> None:
+        """End all claims, as time would."""
+        async with self.roughy.db.writing() as session:
+            past = datetime(2000, 1, 1, tzinfo=UTC)
+            await session.execute(update(Asset).values(claimed_until=past))
 
     async def stored(self) -> dict:
         """Everything that is kept: each row of each table, and each file of the uploads."""

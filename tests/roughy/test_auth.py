@@ -4,9 +4,9 @@ import hashlib
 import uuid
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 
-from examples.roughy.db import ApiKey
+from examples.roughy.db import ApiKey, GivenUpAsset, RevokedKey
 from examples.roughy.keys import revoke_key
 
 from .api import Api, error_of, id_of
@@ -111,10 +111,41 @@ async def test_lists_show_nothing_of_others(api: Api, other: Api):  # A05
         assert (await other.get(path)).json()["total"] == 0
 
 
-async def test_a_revoked_key_opens_nothing_and_the_account_stays(api: Api, roughy):
+async def test_a_revoked_key_opens_nothing_and_the_account_stays(api: Api, roughy, clock):
     async with roughy.db.writing() as session:
-        assert await revoke_key(session, ALICE)
+        assert await revoke_key(session, ALICE, clock())
     assert error_of(await api.get("/v1/projects")) == (401, "unauthenticated")
+
+
+async def test_a_revoked_key_opens_nothing_after_a_restart_either(api: Api, start, clock, caplog):
+    """It may still be in the environment; it gets no new account with new credits."""
+    before = await api.stored()
+    async with api.roughy.db.writing() as session:
+        assert await revoke_key(session, ALICE, clock())
+    again = await start()
+    assert "was revoked" in caplog.text
+    assert ALICE not in caplog.text
+    after = await api.stored()
+    assert after["accounts"] == before["accounts"]
+    assert after["ledger"] == before["ledger"]
+    assert error_of(await api.get("/v1/projects")) == (401, "unauthenticated")
+    async with again.db.writing() as session:
+        assert not await revoke_key(session, ALICE, clock())  # once is enough
+
+
+async def test_a_database_from_before_goes_on(api: Api, start, other: Api, mp4):
+    """Tables that were added since are made beside those that are there."""
+    async with api.roughy.db.writing() as session:
+        for table in (RevokedKey, GivenUpAsset):
+            await session.execute(text(f"DROP TABLE {table.__tablename__}"))
+    asset_id = await api.upload(mp4)
+    await start()
+    await api.work()
+    assert (await api.asset(asset_id))["state"] == "ready"
+    async with api.roughy.db.writing() as session:
+        assert await revoke_key(session, ALICE, api.clock())
+    assert error_of(await api.get("/v1/projects")) == (401, "unauthenticated")
+    assert await other.balance() == 100
 
 
 async def test_a_key_is_compared_as_a_whole(api: Api, roughy):

@@ -85,7 +85,7 @@ async def test_two_workers_with_the_same_asset_charge_once(api: Api, start, mp4)
     asset_id = await api.upload(mp4)
     async with api.roughy.db.reading() as session:
         asset = await session.get(Asset, uuid.UUID(asset_id))
-    claim = Claim(asset.id, asset.account_id)
+    claim = Claim(uuid.uuid4(), asset.id, asset.account_id)
     workers = [api.roughy.worker, second.worker] * 4
     await asyncio.gather(
         *(worker.record(claim, Outcome(milliseconds=61_000)) for worker in workers)
@@ -123,7 +123,7 @@ async def test_many_assets_at_once_never_overdraw(api: Api, start, mp4):
         asset_id = await api.upload(mp4, project_id=project_id)
         async with api.roughy.db.reading() as session:
             asset = await session.get(Asset, uuid.UUID(asset_id))
-        claims.append(Claim(asset.id, asset.account_id))
+        claims.append(Claim(uuid.uuid4(), asset.id, asset.account_id))
     await api.set_balance(3)
     workers = [api.roughy.worker, second.worker] * 3
     await asyncio.gather(
@@ -216,7 +216,7 @@ async def test_an_asset_deleted_while_it_is_measured_costs_nothing(api: Api, mp4
     async with api.roughy.db.reading() as session:
         asset = await session.get(Asset, uuid.UUID(asset_id))
     await api.call("DELETE", f"/v1/assets/{asset_id}")
-    claim = Claim(asset.id, asset.account_id)
+    claim = Claim(uuid.uuid4(), asset.id, asset.account_id)
     await api.roughy.worker.record(claim, Outcome(milliseconds=1000))
     assert await api.balance() == 100
     assert (await api.get("/v1/assets")).json()["total"] == 0

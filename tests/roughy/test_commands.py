@@ -8,11 +8,13 @@ import pytest
 from sqlalchemy import text
 
 from examples.roughy.__main__ import main
-from examples.roughy.app import own_key
+from examples.roughy.app import Roughy, own_key
 from examples.roughy.db import Database
 from examples.roughy.keys import find_account
 from examples.roughy.ledger import balance_of
 from examples.roughy.settings import Settings
+
+from .conftest import empty
 
 
 @pytest.fixture
@@ -63,6 +65,25 @@ def test_a_key_is_added_printed_and_revoked(settings, capsys):
     assert main(["key", "revoke", key]) == 0
     assert balance(settings, key) is None
     assert balance(settings, second) == 10
+
+
+def test_the_own_key_of_an_installation_stays_revoked(settings, capsys):
+    """It is in the data folder until somebody removes it there."""
+    key = own_key(settings)
+    asyncio.run(prepare(settings))
+    assert balance(settings, key) == 1000
+    assert main(["key", "revoke", key]) == 0
+    asyncio.run(prepare(settings))
+    assert balance(settings, key) is None
+    (settings.data / "api-key").unlink()
+    asyncio.run(prepare(settings))
+    assert balance(settings, own_key(settings)) == 1000
+
+
+async def prepare(settings):
+    roughy = Roughy(settings)
+    await roughy.prepare()
+    await roughy.close()
 
 
 def test_credits_are_added(settings, capsys):
@@ -116,6 +137,16 @@ def test_a_wrong_setting_is_one_line(monkeypatch, capsys, command, name, value):
     told = capsys.readouterr()
     assert re.fullmatch(r"roughy: [^\n]+\n", told.err)
     assert "secret" not in told.err
+
+
+def test_sslmode_means_what_it_means_to_postgresql(monkeypatch, capsys, postgres_server):
+    """The server here has no TLS."""
+    asyncio.run(empty(postgres_server))
+    monkeypatch.setenv("ROUGHY_DATABASE_URL", f"{postgres_server}?sslmode=require")
+    assert main(["key", "add"]) == 2
+    assert re.fullmatch(r"roughy: .*rejected SSL upgrade\n", capsys.readouterr().err)
+    monkeypatch.setenv("ROUGHY_DATABASE_URL", f"{postgres_server}?sslmode=disable")
+    assert main(["key", "add"]) == 0
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http", "\uff18\uff10"])

@@ -1,6 +1,7 @@
 """The measuring program, on real files and on what is none."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from examples.roughy import measure as program
 from examples.roughy import measuring
-from examples.roughy.measuring import measure
+from examples.roughy.measuring import GivenUp, Interrupted, measure
 from tusasgi import StoreUnavailable
 
 from . import media
@@ -105,12 +106,6 @@ async def never(start: int, stop: int) -> AsyncIterator[bytes]:
     yield b""
 
 
-async def test_a_file_that_takes_too_long_is_given_up(nothing_left):
-    outcome = await measure(never, 1000, seconds=0.5)
-    assert outcome.error_code == "unreadable_media"
-    assert "too long" in outcome.error_message
-
-
 async def test_an_outage_of_the_store_is_no_fault_of_the_file(nothing_left):
     async def away(start: int, stop: int) -> AsyncIterator[bytes]:
         raise StoreUnavailable("gone for now")
@@ -152,6 +147,7 @@ def instead(tmp_path, monkeypatch):
     "code",
     [
         pytest.param("os.kill(os.getpid(), signal.SIGSEGV)", id="dies"),
+        pytest.param("os.kill(os.getpid(), signal.SIGXCPU)", id="works-too-much"),
         pytest.param("", id="says-nothing"),
         pytest.param("print('read')", id="no-json"),
         pytest.param("print('{\"read\": [10, 5]}')", id="backwards"),
@@ -185,6 +181,63 @@ async def test_a_program_that_misbehaves_takes_only_its_file_along(instead, code
     assert outcome.milliseconds is None
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+async def test_a_signal_from_outside_is_no_fault_of_the_file(instead, number, nothing_left):
+    instead(f"os.kill(os.getpid(), {int(number)})")
+    with pytest.raises(Interrupted) as caught:
+        await measure(never, 1000)
+    assert isinstance(caught.value, GivenUp) == (number == signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("signal.pause()", id="silent"),
+        pytest.param("os.kill(os.getpid(), signal.SIGSTOP)", id="stopped"),
+        pytest.param("print('{\"read\": [0, 1000]}', flush=True); signal.pause()", id="deaf"),
+        pytest.param("os.close(1); signal.pause()", id="closed"),
+    ],
+)
+async def test_a_program_that_stands_still_is_given_up(instead, code, nothing_left):
+    """And who knows whether it is for its file, or because somebody stopped it."""
+
+    async def zeros(start: int, stop: int) -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(100_000)
+
+    instead(code)
+    with pytest.raises(GivenUp, match="too long"):
+        await measure(zeros, 1000, seconds=0.5)
+
+
+async def test_the_time_in_which_it_waits_for_bytes_is_not_counted(instead, nothing_left):
+    async def slowly(start: int, stop: int) -> AsyncIterator[bytes]:
+        await anyio.sleep(3.2)
+        yield bytes(stop - start)
+
+    instead(
+        "print('{\"read\": [0, 1000]}', flush=True); sys.stdin.buffer.read(1000)\n"
+        "print('{\"milliseconds\": 7}')"
+    )
+    assert (await measure(slowly, 1000, seconds=3)).milliseconds == 7
+
+
+async def test_a_program_that_does_not_stop_reading_is_given_up(instead, monkeypatch, nothing_left):
+    """Each request for bytes takes time that is not counted, and on S3 costs money."""
+    monkeypatch.setattr(measuring, "_MORE_READ", 50 * 64 * 1024)
+    asked = []
+
+    async def bytes_of(start: int, stop: int) -> AsyncIterator[bytes]:
+        asked.append(start)
+        yield bytes(stop - start)
+
+    instead(
+        "while True: print('{\"read\": [7, 8]}', flush=True); sys.stdin.buffer.read(1)",
+    )
+    assert (await measure(bytes_of, 1000)).error_code == "unreadable_media"
+    assert len(asked) == 51
+
+
 async def test_the_program_gets_nothing_of_our_environment(instead, monkeypatch):
     instead(
         "told = f'{dict(os.environ)}'[:200]\n"
@@ -208,6 +261,22 @@ def test_the_program_opens_neither_files_nor_connections():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "refused\nrefused\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "number"),
+    [
+        pytest.param("while True: pass", signal.SIGXCPU, id="works-too-much"),
+        pytest.param("os.kill(os.getpid(), 2); time.sleep(9)", signal.SIGINT, id="interrupted"),
+    ],
+)
+def test_the_program_dies_by_a_signal_that_tells_why(code, number):
+    """SIGKILL would tell nothing: it is also that of a system without memory."""
+    code = f"import measure, os, time; measure._CPU_SECONDS = 1; measure.confine()\n{code}"
+    folder = Path(program.__file__).parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True)
+    assert done.returncode == -number
+    assert done.stderr == b""
 
 
 def test_the_program_ends_with_whoever_started_it():

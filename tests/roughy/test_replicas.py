@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -19,13 +20,14 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import asyncpg
 import httpx
 import psutil
 import pytest
 
 from examples.replicas import services
 from examples.replicas.__main__ import Deployment, deployed
-from examples.replicas.processes import Program, free_port
+from examples.replicas.processes import Program, answers, free_port
 from examples.roughy.upload import Api, transfer
 from tests.clients.needs import HERE as CLIENTS
 from tests.clients.needs import need
@@ -352,7 +354,45 @@ def clients(replica: Program) -> Iterator[tuple[int, int]]:
             yield replica.pid, each.raddr.port
 
 
-# The command
+def test_secrets_are_for_their_owner_alone(deployment):
+    """And the database is, although everybody on the machine reaches its port."""
+    folder = deployment.replicas[0].log.parent
+    for name in ("api-key", "s3-secret", "postgres/password", "seaweedfs/s3.json"):
+        assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600, name
+    port = (folder / "postgres" / "data" / "postmaster.pid").read_text().splitlines()[3]
+    url = f"postgresql://roughy@127.0.0.1:{port}/postgres"
+    for wrong in ("", "wrong"):
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            asyncio.run(asyncpg.connect(url, password=wrong))
+
+
+# The commands
+
+
+def test_nginx_starts_as_its_file_says(tmp_path):
+    """In a copy of the repository, on another port."""
+    if services.find_balancer("nginx") is None:
+        missing("nginx is missing")
+    port = free_port()
+    text = (ROOT / "examples" / "replicas" / "nginx.conf").read_text()
+    copy = tmp_path / "examples" / "replicas" / "nginx.conf"
+    copy.parent.mkdir(parents=True)
+    copy.write_text(text.replace("127.0.0.1:8000", f"127.0.0.1:{port}"))
+    make, start = re.findall(r"^#   (.+)$", text, re.MULTILINE)
+    command = f"{make} && exec {start}"  # so it has the process id of the shell
+    place = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
+    pipes = {"stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(
+        ["/bin/sh", "-c", command], cwd=tmp_path, env={"PATH": place}, **pipes
+    ) as nginx:
+        try:
+            is_over = lambda: answers(port) or nginx.poll() is not None  # noqa: E731
+            wait_for(is_over, "nginx to start")
+            assert nginx.poll() is None, nginx.stderr.read()
+            answer = httpx.get(f"http://127.0.0.1:{port}/")  # from itself, if nobody is behind it
+            assert answer.headers["server"].startswith("nginx")
+        finally:
+            nginx.terminate()
 
 
 def test_the_command_starts_replicas_again_and_ends_everything():

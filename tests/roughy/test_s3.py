@@ -15,7 +15,8 @@ from examples.roughy.bucket import object_of
 from examples.roughy.settings import Settings, SettingsError
 from tests.services.faults import FaultProxy
 from tests.services.s3 import SeaweedFS
-from tusasgi import Upload
+from tusasgi import StoreUnavailable, Upload
+from tusasgi.stores.s3 import S3Store
 
 from . import media, s3
 from .api import Api, error_of, id_of
@@ -318,7 +319,7 @@ async def test_an_outage_of_s3_fails_no_asset(
         assert (await api.asset(asset_id))["state"] == "processing"
         assert error_of(await api.create(1000)) == (503, "unavailable")
         proxy.up()
-        clock.advance(seconds=7)
+        await api.lapse()
         await api.work()
         assert (await api.asset(asset_id))["state"] == "ready"
         proxy.down()
@@ -355,6 +356,15 @@ async def test_a_wrong_secret_is_told_before_serving(start, seaweedfs, bucket):
     with pytest.raises(SettingsError, match="ROUGHY_STORE cannot be used") as caught:
         await start(**told)
     assert "wrong" not in str(caught.value)
+
+
+async def test_a_store_that_does_not_answer_is_told_in_words(start, seaweedfs, bucket, monkeypatch):
+    async def silent(store):
+        raise StoreUnavailable("it does not answer") from TimeoutError()
+
+    monkeypatch.setattr(S3Store, "__aenter__", silent)
+    with pytest.raises(SettingsError, match="cannot be used: it does not answer"):
+        await start(**s3.environment(seaweedfs, bucket))
 
 
 async def test_replicas_do_not_make_keys_of_their_own(start):

@@ -1,5 +1,6 @@
 """Ids, secrets, settings and the bell: what needs no database."""
 
+import re
 import stat
 import threading
 import uuid
@@ -117,6 +118,9 @@ WRONG = [
     ("DATABASE_URL", "mysql://localhost/x"),
     ("DATABASE_URL", "roughy.db"),
     ("DATABASE_URL", "sqlite://"),
+    ("DATABASE_URL", "postgresql://db.example/x?sslmode=always"),
+    ("DATABASE_URL", "postgresql://db.example/x?sslmode=require&sslmode=disable"),
+    ("DATABASE_URL", "postgresql://db.example/x?channel_binding=require"),
     ("DATABASE_URL", "sqlite:///:memory:"),
     ("API_KEYS", "sk_short"),
     ("API_KEYS", "0123456789abcdef0123"),
@@ -144,6 +148,45 @@ def test_a_wrong_setting_is_one_line_that_names_it(tmp_path, name, value):
     assert "\n" not in line
     if name in ("API_KEYS", "DATABASE_URL"):  # there may be a secret in it
         assert value not in line.removesuffix("sqlite:////var/lib/roughy/roughy.sqlite3")
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "first@secret",
+        "first@s:secret",
+        "first@secret/second",
+        "first@x?secret=second",
+        "first:secret/@second",
+        "@secret",
+    ],
+)
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+asyncpg", "mysql"])
+def test_a_password_that_splits_an_address_is_told_how_to_write_it(tmp_path, scheme, password):
+    url = f"{scheme}://me:{password}@127.0.0.1/roughy"
+    with pytest.raises(SettingsError, match="@ is written as %40") as caught:
+        Settings.of(tmp_path, {"ROUGHY_DATABASE_URL": url})
+    assert not re.search("first|second|secret", str(caught.value))
+
+
+def test_a_password_may_have_any_letters_in_the_way_of_addresses(tmp_path):
+    url = "postgresql://me:%40first%3A%2F%25@127.0.0.1/roughy"
+    settings = Settings.of(tmp_path, {"ROUGHY_DATABASE_URL": url})
+    assert settings.database_url.password == "@first:/%"
+    assert settings.database_url.host == "127.0.0.1"
+
+
+def test_the_options_of_a_database_are_those_of_its_driver(tmp_path):
+    """`sslmode` is what every provider of PostgreSQL hands out."""
+    url = "postgresql://me:secret@db.example/roughy?sslmode=require&host=/run/postgresql"
+    settings = Settings.of(tmp_path, {"ROUGHY_DATABASE_URL": url})
+    assert settings.database_url.query == {"ssl": "require", "host": "/run/postgresql"}
+
+
+def test_a_file_may_have_any_name(tmp_path):
+    url = f"sqlite:///{tmp_path}/me@home@work.sqlite3"
+    settings = Settings.of(tmp_path, {"ROUGHY_DATABASE_URL": url})
+    assert settings.database_url.database == f"{tmp_path}/me@home@work.sqlite3"
 
 
 @pytest.mark.anyio

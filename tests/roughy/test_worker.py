@@ -1,16 +1,18 @@
 """Who prepares which asset, and what a worker that died leaves."""
 
 import asyncio
+import signal
 import uuid
 from datetime import timedelta
 
 import anyio
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
-from examples.roughy import worker
+from examples.roughy import measuring, worker
 from examples.roughy.db import Asset, Removal
-from tusasgi import UploadLocked
+from examples.roughy.measuring import Outcome, unreadable
+from tusasgi import StoreUnavailable, UploadLocked
 
 from .api import Api, id_of
 from .conftest import ALICE
@@ -26,14 +28,127 @@ async def test_a_claimed_asset_is_left_to_its_worker(api: Api, start, mp4):
     assert not await second.worker.prepare_next()
 
 
-async def test_the_claim_of_a_dead_worker_lapses(api: Api, start, clock, mp4):
+async def test_the_claim_of_a_dead_worker_lapses(api: Api, start, mp4):
     second = await start()
     asset_id = await api.upload(mp4)
     await api.roughy.worker.claim()  # and nothing more is heard of it
-    clock.advance(seconds=7)
+    await api.lapse()
     assert await second.worker.prepare_next()
     assert (await api.asset(asset_id))["state"] == "ready"
     assert await api.balance() == 99
+
+
+async def test_a_claim_lasts_whatever_the_clock_of_a_machine_says(api: Api, start, clock, mp4):
+    """Time is that of the database, which all workers have in common."""
+    second = await start()
+    await api.upload(mp4)
+    clock.advance(days=-100)
+    assert await api.roughy.worker.claim() is not None
+    clock.advance(days=200)
+    assert await second.worker.claim() is None
+
+
+async def test_a_failure_counts_from_the_one_who_has_the_claim(api: Api, start, mp4):
+    """Who stood still for a while has perhaps lost the file for no fault of it."""
+    second = await start()
+    asset_id = await api.upload(mp4)
+    old = await api.roughy.worker.claim()
+    await api.lapse()
+    await api.roughy.worker.record(old, unreadable("lapsed"))
+    new = await second.worker.claim()
+    await api.roughy.worker.record(old, unreadable("taken over"))
+    assert (await api.asset(asset_id))["state"] == "processing"
+    await second.worker.record(new, unreadable("it is so"))
+    asset = await api.asset(asset_id)
+    assert (asset["state"], asset["error_message"]) == ("failed", "it is so")
+
+
+async def test_a_length_counts_whoever_found_it(api: Api, roughy, mp4):
+    asset_id = await api.upload(mp4)
+    old = await roughy.worker.claim()
+    await api.lapse()
+    await roughy.worker.record(old, Outcome(milliseconds=2000))
+    assert (await api.asset(asset_id))["state"] == "ready"
+    assert await api.balance() == 99
+
+
+@pytest.fixture
+def die(tmp_path, monkeypatch):
+    """Have the measuring program die by a signal; `None` has it live again."""
+    sound = measuring._PROGRAM
+
+    def die(number: int | None) -> None:
+        deadly = tmp_path / "deadly.py"
+        deadly.write_text(f"import os, signal; os.kill(os.getpid(), {number})")
+        monkeypatch.setattr(measuring, "_PROGRAM", sound if number is None else deadly)
+
+    return die
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_program_that_is_told_to_end_is_started_again(api: Api, roughy, die, mp4, number):
+    """As systemd does, which tells all programs of a service."""
+    asset_id = await api.upload(mp4)
+    die(number)
+    for _ in range(4):
+        assert await roughy.worker.prepare_next()
+        assert not await roughy.worker.prepare_next()  # a while later
+        await api.lapse()
+    assert (await api.asset(asset_id))["state"] == "processing"
+    die(None)
+    await api.work()
+    assert (await api.asset(asset_id))["state"] == "ready"
+    assert await api.balance() == 99
+
+
+async def test_a_program_that_is_killed_is_started_again(api: Api, roughy, die, mp4):
+    """As a system does that runs out of memory."""
+    asset_id = await api.upload(mp4)
+    die(signal.SIGKILL)
+    for _ in range(2):
+        await roughy.worker.prepare_next()
+        await api.lapse()
+    assert (await api.asset(asset_id))["state"] == "processing"
+    die(None)
+    await api.work()
+    assert (await api.asset(asset_id))["state"] == "ready"
+    assert await api.balance() == 99
+
+
+async def test_a_program_that_is_killed_again_and_again_is_not_started_for_ever(
+    api: Api, start, die, mp4
+):
+    """Not even if each worker meets it but once, as those do that are killed along with it."""
+    asset_id = await api.upload(mp4)
+    die(signal.SIGKILL)
+    for _ in range(3):
+        assert (await api.asset(asset_id))["state"] == "processing"
+        await (await start()).worker.prepare_next()
+        await api.lapse()
+    asset = await api.asset(asset_id)
+    assert (asset["state"], asset["error_code"]) == ("failed", "unreadable_media")
+    assert await api.balance() == 100
+    assert (await api.call("DELETE", f"/v1/assets/{asset_id}")).status_code == 204
+    assert (await api.stored())["given_up_assets"] == []
+
+
+async def test_what_interrupts_one_who_lost_the_claim_is_not_counted(
+    api: Api, roughy, die, monkeypatch, mp4
+):
+    asset_id = await api.upload(mp4)
+    die(signal.SIGKILL)
+    measure = worker.measure
+
+    async def too_late(read, length):
+        await api.lapse()
+        return await measure(read, length)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "measure", too_late)
+        for _ in range(4):
+            await roughy.worker.prepare_next()
+    assert (await api.asset(asset_id))["state"] == "processing"
+    assert (await api.stored())["given_up_assets"] == []
 
 
 async def test_the_oldest_asset_comes_first(api: Api, mp4):
@@ -108,6 +223,58 @@ async def test_bytes_that_could_not_be_removed_at_once_are_removed_later(
     assert (await api.stored())["files"] != {}
     await roughy.sweeper.sweep()
     assert await api.stored() == before
+
+
+async def test_a_project_is_deleted_at_once_though_the_store_is_away(
+    api: Api, roughy, monkeypatch, mp4
+):
+    """It is not waited for once for each asset, neither then nor in a sweep."""
+    before = await api.stored()
+    project_id = await api.new_project()
+    for _ in range(3):
+        await api.upload(mp4, project_id=project_id)
+    asked = []
+
+    async def away(upload_id):
+        asked.append(upload_id)
+        raise StoreUnavailable("it does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(roughy.uploads, "terminate", away)
+        assert (await api.call("DELETE", f"/v1/projects/{project_id}")).status_code == 204
+        assert len(asked) == 1
+        await roughy.sweeper.sweep()
+        assert len(asked) == 2
+    assert (await api.get("/v1/assets")).json()["total"] == 0
+    await roughy.sweeper.sweep()
+    assert await api.stored() == before
+
+
+async def test_an_upload_that_cannot_be_removed_is_not_in_the_way_of_others(
+    api: Api, roughy, monkeypatch, mp4
+):
+    project_id = await api.new_project()
+    ids = [await api.upload(mp4, project_id=project_id) for _ in range(3)]
+    terminate = roughy.uploads.terminate
+
+    async def broken(upload_id):
+        if upload_id in stuck:
+            raise StoreUnavailable("this one cannot be removed")
+        await terminate(upload_id)
+
+    monkeypatch.setattr(roughy.uploads, "terminate", broken)
+    stuck = [*ids]
+    await api.call("DELETE", f"/v1/projects/{project_id}")
+    for each in ids:  # one of them is the first, in whatever order
+        stuck[:] = [each]
+        async with roughy.db.writing() as session:
+            await session.execute(delete(Removal))
+            session.add_all(Removal(upload_id=uuid.UUID(marked)) for marked in ids)
+        for _ in range(100):
+            await roughy.sweeper.sweep()
+            if len((await api.stored())["removals"]) == 1:
+                break
+        assert len((await api.stored())["removals"]) == 1
 
 
 async def test_an_upload_finished_after_its_asset_was_deleted_is_no_asset(api, roughy, mp4):
