@@ -190,7 +190,8 @@ class Database:
     def __init__(self, url: URL) -> None:
         self._is_sqlite = url.get_backend_name() == "sqlite"
         limit = {"timeout" if self._is_sqlite else "command_timeout": _STATEMENT_SECONDS}
-        self._engine = create_async_engine(url, connect_args=limit)
+        # A kept connection may have ended with the server, which was started again meanwhile.
+        self._engine = create_async_engine(url, connect_args=limit, pool_pre_ping=True)
         if self._is_sqlite:
             event.listen(self._engine.sync_engine, "connect", _set_up_sqlite)
             event.listen(self._engine.sync_engine, "begin", _begin_sqlite)

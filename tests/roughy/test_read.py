@@ -3,6 +3,7 @@
 import hashlib
 import re
 
+import asyncpg
 import pytest
 
 from .api import Api, error_of, fields_of, id_of
@@ -31,6 +32,18 @@ async def test_the_uploads_still_waiting_are_a_list(api: Api, mp4):  # R03
     listed = (await api.get("/v1/assets", state="pending_upload")).json()
     assert [item["id"] for item in listed["items"]] == waiting[::-1]
     assert listed["total"] == 2
+
+
+@pytest.mark.parametrize("environment", ["postgresql"], indirect=True)
+async def test_connections_that_the_database_has_ended_are_made_anew(api: Api, environment):
+    assert (await api.get("/v1/assets")).status_code == 200
+    connection = await asyncpg.connect(environment["ROUGHY_DATABASE_URL"])
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+    await connection.close()
+    assert (await api.get("/v1/assets")).status_code == 200
 
 
 async def test_a_ready_asset_has_everything(api: Api, mp4):  # R04
