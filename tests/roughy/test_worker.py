@@ -79,7 +79,8 @@ def die(tmp_path, monkeypatch):
 
     def die(number: int | None) -> None:
         deadly = tmp_path / "deadly.py"
-        deadly.write_text(f"import os, signal; os.kill(os.getpid(), {number})")
+        default = "" if number == signal.SIGKILL else f"signal.signal({number}, signal.SIG_DFL); "
+        deadly.write_text(f"import os, signal; {default}os.kill(os.getpid(), {number})")
         monkeypatch.setattr(measuring, "_PROGRAM", sound if number is None else deadly)
 
     return die
