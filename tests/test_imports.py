@@ -57,11 +57,13 @@ ROOMS: dict[str, set[str]] = {
         "stores._fsspec",
         "stores._fsspec_state",
         "stores._pieces",
+        "stores._record",
         "stores",
     },
     "stores.fsspec": {
         "_errors",
         "_models",
+        "_threads",
         "stores._fsspec",
         "stores._fsspec_append",
         "stores._fsspec_state",
@@ -80,6 +82,7 @@ ROOMS: dict[str, set[str]] = {
         "stores._s3_state",
         "stores",
     },
+    "stores._s3_check": {"_errors", "stores._rope", "stores._s3_bucket", "stores._s3_client"},
     "stores._s3_append": {
         "_errors",
         "_models",
@@ -104,6 +107,7 @@ ROOMS: dict[str, set[str]] = {
         "_models",
         "stores._s3_append",
         "stores._s3_bucket",
+        "stores._s3_check",
         "stores._s3_client",
         "stores._s3_join",
         "stores._s3_state",
@@ -187,6 +191,7 @@ EXTRAS = {
     "lockers.redis": {"redis"},
     "stores._fsspec": {"fsspec"},
     "stores._s3_client": {"aiobotocore", "botocore", "s3fs"},
+    "stores._s3_check": {"botocore"},
     "_cli": {"starlette", "uvicorn"},
     "testing": {"pytest"},
 }
