@@ -24,7 +24,7 @@ from tusasgi.stores._s3_client import CONFIGURATION, Client, Conflict, Gone
 from tusasgi.stores._s3_join import Join
 from tusasgi.stores._s3_state import S3Object, State, is_settled_size
 
-__all__ = ["S3Object", "S3Store"]
+__all__ = ["DescribeFailed", "S3Object", "S3Store"]
 
 _MIB = 1024 * 1024
 _LEAST_PART = 5 * _MIB  # what S3 takes
@@ -50,7 +50,7 @@ class S3Store:
 
     `describe` says under which key, with which content type and metadata the object of an upload
     is stored; it sees the facts of the inspection, and is asked when the first bytes are kept.
-    What it raises is a failure of the host, and no refusal of the upload.
+    What it raises is a failure of the host (`DescribeFailed`), and no refusal of the upload.
     `part_size` is the least size of a part in bytes. A running append holds at most two parts;
     `memory` bounds what all of them hold together, and as much again as `remembered` may be kept
     of states and short tails to be spared calls. `integrity` says what the server compares with
