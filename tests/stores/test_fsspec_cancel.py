@@ -1,8 +1,8 @@
 """The fsspec store, cancelled as asyncio does it: `Task.cancel` passes the shields of anyio."""
 
 import asyncio
+import gc
 import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from fsspec.spec import AbstractBufferedFile
 
 from tests.stores._fsspec import Watched, WatchedObjects, names_below, over_files, over_memory
 from tusasgi import Upload, UploadNotFound
+from tusasgi.stores import fsspec as store_module
 from tusasgi.stores.fsspec import FsspecStore
 from tusasgi.testing import new_upload
 
@@ -181,7 +182,7 @@ async def read(store: FsspecStore, upload: Upload) -> bytes:
 
 
 async def test_a_file_that_was_opened_when_asyncio_cancelled_is_never_finished(
-    fast_place: Path,
+    fast_place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[AbstractBufferedFile] = []
 
@@ -209,19 +210,27 @@ async def test_a_file_that_was_opened_when_asyncio_cancelled_is_never_finished(
     def hold(name: str, path: str) -> None:
         if name == "opened":
             reached.set()
-            time.sleep(0.05)
+            assert go.wait(30)
+        elif name == "cat_file" and reached.is_set():
+            assert end.wait(30)
 
-    reached = threading.Event()
+    reached, go, end = threading.Event(), threading.Event(), threading.Event()
+    monkeypatch.setattr(store_module, "_THREADS", 1)
     watched = Buffering(over_memory().fs)
     store = FsspecStore(watched, str(fast_place), piece_size=LEAST)
     upload = await begun(store, len(CONTENT))
     watched.before = hold
     task = asyncio.ensure_future(store.finish(upload))
     assert await asyncio.to_thread(reached.wait, 30)
+    other = asyncio.ensure_future(store.get(upload.id))  # takes the only thread then
+    await asyncio.sleep(0.01)
+    go.set()
     while not task.done():  # without any patience
         task.cancel()
         await asyncio.sleep(0)
     assert task.cancelled() and len(opened) == 1
     opened.clear()
+    gc.collect()
     assert Buffered.finished == 0
-    watched.before = lambda name, path: None
+    end.set()
+    assert await other == upload
