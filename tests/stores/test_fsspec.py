@@ -805,6 +805,12 @@ async def test_what_is_not_ours_among_our_files_is_left_alone_and_stops_no_sweep
     for path in foreign:
         watched.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         watched.fs.pipe_file(path, b"not a time")
+
+    def no_folder(name: str, path: str) -> None:
+        if name == "ls" and path.endswith("/due/7"):
+            raise NotADirectoryError(path)
+
+    watched.before = no_folder
     later = datetime.now(UTC) + timedelta(days=1)  # marks tell when they were written
     for removed in (3, 0):
         assert await Uploads(store, clock=lambda: later).sweep() == removed
