@@ -630,7 +630,10 @@ async def test_what_a_framework_raises_leaves_nothing_of_bytes_that_cannot_be_ve
 
 
 async def test_what_a_framework_raises_is_no_end_that_a_first_append_is_judged_by() -> None:
-    stage = limited(make_stage(MemoryStore(), hooks=Inspecting()), limit=3)
+    class Strict(Inspecting):
+        min_head_size = 4
+
+    stage = limited(make_stage(MemoryStore(), hooks=Strict()), limit=3)
     upload = await stage.uploads.create(length=10)
     await passing(stage.exchange(upload.id, 0, [b"abc", b"x"]))
     assert (await stage.offset(upload.id), stage.events) == (0, [])

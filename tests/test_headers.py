@@ -79,10 +79,12 @@ def test_any_bytes_make_headers(raw: list[tuple[bytes, bytes]]) -> None:
     assert set(parsed) == {name.decode("latin-1").lower() for name, _ in raw}
 
 
-def test_all_headers_but_one() -> None:
-    some = headers(("A", "1"), ("b", "\u00fc"), ("a", "3"))
-    assert dict(some.without("A")) == {"b": "\u00fc"}
-    assert dict(some.without("c")) == dict(some)
+def test_a_chunked_body_may_be_told_to_be_none() -> None:
+    some = headers(
+        ("A", "1"), ("Transfer-Encoding", "chunked"), ("Content-Length", "9"), ("a", "2")
+    )
+    assert dict(some.bodiless()) == {"content-length": "0", "a": "1, 2"}
+    assert dict(headers().bodiless()) == {"content-length": "0"}
 
 
 # Sizes

@@ -224,3 +224,8 @@ class StoreFull(TusError):
     @property
     def headers(self) -> Mapping[str, str]:
         return {"Retry-After": "60"}  # somebody has to make room: that takes its time
+
+
+def will_pass(error: TusError) -> bool:
+    """True for a refusal that says nothing against the request: later it may be taken."""
+    return isinstance(error, TryAgain) or error.status in (423, 429) or error.status >= 500

@@ -56,14 +56,12 @@ class Headers(Mapping[str, str]):
             raise InvalidRequest(f"{name} is given more than once, with different values")
         return lines[0] if lines else None
 
-    def without(self, name: str) -> "Headers":
-        """Return the same headers but one."""
-        return Headers(
-            (other.encode("latin-1"), line.encode("latin-1"))
-            for other, lines in self._lines.items()
-            for line in lines
-            if other != name.lower()
-        )
+    def bodiless(self) -> "Headers":
+        """Return the same headers, but those of a request without a body."""
+        own = Headers([(b"content-length", b"0")])
+        framing = ("transfer-encoding", *own)
+        own._lines |= {name: line for name, line in self._lines.items() if name not in framing}
+        return own
 
     def joined(self, name: str) -> str | None:
         """Return all lines of a list header, joined by commas; None if it is absent or empty."""

@@ -17,6 +17,7 @@ from tusasgi._errors import (
     UnsupportedContentType,
     UnsupportedVersion,
     UploadLocked,
+    will_pass,
 )
 from tusasgi._headers import (
     Concat,
@@ -29,10 +30,6 @@ from tusasgi._headers import (
     parse_size,
 )
 from tusasgi._models import Append, Checksum, Creation, Limits, Upload
-
-# What will pass, by the status that it has on other methods: too many requests, what is under way
-# or away, and no room.
-_PASSING = (429, 503, 507)
 
 VERSION = "1.0.0"
 CONTENT_TYPE = "application/offset+octet-stream"
@@ -298,9 +295,9 @@ def refused(
     headers.pop("Upload-Offset", None)
     headers.pop("Content-Type", None)
     status = rendered.status
-    if status in _PASSING and not is_download:
-        # After any other status but 423, tus-js-client takes the upload for lost: it forgets its
-        # URL and sends the whole file again.
+    if will_pass(error) and not is_download:
+        # After any other status, tus-js-client takes the upload for lost: it forgets the URL and
+        # sends the whole file again.
         status = UploadLocked.status
         headers.setdefault("Retry-After", "5")
     return Response(status=status, headers=headers)
