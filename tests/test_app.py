@@ -474,7 +474,8 @@ async def test_a_bug_is_answered_without_its_text_and_rises_to_the_server(stage:
         with pytest.raises(RuntimeError, match="secret"):
             await exchange.run()
         answer = exchange.answer
-        assert answer.status == 500
+        # A bug may be mended, and no client is to forget its upload for it.
+        assert answer.status == (423 if method == "HEAD" else 500)
         assert answer.body == (b"" if method == "HEAD" else b"internal error\n")
         assert answer.headers["tus-resumable"] == "1.0.0"
         assert answer.headers["cache-control"] == "no-store"

@@ -192,11 +192,10 @@ class TusApp:
     def _id_of(self, exchange: Exchange, url: str) -> str:
         """Return the id of an upload that the client names by its URL."""
         assert exchange.route is not None
-        public = urlsplit(self._public_url or "")
-        return find_id(
-            url,
-            folders={exchange.route.base, public.path},
-        )
+        folders = {exchange.route.base}
+        if self._public_url is not None:
+            folders.add(urlsplit(self._public_url).path)
+        return find_id(url, folders=folders)
 
     async def _patch(self, exchange: Exchange) -> Response:
         upload = await self._admit(exchange, Operation.APPEND)
