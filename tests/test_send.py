@@ -134,7 +134,7 @@ async def test_no_piece_of_a_stream_is_larger_than_a_slow_client_can_take() -> N
     server = Server()
     await answer(server, Response(status=200, stream=stream()))
     sizes = [len(message["body"]) for message in server.sent[1:-1]]
-    assert sizes == [64 * 1024] * 16 + [1]
+    assert sizes == [256 * 1024] * 4 + [1]
     assert server.body == bytes(range(256)) * 4096 + b"x"
 
 

@@ -41,7 +41,7 @@ class TusApp:
     `without` names extensions to switch off; the rest is what the store supports. With
     `idempotent_delete` a DELETE of what is not there is 204. `downloads` answers GET on complete
     uploads. `receive_timeout` is how many seconds a client may send nothing within a body, and
-    `send_timeout` how many it may take for a piece of an answer (64 KiB at most).
+    `send_timeout` how many it may take for a piece of an answer (256 KiB at most).
     `render_error` turns a refusal into status, headers and body of the host's own kind; the
     protocol's headers are added to them.
     """

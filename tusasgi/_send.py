@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from tusasgi._body import Body, Receive
 from tusasgi._errors import InvalidRequest
@@ -31,7 +32,7 @@ _SMALL_REST = 64 * 1024
 
 
 # What is sent at once of a stream: small enough for a slow client to take it in time.
-_PIECE = 64 * 1024
+_PIECE = 256 * 1024
 
 
 class _ClientLeft(Exception):
@@ -179,6 +180,9 @@ async def _send_stream(
 
 async def _send_pieces(stream: AsyncGenerator[bytes, None], send: Send) -> None:
     async for chunk in stream:
+        # Neither a store in memory nor a send to nobody need ever wait: let others run, one of
+        # whom hears that the client has left.
+        await anyio.lowlevel.checkpoint()
         for start in range(0, len(chunk), _PIECE):
             piece = chunk if len(chunk) <= _PIECE else chunk[start : start + _PIECE]
             await send({"type": "http.response.body", "body": piece, "more_body": True})
