@@ -51,6 +51,13 @@ class Exchange:
         return _OPERATIONS.get(self.method, "unknown")
 
     @property
+    def is_download(self) -> bool:
+        """True for a plain GET or HEAD. A HEAD of TUS asks for the offset."""
+        return self.method == "GET" or (
+            self.method == "HEAD" and "tus-resumable" not in self.headers
+        )
+
+    @property
     def upload_id(self) -> str:
         assert self.route is not None and self.route.upload_id is not None
         return self.route.upload_id  # only methods on an upload ask for it
