@@ -32,7 +32,7 @@ from tusasgi.stores import BytesGone, Overtaken, PartGone, _s3_client
 from tusasgi.stores._rope import Rope
 from tusasgi.stores._s3_bucket import DescribeFailed
 from tusasgi.stores._s3_client import Gone
-from tusasgi.stores._s3_state import Part
+from tusasgi.stores._s3_state import Part, load_state
 from tusasgi.stores.s3 import S3Object, S3Store
 from tusasgi.testing import ASGIDriver
 from tusasgi.testing._stores import new_upload
@@ -705,6 +705,12 @@ async def test_what_is_not_ours_among_our_objects_is_left_alone_and_stops_no_swe
     kept = await place.store().get(kept.id)
     kept = await completed(store, await appended(store, kept, CONTENT[MIB : 8 * MIB]))
     assert await read(place.store(), kept) == CONTENT[: 8 * MIB]
+
+
+@pytest.mark.parametrize("line", ["[1]", "7", "null", '{"version":1,"record":[]}', "[" * 100_000])
+def test_what_is_json_and_no_state_is_told_as_any_other(line: str) -> None:
+    with pytest.raises(ValueError):
+        load_state(line.encode() + b"\n", "")
 
 
 async def test_a_state_that_may_not_be_read_stops_no_sweep(place: Place) -> None:
