@@ -18,6 +18,7 @@ FEW = [
     "append-onto-a-tail",
     "append-staged",
     "refused-saving",
+    "refused-pieces",
     "refused-onto-parts",
     "finish-with-a-tail",
     "complete-parts",
