@@ -936,6 +936,20 @@ async def test_a_refusal_takes_everything_back_but_a_later_date(
     assert upload.id in [upload_id async for upload_id in store.due(later)]
 
 
+async def test_staged_pieces_that_were_refused_or_shown_do_not_stay(
+    watched: Watched, root: str
+) -> None:
+    store = FsspecStore(watched, root, piece_size=LEAST)
+    upload = await created(store, b"abc", length=None)
+    before = names_below(watched, root)
+    with pytest.raises(TooLarge):
+        chunks = Arriving(b"x" * 3 * LEAST, error=TooLarge("one too many"))
+        await store.append(upload, chunks, staged=True)
+    assert names_below(watched, root) == before
+    await store.append(upload, Arriving(b"x" * 3 * LEAST), staged=True)
+    assert not [name for name in names_below(watched, root) if "staged" in name]
+
+
 async def alive(store: FsspecStore, upload_id: str, now: datetime) -> Upload:
     for _ in range(500):  # it may be on its way to the store for a while
         found = await store.get(upload_id)

@@ -288,6 +288,21 @@ async def test_the_facts_that_come_with_the_first_bytes_decide(either: Place) ->
     assert (await run_sync(head, either.server, key))["ContentType"] == "video/webm"
 
 
+@pytest.mark.parametrize("length", [300 * KIB, 6 * MIB])
+async def test_what_was_decided_with_the_first_bytes_stays(length: int, either: Place) -> None:
+    kinds = ["mp4"]
+
+    def describe(upload: Upload) -> S3Object:
+        return S3Object(key=f"objects/{upload.id}.{kinds[-1]}")
+
+    store = either.store(describe=describe)
+    upload = await filled(store, CONTENT[:length], 10)
+    kinds.append("webm")
+    upload = await completed(store, await appended(store, upload, CONTENT[10:length]))
+    names = [name for name in await either.left() if "/objects/" in name]
+    assert names == [f"{either.prefix}/objects/{upload.id}.mp4"]
+
+
 def head(server: S3Server, key: str) -> dict[str, Any]:
     found: dict[str, Any] = server.client.head_object(Bucket=server.bucket, Key=key)
     return found

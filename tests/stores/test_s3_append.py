@@ -48,6 +48,7 @@ async def test_what_may_be_one_too_many_is_not_shown_before_the_end(
         return
     store, other = place.store(name="one"), place.store(name="other")
     upload = await filled(store, CONTENT[:length], begun)
+    before = multiparts(await place.left())
     seen: list[Upload] = []
 
     async def one_too_many() -> AsyncIterator[bytes]:
@@ -66,8 +67,13 @@ async def test_what_may_be_one_too_many_is_not_shown_before_the_end(
     assert all(found.offset < length for found in seen)
     kept = await other.get(upload.id)
     assert kept == upload and kept.facts == {}
+    assert multiparts(await place.left()) == before
     upload = await appended(other, kept, CONTENT[begun:length])
     assert await place.content(other, upload) == CONTENT[:length]
+
+
+def multiparts(names: list[str]) -> list[str]:
+    return [name for name in names if "(multipart)" in name]
 
 
 async def test_a_length_is_declared_by_the_first_byte_and_by_no_refused_one(
