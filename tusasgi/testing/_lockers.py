@@ -143,7 +143,7 @@ class LockerSuite(abc.ABC):
             for holder in holders:
                 holder.released.set()
 
-    async def test_of_a_crowd_the_newest_goes_on_and_everybody_else_is_served_or_refused(
+    async def test_of_a_crowd_the_newest_goes_on_and_then_everybody_else_gets_an_answer(
         self, locker: Locker, other: Locker, _nothing_is_left: None
     ) -> None:
         holders = [_Holder((locker, other)[number % 2]) for number in range(_CROWD)]
@@ -167,7 +167,8 @@ class LockerSuite(abc.ABC):
                 await newest.has_lock.wait()
                 await _until_all_wait()
                 assert not newest.is_interrupted.is_set()
-                newest.released.set()
+                for holder in (newest, *holders):
+                    holder.released.set()
                 await all_answered.wait()
 
     async def test_a_clock_that_is_set_back_keeps_no_newcomer_from_the_lock(
