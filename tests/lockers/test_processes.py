@@ -1,19 +1,30 @@
+import fcntl
+import os
+import shutil
 import signal
+import subprocess
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
 import pytest
 from anyio.streams.text import TextReceiveStream
+from anyio.to_thread import run_sync
 
 from tusasgi import InvalidUploadId, UploadLocked
+from tusasgi.lockers import _inbox, _lock_file
 from tusasgi.lockers import file as module
+from tusasgi.lockers._inbox import Message
+from tusasgi.lockers._lock_file import LockFile
 from tusasgi.lockers.file import FileLocker
 
 pytestmark = pytest.mark.anyio
@@ -151,10 +162,10 @@ async def test_a_holder_in_another_process_that_does_not_let_go_makes_the_newcom
     async with child(_HOLDER, tmp_path, "holds-on") as holder:
         await holder.holds()
         with pytest.raises(UploadLocked):
-            async with FileLocker(tmp_path, patience=0.1).lock("a", interrupt=pytest.fail):
+            async with FileLocker(tmp_path, patience=0.1).lock("a", interrupt=_unexpected):
                 pytest.fail("two holders")
         with pytest.raises(UploadLocked):
-            async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail, take_over=False):
+            async with FileLocker(tmp_path).lock("a", interrupt=_unexpected, take_over=False):
                 pytest.fail("two holders")
 
 
@@ -172,7 +183,7 @@ async def test_a_killed_holder_frees_the_lock_for_whoever_waits(tmp_path: Path) 
 
 
 async def _take(folder: Path, got_it: anyio.Event) -> None:
-    async with FileLocker(folder, patience=30).lock("a", interrupt=pytest.fail):
+    async with FileLocker(folder, patience=30).lock("a", interrupt=_unexpected):
         got_it.set()
 
 
@@ -227,7 +238,7 @@ async def test_a_stopped_holder_keeps_its_lock_and_hears_of_newcomers_when_it_go
 ) -> None:
     async def try_and_fail() -> None:
         with pytest.raises(UploadLocked):
-            async with FileLocker(tmp_path, patience=0.3).lock("a", interrupt=pytest.fail):
+            async with FileLocker(tmp_path, patience=0.3).lock("a", interrupt=_unexpected):
                 pytest.fail("two holders")
 
     async with child(_HOLDER, tmp_path, "lets-go") as holder:
@@ -240,7 +251,7 @@ async def test_a_stopped_holder_keeps_its_lock_and_hears_of_newcomers_when_it_go
         holder.process.send_signal(signal.SIGCONT)
         with anyio.fail_after(_AFTER_A_STOP):
             await holder.says("interrupted")
-            async with FileLocker(tmp_path, patience=30).lock("a", interrupt=pytest.fail):
+            async with FileLocker(tmp_path, patience=30).lock("a", interrupt=_unexpected):
                 pass
 
 
@@ -303,14 +314,14 @@ async def test_a_forked_child_that_leaves_through_the_holders_code_does_not_free
         await holder.process.stdin.send(b".")
         await holder.says("unwound")
         with pytest.raises(UploadLocked):
-            async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail, take_over=False):
+            async with FileLocker(tmp_path).lock("a", interrupt=_unexpected, take_over=False):
                 pytest.fail("two holders")
 
 
 async def test_a_hundred_newcomers_wait_at_next_to_no_cost(tmp_path: Path) -> None:
     async def give_up() -> None:
         with pytest.raises(UploadLocked):
-            async with FileLocker(tmp_path, patience=1).lock("a", interrupt=pytest.fail):
+            async with FileLocker(tmp_path, patience=1).lock("a", interrupt=_unexpected):
                 pytest.fail("two holders")
 
     async with FileLocker(tmp_path).lock("a", interrupt=_nothing):
@@ -323,6 +334,10 @@ async def test_a_hundred_newcomers_wait_at_next_to_no_cost(tmp_path: Path) -> No
 
 def _nothing() -> None:
     pass
+
+
+def _unexpected() -> None:
+    raise AssertionError("nobody has asked for this lock")
 
 
 async def test_processes_that_compete_never_hold_the_lock_together(tmp_path: Path) -> None:
@@ -353,6 +368,267 @@ async def test_an_id_outside_the_grammar_is_refused_and_touches_nothing(
     upload_id: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidUploadId):
-        async with FileLocker(tmp_path / "locks").lock(upload_id, interrupt=pytest.fail):
+        async with FileLocker(tmp_path / "locks").lock(upload_id, interrupt=_unexpected):
             pytest.fail("locked")
     assert left_in(tmp_path) == []
+
+
+async def test_a_file_that_somebody_removed_is_not_missed(tmp_path: Path) -> None:
+    async with FileLocker(tmp_path).lock("a", interrupt=_unexpected):
+        (tmp_path / "locks").unlink()
+    async with FileLocker(tmp_path).lock("a", interrupt=_unexpected):
+        with pytest.raises(UploadLocked):
+            async with FileLocker(tmp_path).lock("a", interrupt=_unexpected, take_over=False):
+                pytest.fail("two holders")
+
+
+@pytest.mark.parametrize(
+    "is_replaced", [pytest.param(False, id="removed"), pytest.param(True, id="replaced")]
+)
+async def test_a_lock_on_a_file_that_lost_its_name_does_not_count(
+    is_replaced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, locker = tmp_path / "locks", FileLocker(tmp_path)
+    try_lock, lost = LockFile.try_lock, []
+
+    def lose_the_name_first(file: LockFile, place: int, length: int) -> bool:
+        if not lost:
+            path.unlink()
+            if is_replaced:
+                path.touch()
+        lost.append(place)
+        return try_lock(file, place, length)
+
+    async with locker.lock("b", interrupt=_unexpected):  # has the file open
+        monkeypatch.setattr(LockFile, "try_lock", lose_the_name_first)
+        async with locker.lock("a", interrupt=_unexpected):
+            assert len(lost) > 1
+            with pytest.raises(UploadLocked):
+                async with FileLocker(tmp_path).lock("a", interrupt=_unexpected, take_over=False):
+                    pytest.fail("two holders")
+
+
+async def test_a_folder_that_somebody_removed_is_made_anew(tmp_path: Path) -> None:
+    locker = FileLocker(tmp_path / "data" / "locks")
+    for _ in range(2):
+        async with locker.lock("a", interrupt=_unexpected):
+            shutil.rmtree(tmp_path / "data")
+
+
+async def test_processes_use_the_pipes_again_that_others_left(tmp_path: Path) -> None:
+    for _ in range(3):
+        async with child(_HOLDER, tmp_path, "holds-on") as holder:
+            await holder.holds()
+            holder.process.send_signal(signal.SIGKILL)
+            await holder.process.wait()
+        async with FileLocker(tmp_path).lock("a", interrupt=_unexpected, take_over=False):
+            pass
+    assert left_in(tmp_path) == ["1.pipe", "locks"]
+
+
+async def test_a_holder_that_was_told_too_often_is_told_no_more(tmp_path: Path) -> None:
+    async with child(_HOLDER, tmp_path, "lets-go") as holder:
+        await holder.holds()
+        await holder.stop()
+        with (tmp_path / "1.pipe").open("r+b", buffering=0) as pipe:
+            os.set_blocking(pipe.fileno(), False)
+            while pipe.write(bytes(4096)) is not None:
+                pass
+        with pytest.raises(UploadLocked):
+            async with FileLocker(tmp_path, patience=0.05).lock("a", interrupt=_unexpected):
+                pytest.fail("two holders")
+
+
+async def test_a_newcomer_that_came_before_the_holder_does_not_interrupt_it(
+    tmp_path: Path,
+) -> None:
+    earlier, interrupted = time.monotonic() - 1, anyio.Event()
+    async with FileLocker(tmp_path).lock("a", interrupt=interrupted.set):
+        place = module._place_of("a")
+        _inbox.tell(str(tmp_path), 1, Message(place, arrival=earlier))
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        assert not interrupted.is_set()
+        _inbox.tell(str(tmp_path), 1, Message(place, arrival=time.monotonic()))
+        with anyio.fail_after(5):
+            await interrupted.wait()
+
+
+@pytest.mark.parametrize("noise", [b"?", bytes(1000), os.urandom(3000)])
+async def test_what_strangers_write_into_a_pipe_does_no_harm(noise: bytes, tmp_path: Path) -> None:
+    interrupted = anyio.Event()
+    async with FileLocker(tmp_path).lock("a", interrupt=interrupted.set):
+        with (tmp_path / "1.pipe").open("r+b", buffering=0) as pipe:
+            pipe.write(noise)
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        async with child(_HOLDER, tmp_path, "lets-go") as newcomer:
+            with anyio.fail_after(20):
+                await interrupted.wait()
+            assert newcomer.process.returncode is None
+
+
+def _make_file(path: Path) -> None:
+    path.touch()
+
+
+def _make_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _make_link(path: Path) -> None:
+    os.mkfifo(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("make", [_make_file, _make_folder, _make_link])
+async def test_what_is_in_the_place_of_a_pipe_is_left_alone(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    interrupted = anyio.Event()
+    make(tmp_path / "1.pipe")
+    async with child(_HOLDER, tmp_path, "lets-go") as holder:
+        await holder.holds()
+        async with FileLocker(tmp_path, patience=30).lock("a", interrupt=interrupted.set):
+            assert left_in(tmp_path)[:3] == ["1.pipe", "2.pipe", "3.pipe"]
+    if make is _make_file:
+        assert (tmp_path / "1.pipe").read_bytes() == b""
+
+
+async def test_a_lock_of_an_earlier_release_is_left_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.lock")
+    async with FileLocker(tmp_path).lock("a", interrupt=_unexpected):
+        pass
+    assert "a.lock" in left_in(tmp_path)
+
+
+async def test_a_holder_that_lets_go_while_a_newcomer_is_about_to_ask_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holding = FileLocker(tmp_path).lock("a", interrupt=_unexpected)
+    await holding.__aenter__()
+
+    def let_go_first(folder: str, number: int, message: Message) -> AbstractContextManager[Any]:
+        monkeypatch.undo()
+        with pytest.raises(StopIteration):  # it awaits nothing
+            holding.__aexit__(None, None, None).send(None)
+        return _inbox.told(folder, number, message)
+
+    monkeypatch.setattr(module, "told", let_go_first)
+    with anyio.fail_after(module._AGAIN / 2):
+        async with FileLocker(tmp_path, patience=30).lock("a", interrupt=_unexpected):
+            pass
+
+
+async def test_uploads_of_one_place_only_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_place_of", lambda upload_id: 1 << 20)
+    one, other = FileLocker(tmp_path, patience=0.1), FileLocker(tmp_path, patience=0.1)
+    interrupted = anyio.Event()
+    async with one.lock("a", interrupt=interrupted.set):
+        for locker in (one, other):
+            with pytest.raises(UploadLocked):
+                async with locker.lock("b", interrupt=_unexpected):
+                    pytest.fail("two holders")
+        assert interrupted.is_set()
+    async with other.lock("b", interrupt=_unexpected):
+        pass
+
+
+def test_places_lie_apart_and_in_the_range_of_the_kernel() -> None:
+    places = sorted({module._place_of(f"upload-{number}") for number in range(5000)})
+    assert len(places) == 5000
+    assert all(second - first > _inbox.MOST + 1 for first, second in pairwise(places))
+    assert places[-1] + _inbox.MOST < _inbox._FIRST_PLACE
+    assert _inbox._place_of(_inbox.MOST) < 2**63
+
+
+def test_event_loops_of_one_process_exclude_each_other_and_hand_over(
+    anyio_backend_name: str, tmp_path: Path
+) -> None:
+    locker, inside, most, served = FileLocker(tmp_path, patience=30), [0], [0], []
+
+    async def take_often() -> None:
+        for _ in range(50):
+            async with locker.lock("a", interrupt=lambda: None):
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                await anyio.lowlevel.checkpoint()
+                inside[0] -= 1
+        served.append(None)
+
+    threads = [
+        threading.Thread(
+            target=anyio.run, args=(take_often,), kwargs={"backend": anyio_backend_name}
+        )
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(served) == len(threads)
+    assert most == [1]
+    assert not _lock_file._files
+
+
+async def test_a_holder_in_another_thread_is_interrupted_in_its_own_event_loop(
+    anyio_backend_name: str, tmp_path: Path
+) -> None:
+    locker, holds, interrupted_in = FileLocker(tmp_path, patience=30), threading.Event(), []
+
+    async def hold() -> None:
+        interrupted = anyio.Event()
+
+        def interrupt() -> None:
+            interrupted_in.append(threading.get_ident())
+            interrupted.set()
+
+        async with locker.lock("a", interrupt=interrupt):
+            holds.set()
+            await interrupted.wait()
+
+    thread = threading.Thread(
+        target=anyio.run, args=(hold,), kwargs={"backend": anyio_backend_name}
+    )
+    thread.start()
+    await run_sync(holds.wait, 20)
+    with anyio.fail_after(5):
+        async with locker.lock("a", interrupt=_unexpected):
+            pass
+    await run_sync(thread.join, 20)
+    assert interrupted_in == [thread.ident]
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_OFD_SETLK"), reason="locks belong to processes here")
+async def test_whoever_reads_the_file_in_the_same_process_takes_no_lock_away(
+    tmp_path: Path,
+) -> None:
+    async with FileLocker(tmp_path).lock("a", interrupt=lambda: None):
+        shutil.copy(tmp_path / "locks", tmp_path / "backup")
+        async with child(_HOLDER, tmp_path, "lets-go") as other:
+            with pytest.raises(TimeoutError), anyio.fail_after(1.5):
+                await other._output.receive()
+
+
+async def test_the_kinds_of_locks_exclude_each_other(tmp_path: Path) -> None:
+    async with child(_HOLDER, tmp_path, "lets-go") as holder:
+        await holder.holds()
+        with pytest.MonkeyPatch.context() as patches:
+            patches.setattr(_lock_file, "_SET", fcntl.F_SETLK)
+            patches.setattr(_lock_file, "_GET", fcntl.F_GETLK)
+            with pytest.raises(UploadLocked):
+                async with FileLocker(tmp_path).lock("a", interrupt=_unexpected, take_over=False):
+                    pytest.fail("two holders")
+            with anyio.fail_after(_HANDOVER):
+                async with FileLocker(tmp_path).lock("a", interrupt=_unexpected):
+                    pass
+
+
+def test_a_system_without_file_locks_is_told_what_to_use(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['fcntl'] = None; import tusasgi.lockers.file"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.stderr.splitlines()[-1].startswith("ImportError: FileLocker needs")
+    assert "MemoryLocker" in ended.stderr
+    assert "During handling" not in ended.stderr

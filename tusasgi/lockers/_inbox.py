@@ -42,16 +42,12 @@ class Inbox:
     were in use at the same time, none is ever removed, and a full disk has those that it had.
     """
 
-    def __init__(self, number: int, pipe: int, file: LockFile) -> None:
+    def __init__(self, number: int, pipe: int, file: LockFile, hear: Callable[[], None]) -> None:
         self.number = number
         self._pipe = pipe
         self._file = file
-        self._stop: Callable[[], object] = _nothing
+        self._stop = watch(pipe, hear)
         _inboxes.add(self)
-
-    def listen(self, hear: Callable[[], None]) -> None:
-        """Have `hear` called in this event loop whenever there is something to `read`."""
-        self._stop = watch(self._pipe, hear)
 
     def read(self) -> list[Message]:
         """Return what was said since."""
@@ -64,8 +60,6 @@ class Inbox:
         return [Message(*message) for message in _MESSAGE.iter_unpack(said[:whole])]
 
     def close(self) -> None:
-        if self not in _inboxes:  # lost to a child that was forked
-            return
         _inboxes.remove(self)
         self._stop()
         os.close(self._pipe)
@@ -79,18 +73,27 @@ _inboxes: set[Inbox] = set()
 """Those that are open in this process."""
 
 
-def open_inbox(file: LockFile, folder: str) -> Inbox | None:
-    """Return an inbox that nobody has, or None if it cannot be had."""
+def open_inbox(file: LockFile, folder: str, hear: Callable[[], None]) -> Inbox | None:
+    """Return an inbox that nobody has, or None if there is no room for one.
+
+    `hear` is called in this event loop whenever there is something to read.
+    """
     unusable = 0
     for number in range(1, MOST + 1):
         if not file.try_lock(_place_of(number), 1):
             continue
-        pipe = _open_own_pipe(folder, number)
-        if pipe is not None:
-            return Inbox(number, pipe, file)
+        pipe = None
+        try:
+            pipe = _open_own_pipe(folder, number)
+            if pipe is not None:
+                return Inbox(number, pipe, file, hear)
+        except OSError:
+            if pipe is not None:
+                os.close(pipe)
+            unusable = _UNUSABLE
         file.unlock(_place_of(number))
         unusable += 1
-        if unusable == _UNUSABLE:
+        if unusable >= _UNUSABLE:
             break
     return None
 
@@ -186,10 +189,6 @@ def _path_of(folder: str, number: int) -> str:
 
 def _place_of(number: int) -> int:
     return _FIRST_PLACE + 2 * number  # not side by side, where locks would become one
-
-
-def _nothing() -> None:
-    pass
 
 
 def _lose_all_in_child() -> None:  # pragma: no cover (forked children are not measured)

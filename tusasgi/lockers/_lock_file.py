@@ -5,6 +5,7 @@ the kernel's memory and needs no room on the disk. The kernel takes it away when
 ends, in whatever way, and never before.
 """
 
+import contextlib
 import os
 import struct
 import sys
@@ -161,7 +162,8 @@ def give_to_owner(new: int | str, folder: str) -> None:
     """
     if os.geteuid() == 0:
         owner = os.stat(folder)
-        os.chown(new, owner.st_uid, owner.st_gid)
+        with contextlib.suppress(PermissionError):  # of a disk that knows no owners
+            os.chown(new, owner.st_uid, owner.st_gid)
 
 
 def _key_of(status: os.stat_result) -> tuple[int, int]:

@@ -18,7 +18,7 @@ import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import anyio
 import anyio.lowlevel
@@ -90,22 +90,27 @@ class FileLocker:
                     station.let_go(claim)
 
     async def _acquire(self, desk: "_Desk", claim: "_Claim", take_over: bool) -> "_Station":
-        while True:
-            station = self._join(desk)
-            is_current = False
-            try:
-                if not await station.take(claim, self._patience if take_over else None):
-                    raise UploadLocked("another request holds the upload and does not let go")
-                is_current = station.file.is_at(self._path)
-            except OSError as error:
-                raise _clear(error) from error
-            finally:
-                if not is_current:
-                    # Given up; or somebody removed the file, and a lock on it keeps nobody out.
-                    desk.leave(station)
-                    station.let_go(claim)
-            if is_current:
-                return station
+        try:
+            while True:
+                station = self._join(desk)
+                if await self._take(station, claim, take_over):
+                    return station
+                # Somebody has removed the file, and a lock on it keeps nobody out.
+                desk.leave(station)
+        except OSError as error:
+            raise _clear(error) from error
+
+    async def _take(self, station: "_Station", claim: "_Claim", take_over: bool) -> bool:
+        """Take the lock, and return whether its file is still the one that all use."""
+        is_current = False
+        try:
+            if not await station.take(claim, self._patience if take_over else None):
+                raise UploadLocked("another request holds the upload and does not let go")
+            is_current = station.file.is_at(self._path)
+        finally:
+            if not is_current:
+                station.let_go(claim)
+        return is_current
 
     def _desk(self) -> "_Desk":
         desk = self._desks.get(None)
@@ -117,10 +122,7 @@ class FileLocker:
     def _join(self, desk: "_Desk") -> "_Station":
         """Return the station of this event loop, which is open until all have let go."""
         if desk.station is None or not desk.station.is_open:
-            try:
-                desk.station = _Station(self._folder, self._open_file())
-            except OSError as error:
-                raise _clear(error) from error
+            desk.station = _Station(self._folder, self._open_file())
         desk.station.join()
         return desk.station
 
@@ -226,9 +228,8 @@ class _Station:
     def join(self) -> None:
         self._users += 1
         if self._inbox is None:
-            self._inbox = open_inbox(self.file, self._folder)
-            if self._inbox is not None:
-                self._inbox.listen(self._hear)
+            with suppress(OSError):  # a courtesy, as all that is said
+                self._inbox = open_inbox(self.file, self._folder, self._hear)
 
     async def take(self, claim: _Claim, patience: float | None) -> bool:
         """Take the lock, waiting for it until the patience ends; None asks nobody for it.
@@ -245,20 +246,24 @@ class _Station:
     def let_go(self, claim: _Claim) -> None:
         """Free the lock if it is held, tell those who wait, and leave the station."""
         self._claims.pop(claim.place, None)
-        if claim.is_held and self.file.unlock(claim.place):
-            for number in claim.waiting:
-                tell(self._folder, number, Message(claim.place, is_freed=True))
-        self._users -= 1
-        if not self._users:
-            self._close()
+        try:
+            if claim.is_held and self.file.unlock(claim.place):
+                for number in claim.waiting:
+                    tell(self._folder, number, Message(claim.place, is_freed=True))
+        finally:
+            claim.is_held = False
+            self._users -= 1
+            if not self._users:
+                self._close()
 
     def _close(self) -> None:
-        if self._inbox is not None:
-            if not self.file.is_lost:
+        try:
+            if self._inbox is not None and not self.file.is_lost:
                 self._hear()  # whoever has asked and was not heard would wait for an answer
-            self._inbox.close()
+                self._inbox.close()
+        finally:
             self._inbox = None
-        self.file.close()
+            self.file.close()
 
     def _try(self, claim: _Claim) -> bool:
         if not claim.is_held and self.file.try_lock(claim.place, 1 + self._number):
