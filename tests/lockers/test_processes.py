@@ -33,6 +33,12 @@ _HANDOVER = 1.0  # seconds; it takes some milliseconds
 _AFTER_A_STOP = 2.0  # seconds
 _NEXT_TO_NOTHING = 0.5  # seconds of one core, of which pytest takes the most
 
+
+@pytest.fixture(autouse=True)
+def _nobody_looks_for_himself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_AGAIN", 60.0)  # so that what is said has to be heard
+
+
 _HOLDER = """
 import sys, anyio
 from tusasgi.lockers.file import FileLocker
@@ -212,6 +218,7 @@ async def test_of_those_who_wait_for_a_killed_holder_the_newest_goes_on(tmp_path
 async def test_a_newcomer_is_woken_though_another_takes_a_killed_holders_lock_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "_AGAIN", 0.2)  # the holder's pipe has a reader again
     earlier, interrupted, got_it = time.monotonic(), anyio.Event(), anyio.Event()
     async with child(_HOLDER, tmp_path, "holds-on") as holder:
         await holder.holds()
@@ -515,7 +522,7 @@ async def test_a_holder_that_lets_go_while_a_newcomer_is_about_to_ask_is_not_wai
         return _inbox.told(folder, number, message)
 
     monkeypatch.setattr(module, "told", let_go_first)
-    with anyio.fail_after(module._AGAIN / 2):
+    with anyio.fail_after(5):
         async with FileLocker(tmp_path, patience=30).lock("a", interrupt=_unexpected):
             pass
 
@@ -632,3 +639,88 @@ def test_a_system_without_file_locks_is_told_what_to_use(tmp_path: Path) -> None
     assert ended.stderr.splitlines()[-1].startswith("ImportError: FileLocker needs")
     assert "MemoryLocker" in ended.stderr
     assert "During handling" not in ended.stderr
+
+
+async def test_a_holder_that_leaves_answers_what_it_had_no_time_to_hear(tmp_path: Path) -> None:
+    place = module._place_of("a")
+    os.mkfifo(tmp_path / "2.pipe")
+    async with FileLocker(tmp_path).lock("a", interrupt=_unexpected):
+        file = await run_sync(_lock_file.open_lock_file, str(tmp_path / "locks"))
+        mine = _inbox.open_inbox(file, str(tmp_path), _nothing)
+        assert mine is not None
+        _inbox.tell(str(tmp_path), 1, Message(place, mine.number, time.monotonic()))
+    assert mine.read() == [Message(place, is_freed=True)]
+    mine.close()
+    file.close()
+
+
+async def test_a_newcomer_behind_one_that_came_too_early_interrupts_the_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early, interrupted, other = time.monotonic() - 1, anyio.Event(), FileLocker(tmp_path)
+
+    async def wait() -> None:
+        async with other.lock("a", interrupt=_nothing):
+            pass
+
+    async with (
+        FileLocker(tmp_path).lock("a", interrupt=interrupted.set),
+        anyio.create_task_group() as tasks,
+    ):
+        with monkeypatch.context() as patches:
+            patches.setattr(module, "time", SimpleNamespace(monotonic=lambda: early))
+            tasks.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+        assert not interrupted.is_set()
+        tasks.start_soon(wait)
+        with anyio.fail_after(5):
+            await interrupted.wait()
+        tasks.cancel_scope.cancel()
+
+
+async def test_one_that_gets_the_lock_while_a_newer_waits_behind_it_is_interrupted(
+    tmp_path: Path,
+) -> None:
+    interrupted, other = anyio.Event(), FileLocker(tmp_path, patience=30)
+
+    async def hold(interrupt: Callable[[], None]) -> None:
+        async with other.lock("a", interrupt=interrupt):
+            await interrupted.wait()
+
+    async with anyio.create_task_group() as tasks:
+        async with FileLocker(tmp_path).lock("a", interrupt=_nothing):
+            tasks.start_soon(hold, interrupted.set)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(hold, _nothing)
+            await anyio.wait_all_tasks_blocked()
+            assert not interrupted.is_set()
+        with anyio.fail_after(5):
+            await interrupted.wait()
+
+
+async def test_the_time_in_the_queue_counts_as_time_of_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, first, refused = FileLocker(tmp_path, patience=30), anyio.CancelScope(), anyio.Event()
+
+    async def wait(scope: anyio.CancelScope) -> None:
+        with scope, pytest.raises(UploadLocked):
+            async with other.lock("a", interrupt=_unexpected):
+                pytest.fail("two holders")
+        refused.set()
+
+    async with (
+        FileLocker(tmp_path).lock("a", interrupt=_nothing),
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(wait, first)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(wait, anyio.CancelScope())
+        await anyio.wait_all_tasks_blocked()
+        later = time.monotonic() + 60
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: later))
+        first.cancel()
+        with anyio.fail_after(5):
+            while not refused.is_set():
+                await anyio.lowlevel.checkpoint()
+            await refused.wait()
