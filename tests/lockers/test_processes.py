@@ -724,3 +724,35 @@ async def test_the_time_in_the_queue_counts_as_time_of_waiting(
             while not refused.is_set():
                 await anyio.lowlevel.checkpoint()
             await refused.wait()
+
+
+async def test_a_newcomer_is_told_by_a_holder_that_goes_on_with_other_uploads(
+    tmp_path: Path,
+) -> None:
+    interrupted, got_it, locker = anyio.Event(), anyio.Event(), FileLocker(tmp_path)
+    async with (
+        anyio.create_task_group() as tasks,
+        locker.lock("b", interrupt=_unexpected),
+    ):
+        async with locker.lock("a", interrupt=interrupted.set):
+            tasks.start_soon(_take, tmp_path, got_it)
+            await interrupted.wait()
+            await anyio.wait_all_tasks_blocked()
+        with anyio.fail_after(5):
+            await got_it.wait()
+
+
+async def test_a_wish_that_comes_after_the_lock_was_freed_is_answered(tmp_path: Path) -> None:
+    place, locker = module._place_of("a"), FileLocker(tmp_path)
+    os.mkfifo(tmp_path / "2.pipe")
+    async with locker.lock("b", interrupt=_unexpected):
+        answered = anyio.Event()
+        file = await run_sync(_lock_file.open_lock_file, str(tmp_path / "locks"))
+        mine = _inbox.open_inbox(file, str(tmp_path), answered.set)
+        assert mine is not None
+        _inbox.tell(str(tmp_path), 1, Message(place, mine.number, time.monotonic()))
+        with anyio.fail_after(5):
+            await answered.wait()
+        assert mine.read() == [Message(place, is_freed=True)]
+        mine.close()
+        file.close()

@@ -145,6 +145,7 @@ def make_lock_file(path: str) -> None:
 
 
 def make_folder(path: str) -> None:
+    """Make the folder and those that it is in, unless they are there."""
     parent = os.path.dirname(path)
     if not os.path.isdir(parent):
         make_folder(parent)
@@ -152,17 +153,21 @@ def make_folder(path: str) -> None:
         os.mkdir(path)
     except FileExistsError:
         return
-    give_to_owner(path, parent)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        give_to_owner(descriptor, parent)
+    finally:
+        os.close(descriptor)
 
 
-def give_to_owner(new: int | str, folder: str) -> None:
-    """Let what root has made belong to the owner of the folder that it is in.
+def give_to_owner(new: int, folder: str) -> None:
+    """Let what root has made and opened belong to the owner of the folder that it is in.
 
     A `tusasgi sweep` of root's must leave nothing that the server could not open.
     """
     if os.geteuid() == 0:
         owner = os.stat(folder)
-        with contextlib.suppress(PermissionError):  # of a disk that knows no owners
+        with contextlib.suppress(OSError):  # of a disk that knows no owners, or not this one
             os.chown(new, owner.st_uid, owner.st_gid)
 
 
