@@ -155,6 +155,7 @@ ROOMS: dict[str, set[str]] = {
     "metrics": {"", "_life", "_models", "observer"},
     "testing": {"", "stores", "lockers"},
     "_monitor": {"", "metrics"},
+    "_connections": set(),
     "_cli": {
         "",
         "stores.file",
@@ -166,6 +167,7 @@ ROOMS: dict[str, set[str]] = {
         "observer",
         "metrics",
         "_monitor",
+        "_connections",
     },
     "__main__": {"_cli"},
 }
@@ -180,6 +182,7 @@ EXTRAS = {
     "stores._fsspec": {"fsspec"},
     "stores._s3_client": {"aiobotocore", "botocore", "s3fs"},
     "_cli": {"starlette", "uvicorn"},
+    "_connections": {"uvicorn"},
     "testing": {"pytest"},
 }
 """What a room may import beyond the standard library and anyio."""
