@@ -1,18 +1,23 @@
-"""Ends a test process that nothing else ends, and tells where each of its threads was.
+"""Ends whatever hangs, by three means that take over from each other, and tells where it was.
 
-A test that takes too long is failed by pytest-timeout, with a signal. This is for what a signal
-does not end: code that swallows the exception or never comes back from C, a teardown that hangs
-after it, a thread that outlives the last test.
+1. What an async test awaits is cancelled shortly before its time is over.
+2. Then pytest-timeout fails the test, by an exception out of a signal.
+3. A minute later the process is ended: what swallowed the exception, never came back from C, hung
+   in a teardown after it, or in a thread that outlives the last test, would go on for ever.
 """
 
 import faulthandler
+import functools
+import inspect
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 
+import anyio
 import pytest
 
-GRACE = 60.0  # seconds beyond the time-out of a test, and after the last test
+SHARE = 0.75  # of the time of a test, until it is cancelled
+GRACE = 60.0  # seconds beyond that time, and after the last test
 
 _STDERR = pytest.StashKey[int]()
 
@@ -29,6 +34,24 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     if seconds:
         _end_after(item.config, seconds + GRACE)
     return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    seconds = _timeout(pyfuncitem)
+    if seconds and inspect.iscoroutinefunction(pyfuncitem.obj):
+        pyfuncitem.obj = _cancelled_after(seconds * SHARE, pyfuncitem.obj)
+
+
+def _cancelled_after(
+    seconds: float, test: Callable[..., Awaitable[None]]
+) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def limited(**arguments: object) -> None:
+        with anyio.fail_after(seconds):
+            await test(**arguments)
+
+    return limited
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

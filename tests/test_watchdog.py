@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 _CONFTEST = """
 from tests import _watchdog
-from tests._watchdog import pytest_configure, pytest_runtest_protocol, pytest_unconfigure
+from tests.conftest import *
 
 _watchdog.GRACE = 2
 """
@@ -23,10 +23,6 @@ import subprocess, sys, threading, time, anyio, anyio.to_thread, pytest
 def hang_here():
     while True:
         time.sleep(60)
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request):
-    return request.param
 """
 
 _HANGS = {
@@ -45,8 +41,10 @@ async def test_it():
 """,
     "a-child": """
 def test_it():
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(15)"]) as hang_here:
-        hang_here.wait()
+    hang_here()
+
+def hang_here():
+    subprocess.run([sys.executable, "-c", "import time; time.sleep(15)"])
 """,
     "what-swallows-the-failure": """
 def test_it():
@@ -87,7 +85,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], t
 
 
 def _pytest(folder: Path) -> subprocess.Popen[str]:
-    options = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder), "-o", "timeout=1"]
+    options = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder), "-o", "timeout=4"]
     # In processes of their own, as in the whole run, and with one that ends of it not begun anew.
     options += ["-n", "1", "--max-worker-restart", "0"]
     return subprocess.Popen(
@@ -102,5 +100,4 @@ def test_a_test_that_hangs_ends_and_says_where(
 ) -> None:
     code, output = told(hang)
     assert code != 0 or hang == "a-thread-after-the-last-test", output  # xdist has all it wants
-    assert ("Timeout" if hang in ("a-wait", "a-child") else "hang_here") in output
-    assert "test_it" in output or code == 0
+    assert "hang_here" in output
