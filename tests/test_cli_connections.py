@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.force._server import owner
 from tests.servers._process import Server, free_port, running
 from tests.servers._wire import UPLOAD, Client, Connection, wait_until
 from tusasgi._cli import _parser
 
 QUESTION = b"OPTIONS /files/ HTTP/1.1\r\nHost: here\r\n\r\n"
+SIZE = 20_000_000
 HEADER_TIMEOUT, KEEP_ALIVE = 1, 6  # uvicorn's own: none, 5
 TIMEOUTS = ["--header-timeout", str(HEADER_TIMEOUT), "--keep-alive", str(KEEP_ALIVE)]
 
@@ -148,6 +150,43 @@ def test_a_slow_body_is_no_slow_head(server: Server) -> None:
 def test_idle_connections_outlive_those_of_common_proxies() -> None:
     options = _parser().parse_args(["serve"])
     assert (options.header_timeout, options.keep_alive) == (60, 75)  # theirs: 60
+
+
+# What is sent.
+
+_IMPATIENT = f"import tusasgi._connections as c; c._UNTAKEN_SECONDS = 2; {_MAIN}"
+
+
+@pytest.fixture
+def download(tmp_path: Path) -> Iterator[tuple[Server, bytes]]:
+    """A server with little patience, and the head of a request for more than buffers hold."""
+    with serving(tmp_path / "data", script=_IMPATIENT) as server:
+        client = Client(server.port)
+        path = client.create(SIZE)
+        client.resume(path, bytes(SIZE))
+        yield server, f"GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n".encode()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux has it")
+def test_a_client_that_takes_nothing_of_what_it_asked_for_is_left(
+    download: tuple[Server, bytes],
+) -> None:
+    server, question = download
+    with connect(server) as connection:
+        connection.sendall(question)
+        port = connection.getsockname()[1]
+        wait_until(lambda: owner(server, port) is not None)
+        wait_until(lambda: owner(server, port) is None, 30)
+
+
+def test_a_client_that_takes_it_slowly_gets_it_all(download: tuple[Server, bytes]) -> None:
+    server, question = download
+    with connect(server) as connection, connection.makefile("rb") as answer:
+        connection.sendall(question)
+        for _ in range(6):  # longer than what is left untaken is left alone
+            assert len(answer.read(SIZE // 10)) == SIZE // 10
+            time.sleep(0.5)
+        assert len(answer.read()) > SIZE * 4 // 10
 
 
 # Descriptors.

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import logging
 import os
+import socket
 import time
 from typing import Any
 
@@ -13,17 +14,18 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 logger = logging.getLogger("tusasgi.cli")
 
+_UNTAKEN_SECONDS = 60  # that a client may leave what it is sent where it is
 _LOOK_SECONDS = 1.0
 _TELL_SECONDS = 60.0
 _RESERVE = 0.1  # of the descriptors: an upload takes more than that of its connection
 
 
 class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
-    """A connection of uvicorn that ends if no request comes: bodies take the time they take.
+    """A connection of uvicorn that ends if no request comes, or if nothing is taken from it.
 
     The head of a request has to be there so many seconds after the connection began, or after
     the first byte that came once the request before it was answered. Until that first byte the
-    connection is idle, which uvicorn itself limits.
+    connection is idle, which uvicorn itself limits. Bodies take the time they take.
     """
 
     def __init__(self, *, header_timeout: float, **of_uvicorn: Any) -> None:
@@ -33,6 +35,7 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        _limit_untaken(transport)
         self._start_timer()
 
     def data_received(self, data: bytes) -> None:
@@ -55,6 +58,17 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+
+
+def _limit_untaken(transport: asyncio.BaseTransport) -> None:
+    """Have the kernel end the connection of a client that takes nothing of what it is sent.
+
+    The server cannot do so where it has sent all and closed: it would wait for the client.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        connection = transport.get_extra_info("socket")
+        milliseconds = _UNTAKEN_SECONDS * 1000
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 def raise_descriptor_limit() -> None:
