@@ -38,7 +38,7 @@ def serving(folder: Path, *options: str) -> Iterator[Server]:
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=30
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=90
     )
 
 
