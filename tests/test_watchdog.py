@@ -14,7 +14,7 @@ _CONFTEST = """
 from tests import _watchdog
 from tests.conftest import *
 
-_watchdog.GRACE = 2
+_watchdog.SHARE, _watchdog.GRACE = 0.25, 2
 """
 
 _BEGIN = """
@@ -85,7 +85,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], t
 
 
 def _pytest(folder: Path) -> subprocess.Popen[str]:
-    options = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder), "-o", "timeout=4"]
+    options = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder), "-o", "timeout=6"]
     # In processes of their own, as in the whole run, and with one that ends of it not begun anew.
     options += ["-n", "1", "--max-worker-restart", "0"]
     return subprocess.Popen(
