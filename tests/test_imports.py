@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent / "tusasgi"
 # From the ground up: a room imports from rooms above it in this table only.
 ROOMS: dict[str, set[str]] = {
     "_errors": set(),
+    "_threads": set(),
     "_models": {"_errors"},
     "_rules": {"_errors", "_models"},
     "_life": {"_models"},
@@ -26,8 +27,8 @@ ROOMS: dict[str, set[str]] = {
     "stores": {"_models"},
     "stores._record": {"_models"},
     "stores._due": {"_models"},
-    "stores._files": {"_errors"},
-    "stores._writer": {"_errors", "stores._files"},
+    "stores._files": {"_errors", "stores", "_threads"},
+    "stores._writer": {"_errors", "stores._files", "_threads"},
     "stores.memory": {"_errors", "_models", "stores", "stores._record"},
     "stores.file": {
         "_errors",
@@ -48,6 +49,7 @@ ROOMS: dict[str, set[str]] = {
         "stores._due",
         "stores._pieces",
         "stores._record",
+        "stores",
     },
     "stores._fsspec_append": {
         "_errors",
@@ -55,6 +57,7 @@ ROOMS: dict[str, set[str]] = {
         "stores._fsspec",
         "stores._fsspec_state",
         "stores._pieces",
+        "stores",
     },
     "stores.fsspec": {
         "_errors",
@@ -64,6 +67,7 @@ ROOMS: dict[str, set[str]] = {
         "stores._fsspec_state",
         "stores._gather",
         "stores._record",
+        "stores",
     },
     "stores._rope": set(),
     "stores._s3_state": {"_models", "stores._record", "stores._rope"},
@@ -74,6 +78,7 @@ ROOMS: dict[str, set[str]] = {
         "stores._rope",
         "stores._s3_client",
         "stores._s3_state",
+        "stores",
     },
     "stores._s3_append": {
         "_errors",
@@ -82,6 +87,7 @@ ROOMS: dict[str, set[str]] = {
         "stores._rope",
         "stores._s3_bucket",
         "stores._s3_state",
+        "stores",
     },
     "stores._s3_join": {
         "_errors",
@@ -91,6 +97,7 @@ ROOMS: dict[str, set[str]] = {
         "stores._s3_bucket",
         "stores._s3_client",
         "stores._s3_state",
+        "stores",
     },
     "stores.s3": {
         "_errors",
@@ -100,6 +107,7 @@ ROOMS: dict[str, set[str]] = {
         "stores._s3_client",
         "stores._s3_join",
         "stores._s3_state",
+        "stores",
     },
     "lockers": set(),
     "lockers.memory": {"_errors", "_models", "lockers"},

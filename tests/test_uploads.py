@@ -38,6 +38,7 @@ from tusasgi import (
     Uploads,
 )
 from tusasgi.lockers.memory import MemoryLocker
+from tusasgi.stores import BytesGone, Overtaken
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
 from tusasgi.testing import DISCONNECT, STALL, Client, Step
@@ -45,6 +46,7 @@ from tusasgi.testing import DISCONNECT, STALL, Client, Step
 pytestmark = pytest.mark.anyio
 
 HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
 REQUEST = Request(method="PATCH", path="/", headers={})
 
 
@@ -588,7 +590,7 @@ async def test_a_failed_completion_is_repeated_by_the_sweeper(
 async def test_a_sweep_removes_an_upload_whose_bytes_the_store_has_lost() -> None:
     class Emptied(MemoryStore):
         async def finish(self, upload: Upload) -> Upload:
-            raise UploadExpired("its parts are no longer stored")
+            raise BytesGone
 
     recorder = Recorder()
     uploads = Uploads(Emptied(), hooks=recorder)
@@ -601,7 +603,7 @@ async def test_a_sweep_removes_an_upload_whose_bytes_the_store_has_lost() -> Non
         await uploads.get(upload.id)
 
 
-class Overtaken(MemoryStore):
+class Raced(MemoryStore):
     """Another server completes the upload in the moment in which this one wants to."""
 
     def __init__(self, *, completes: bool) -> None:
@@ -612,18 +614,18 @@ class Overtaken(MemoryStore):
         if upload.is_complete:
             if self._completes:
                 await super().update(upload)
-            raise UploadLocked("another server has changed this upload meanwhile")
+            raise Overtaken
         return await super().update(upload)
 
 
 async def test_a_client_is_told_of_a_completion_by_another_server() -> None:
-    uploads = Uploads(Overtaken(completes=True))
+    uploads = Uploads(Raced(completes=True))
     upload = await uploads.create(length=3)
     assert (await uploads.append(upload.id, Append(offset=0), body(b"abc"))).is_complete
 
 
 async def test_a_client_waits_while_another_server_completes() -> None:
-    uploads = Uploads(Overtaken(completes=False))
+    uploads = Uploads(Raced(completes=False))
     upload = await uploads.create(length=3)
     with pytest.raises(UploadPending):
         await uploads.append(upload.id, Append(offset=0), body(b"abc"))
@@ -782,10 +784,11 @@ async def test_a_whole_first_append_too_short_to_judge_is_refused_and_not_kept()
     hooks = Recorder(head_size=4, min_head_size=3)
     uploads = Uploads(MemoryStore(), hooks=hooks)
     upload = await uploads.create(length=9)
-    for script in ([b"ab"], [b"a", b"b"], []):
+    for script in ([b"ab"], [b"a", b"b"]):
         with pytest.raises(TooSmall, match="at least 3 bytes"):
             await uploads.append(upload.id, Append(offset=0), body(*script))
         assert await uploads.get(upload.id) == upload
+    assert await uploads.append(upload.id, Append(offset=0), body()) == upload  # it has nothing
     assert "inspect" not in hooks.names
     await uploads.append(upload.id, Append(offset=0), body(b"abc"))
     assert hooks.names.count("inspect") == 1
@@ -995,6 +998,8 @@ async def test_a_sweep_leaves_a_running_append_alone(expiring: Uploads, clock: C
         assert source.ending is None
         source.interrupt()
     assert results[0].offset == 3
+    assert await expiring.sweep() == 0  # whoever resumes it has a minute
+    clock.now += 2 * MINUTE
     assert await expiring.sweep() == 1
 
 
@@ -1114,8 +1119,17 @@ async def test_discarding_takes_what_is_there(uploads: Uploads) -> None:
 class Running:
     """An append that waits for its client after some bytes."""
 
-    def __init__(self, uploads: Uploads, upload_id: str, append: Append, *sent: bytes) -> None:
-        self.client = Client([*sent, STALL])
+    def __init__(
+        self,
+        uploads: Uploads,
+        upload_id: str,
+        append: Append,
+        *sent: bytes,
+        is_open: bool = False,
+    ) -> None:
+        self.client = Client() if is_open else Client([*sent, STALL])
+        if is_open:
+            self.client.feed(*sent)
         self.source = Body(self.client.receive, timeout=None)
         self.result: Upload | None = None
         self.refusal: Exception | None = None
@@ -1152,19 +1166,23 @@ async def test_the_newest_append_goes_on_and_the_one_before_keeps_its_bytes(
     assert await content(uploads, third) == b"abcdefghi"
 
 
-async def test_a_newcomer_with_an_old_offset_is_refused_with_the_new_one(uploads: Uploads) -> None:
+async def test_a_newcomer_with_an_old_offset_is_refused_and_stops_nobody(uploads: Uploads) -> None:
     upload = await uploads.create(length=9)
-    first = Running(uploads, upload.id, Append(offset=0), b"abc")
+    first = Running(uploads, upload.id, Append(offset=0), b"abc", is_open=True)
     late = Running(uploads, upload.id, Append(offset=0), b"abcd")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(first.run)
         await first.client.starved()
-        tasks.start_soon(late.run)
-    assert first.result == replace(upload, offset=3)
-    assert isinstance(late.refusal, OffsetConflict)
-    assert late.refusal.offset == 3
-    assert late.client.receives == 0
-    assert await content(uploads, await uploads.get(upload.id)) == b"abc"
+        await late.run()
+        assert isinstance(late.refusal, OffsetConflict)
+        assert late.refusal.offset == 3
+        assert late.client.receives == 0
+        assert first.result is None
+        first.client.feed(b"def")
+        first.client.disconnect()
+    assert first.result == replace(upload, offset=6)
+    assert first.source.ending is Ending.CLIENT_LEFT
+    assert await content(uploads, await uploads.get(upload.id)) == b"abcdef"
 
 
 async def test_an_append_interrupted_before_its_head_is_there_keeps_nothing() -> None:

@@ -1,5 +1,6 @@
 """The ASGI app: finds the upload and the method, asks the engine, answers."""
 
+import contextlib
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,7 @@ from tusasgi._errors import (
     BodyTimeout,
     MethodNotAllowed,
     ShuttingDown,
+    TryAgain,
     TusError,
     UploadExpired,
     UploadLocked,
@@ -121,8 +123,9 @@ class TusApp:
             response = await self._respond(exchange)
         except TusError as error:
             await answer(self._refused(error, exchange))
-            if isinstance(error, UploadPending) and error.__cause__ is not None:
-                raise error.__cause__ from None  # a bug or an outage: the host hears of it
+            cause = error.__cause__ if isinstance(error, UploadPending) else None
+            if cause is not None and not isinstance(cause, TryAgain):
+                raise cause from None  # a bug or an outage: the host hears of it
         except Exception:
             await answer(self._refused(TusError("internal error"), exchange))
             raise
@@ -192,10 +195,11 @@ class TusApp:
     async def _delete(self, exchange: Exchange) -> Response:
         try:
             upload = await self._admit(exchange, Operation.TERMINATE)
-            await self.uploads.terminate(upload.id)
         except (UploadNotFound, UploadExpired):
             if not self._idempotent_delete:
                 raise
+            return protocol.terminated()
+        await self.uploads.terminate(upload.id, missing_ok=self._idempotent_delete)
         return protocol.terminated()
 
     async def _get(self, exchange: Exchange) -> Response:
@@ -215,10 +219,9 @@ class TusApp:
         """Store what came along with a creation; of a refused body no upload is left."""
         try:
             return await self._append(exchange, upload, append)
-        except UploadPending:
-            raise  # the body was taken
         except TusError:
-            await self.uploads.discard(upload.id)
+            with contextlib.suppress(TusError):  # what refused the body is what the client hears
+                await self.uploads.discard(upload.id)
             raise
 
     async def _append(self, exchange: Exchange, upload: Upload, append: Append) -> Upload:

@@ -213,3 +213,8 @@ class StoreFull(TusError):
     """The store has no room left; what was acknowledged is safe."""
 
     status = 507
+
+
+def will_pass(error: TusError) -> bool:
+    """True for a refusal that says nothing against the request: later it may be taken."""
+    return isinstance(error, TryAgain) or error.status in (423, 429) or error.status >= 500

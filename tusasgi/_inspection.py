@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from tusasgi._chunks import Chunks
-from tusasgi._errors import TooSmall, TusError
+from tusasgi._errors import TooSmall, TusError, will_pass
 from tusasgi._models import Ending, Source, Upload
 from tusasgi._settling import Settling
 from tusasgi.hooks import Hooks
@@ -37,7 +37,8 @@ class Inspection:
         """Return the upload with its facts; None if too little came to judge it.
 
         What was seen stays in the chunks. Raises what the hook raises, after the upload was
-        terminated; `TooSmall` for a first append that ends too early, with the upload kept.
+        terminated unless that will pass; `TooSmall` for a first append that ends too early, with
+        the upload kept.
         """
         if self._hooks.head_size == 0 or upload.is_partial:
             return upload
@@ -49,6 +50,8 @@ class Inspection:
         return await self._inspect(upload, head, chunks, source)
 
     def _is_long_enough(self, head: bytes, upload: Upload, source: Source) -> bool:
+        if not head:
+            return False  # nothing came, and there is nothing wrong with that
         needed = self._hooks.min_head_size
         if upload.length is not None:
             needed = min(needed, upload.length)
@@ -67,10 +70,12 @@ class Inspection:
         try:
             facts = await self._hooks.inspect(upload, head)
         except TusError as refusal:
+            if will_pass(refusal):
+                raise
             if self._is_cut_short(head, upload, source):
                 return None
             await chunks.verify()  # what was damaged on the way is no reason to refuse for good
-            await self._hooks.refused(upload, refusal)
+            await self._settling.call_refused(upload, refusal)
             if isinstance(self._store, SupportsTerminate):
                 await self._settling.remove(upload, "terminated")
             raise

@@ -2,8 +2,8 @@
 
 import enum
 import re
-from collections.abc import AsyncIterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
@@ -110,7 +110,8 @@ class Expiry:
     """How long an unfinished upload is kept.
 
     `initial` counts from the creation, `after_append` from the end of each append that stored
-    something and replaces what was left. None leaves the date alone. With `hide`, a request
+    something and replaces what was left. None leaves the date alone, but an upload whose bytes
+    are arriving does not expire: it has up to a minute more from then. With `hide`, a request
     for an expired upload is answered 404 as if there had never been one, not 410.
     """
 
@@ -126,6 +127,34 @@ class Expiry:
     @property
     def is_on(self) -> bool:
         return self.initial is not None or self.after_append is not None
+
+
+# What an upload that would expire while its bytes come is given, where no window says so.
+_GRACE = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Renewal:
+    """Moves the date of expiry of an upload as its bytes come. `clock` returns aware UTC."""
+
+    expiry: Expiry
+    clock: Callable[[], datetime]
+
+    def during(self, upload: Upload) -> Upload:
+        """Return the upload with a later date if it would soon expire, though its bytes come."""
+        window = self.expiry.after_append or min(self.expiry.initial or _GRACE, _GRACE)
+        now = self.clock()
+        if upload.expires is None or upload.expires - now > window * 0.75:
+            return upload
+        return replace(upload, expires=now + window)
+
+    def after(self, upload: Upload) -> Upload:
+        """Return the upload with the date that an append leaves, if it waits for more bytes."""
+        if upload.has_all_bytes:
+            return upload
+        if self.expiry.after_append is None:
+            return self.during(upload)
+        return replace(upload, expires=self.clock() + self.expiry.after_append)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

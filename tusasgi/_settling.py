@@ -3,34 +3,58 @@
 The order is always: the store, the hook, the record. Whatever fails or dies on the way is found
 again by the next request or sweep, so a hook is called at least once. The caller holds the lock
 on the upload, so the hooks of one upload never overlap and come in the order of its life.
+
+Hooks that may not refuse are called through one door (`_call`): whatever leaves such a hook, a
+`TusError` about another upload too, means that the hook failed, and nothing else.
 """
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
+import anyio
 from anyio.to_thread import run_sync
 
-from tusasgi._errors import TusError, UploadLocked, UploadNotFound, UploadPending
+from tusasgi._errors import TryAgain, TusError, UploadPending
 from tusasgi._life import Event
 from tusasgi._models import Removal, Upload
 from tusasgi.hooks import Hooks
 from tusasgi.observer import Observer
-from tusasgi.stores import Store, SupportsConcat, SupportsRead, SupportsTerminate
+from tusasgi.stores import (
+    Overtaken,
+    PartGone,
+    Store,
+    StoreSignal,
+    SupportsConcat,
+    SupportsRead,
+    SupportsTerminate,
+)
 
 
 class Settling:
     """Brings uploads to the end of what was begun."""
 
-    def __init__(self, store: Store, hooks: Hooks, observer: Observer, *, has_digest: bool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        hooks: Hooks,
+        observer: Observer,
+        *,
+        has_digest: bool,
+        hook_timeout: float | None,
+    ) -> None:
         self._store = store
         self._hooks = hooks
         self._observer = observer
         self._has_digest = has_digest
+        self._hook_timeout = hook_timeout
 
     async def settle(self, upload: Upload) -> Upload:
         """Return the upload, joined and completed if it was on its way there.
 
-        Raises `UploadPending` with the failure as its cause; everything may be repeated.
+        Raises `UploadPending` with the failure as its cause; everything may be repeated. Raises
+        `PartGone`, after the upload was removed, and `BytesGone`: there is no way on.
         """
         if not upload.is_unsettled:
             return upload
@@ -38,9 +62,9 @@ class Settling:
             if not upload.has_all_bytes:
                 upload = await self._join(upload)
             return await self._complete(upload)
-        except UploadLocked:
+        except Overtaken:
             return await self._settled_elsewhere(upload)
-        except TusError:
+        except (StoreSignal, TusError):
             raise
         except Exception as failure:
             raise UploadPending(
@@ -57,31 +81,41 @@ class Settling:
     async def remove(self, upload: Upload, removal: Removal) -> None:
         """Remove the upload; from the first step on nobody can use it any more.
 
-        Raises `UploadPending` with the failure as its cause if the hook failed.
+        Raises `UploadPending` with the failure as its cause if the hook failed, and `Overtaken`
+        if somebody else is writing to it.
         """
         if not isinstance(self._store, SupportsTerminate):
             raise TypeError(f"{type(self._store).__name__} cannot terminate uploads")
         if upload.removal is None:
             upload = await self._store.update(replace(upload, removal=removal))
             self._observer.changed(upload, Event(removal))
-        try:
-            if upload.removal == "expired":
-                await self._hooks.expired(upload)
-            else:
-                await self._hooks.terminated(upload)
-        except TusError:
-            raise
-        except Exception as failure:
-            raise UploadPending("the upload is being removed; it will be repeated") from failure
+        hook = self._hooks.expired if upload.removal == "expired" else self._hooks.terminated
+        await self._call(partial(hook, upload), "the upload is being removed; it will be repeated")
         await self._store.terminate(upload.id)
         self._observer.changed(upload, Event.REMOVED)
+
+    async def call_refused(self, upload: Upload, refusal: TusError) -> None:
+        """Tell the host that an inspection refused the upload. Raises `UploadPending`."""
+        await self._call(
+            partial(self._hooks.refused, upload, refusal),
+            "the upload could not be judged to the end; send the same again",
+        )
+
+    async def _call(self, hook: Callable[[], Awaitable[None]], told: str) -> None:
+        """Call a hook that may not refuse; what leaves it is the cause of an `UploadPending`."""
+        try:
+            with anyio.fail_after(self._hook_timeout):
+                await hook()
+        except TryAgain as failure:
+            raise UploadPending(told, retry_after=failure.retry_after) from failure
+        except Exception as failure:
+            raise UploadPending(told) from failure
 
     async def _join(self, upload: Upload) -> Upload:
         assert isinstance(self._store, SupportsConcat)  # or nobody could have announced it
         try:
             joined = await self._store.concat(upload)
-        except UploadNotFound:
-            # A part was removed before its bytes were taken over: there is no way on.
+        except PartGone:
             await self.remove(upload, "terminated")
             raise
         self._observer.changed(joined, Event.JOINED)
@@ -93,7 +127,10 @@ class Settling:
             upload = await self._with_digest(upload)
         complete = replace(upload, is_complete=True)
         if not upload.is_partial:
-            await self._hooks.completed(complete)
+            await self._call(
+                partial(self._hooks.completed, complete),
+                "all bytes are here, but processing them failed; it will be repeated",
+            )
         complete = await self._store.update(complete)
         self._observer.changed(complete, Event.COMPLETED)
         return complete

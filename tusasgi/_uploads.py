@@ -9,6 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
+import anyio
+
 from tusasgi._chunks import Chunks, Unverified
 from tusasgi._errors import (
     ShuttingDown,
@@ -22,10 +24,12 @@ from tusasgi._life import Event, State, state_of
 from tusasgi._models import (
     Append,
     Creation,
+    Ending,
     Expiry,
     Limits,
     Operation,
     Removal,
+    Renewal,
     Request,
     Source,
     Upload,
@@ -47,8 +51,11 @@ from tusasgi._settling import Settling
 from tusasgi.hooks import Hooks
 from tusasgi.lockers import Locker
 from tusasgi.lockers.memory import MemoryLocker
-from tusasgi.observer import Observer
+from tusasgi.observer import Guarded, Observer
 from tusasgi.stores import (
+    BytesGone,
+    Overtaken,
+    PartGone,
     Store,
     SupportsConcat,
     SupportsDeferLength,
@@ -67,6 +74,22 @@ def _no_interrupt() -> None:
     """Nothing to stop: this holder waits for no client."""
 
 
+_SWEPT_AT_ONCE = 8
+
+
+@contextlib.contextmanager
+def _signals_told() -> Iterator[None]:
+    """Turn what a store tells the engine into what a client is told."""
+    try:
+        yield
+    except Overtaken:
+        raise UploadLocked("another request is changing this upload") from None
+    except PartGone:
+        raise UploadNotFound("the uploads that this one was to be joined from are gone") from None
+    except BytesGone:
+        raise UploadExpired("the bytes of this upload are no longer stored: start anew") from None
+
+
 def _random_id() -> str:
     # 122 random bits: the id is what keeps strangers away where `authorize` lets everybody in.
     return uuid.uuid4().hex
@@ -78,8 +101,10 @@ class Uploads:
     `store` is any `Store`; what it supports beyond the core decides what is offered. Without a
     `locker` one process is assumed: give a locker that reaches as far as your store does.
     `digest` has the SHA-256 of all bytes computed before the `completed` hook, by reading them
-    back. `observer` is told what happens. `clock` returns aware UTC; `new_id` makes ids where
-    neither host nor hook chooses one.
+    back. `observer` is told what happens. `hook_timeout` is how many seconds a hook that follows
+    on something (`completed`, `refused`, `terminated`, `expired`) may take before it counts as
+    failed, and is called again later; None lets it take for ever. `clock` returns aware UTC;
+    `new_id` makes ids where neither host nor hook chooses one.
     """
 
     def __init__(
@@ -92,6 +117,7 @@ class Uploads:
         expiry: Expiry | None = None,
         digest: Literal["sha256"] | None = None,
         observer: Observer | None = None,
+        hook_timeout: float | None = 600.0,
         clock: Callable[[], datetime] = _utc_now,
         new_id: Callable[[], str] = _random_id,
     ) -> None:
@@ -99,7 +125,7 @@ class Uploads:
         self.hooks = Hooks() if hooks is None else hooks
         self.limits = Limits() if limits is None else limits
         self.expiry = Expiry() if expiry is None else expiry
-        self.observer = Observer() if observer is None else observer
+        self.observer = Guarded(Observer() if observer is None else observer)
         self.is_shut_down = False
         self._locker = MemoryLocker() if locker is None else locker
         self._clock = clock
@@ -112,8 +138,17 @@ class Uploads:
             raise ValueError('digest must be None or "sha256"')
         if digest is not None and not isinstance(store, SupportsRead):
             raise ValueError(f"{type(store).__name__} cannot read uploads back for a digest")
-        self._settling = Settling(store, self.hooks, self.observer, has_digest=digest is not None)
+        if hook_timeout is not None and hook_timeout <= 0:
+            raise ValueError("hook_timeout must be a positive number of seconds, or None")
+        self._settling = Settling(
+            store,
+            self.hooks,
+            self.observer,
+            has_digest=digest is not None,
+            hook_timeout=hook_timeout,
+        )
         self._inspection = Inspection(store, self.hooks, self._settling)
+        self._renewal = Renewal(expiry=self.expiry, clock=clock) if self.expiry.is_on else None
 
     @property
     def can_concatenate(self) -> bool:
@@ -203,77 +238,91 @@ class Uploads:
         """
         if not upload.is_unsettled:
             return upload
-        try:
-            async with self._hold(upload.id, take_over=False):
-                return await self._settling.settle(await self._get_alive(upload.id))
-        except UploadLocked:
-            if upload.parts and not upload.has_all_bytes:
-                return upload
-            raise UploadPending("all bytes are here and are being processed") from None
+        async with AsyncExitStack() as held:
+            try:
+                await held.enter_async_context(self._hold(upload.id, take_over=False))
+            except UploadLocked:
+                if upload.parts and not upload.has_all_bytes:
+                    return upload
+                raise UploadPending("all bytes are here and are being processed") from None
+            return await self._settle(await self._get_alive(upload.id))
 
     async def append(
         self, upload_id: str, append: Append, source: Source, *, admitted: Upload | None = None
     ) -> Upload:
         """Add the bytes of `source` and return the upload with its new offset.
 
-        Whoever else appends to the upload is stopped first, with its bytes kept. Everything is
-        judged before the first byte is asked for. What arrives before the client leaves, stops
-        sending or is interrupted is kept. Nothing is kept of an append that runs past the end,
-        that has another checksum than it says, or that has one and does not come whole.
+        Whoever else appends to the upload is stopped first, with its bytes kept; an append that
+        does not fit stops nobody. Everything is judged before the first byte is asked for. What
+        arrives before the client leaves, stops sending or is interrupted is kept. Nothing is kept
+        of an append that runs past the end, that has another checksum than it says, or that has
+        one and does not come whole; the length that it declares is then not kept either.
         `admitted` is the upload as it was just read, if it was.
         """
+        upload = await self._get_alive(upload_id) if admitted is None else admitted
+        if not upload.is_unsettled:
+            _judge(upload, append)
         with self._stoppable(source):
-            try:
-                async with self._hold(upload_id, source.interrupt):
-                    upload = await self._read_again(upload_id, admitted)
-                    return await self._append(upload, append, source)
-            except UploadLocked:
-                upload = await self._get_alive(upload_id)
-                if upload.is_unsettled:
-                    raise UploadPending("all bytes are here and are being processed") from None
-                raise
+            async with AsyncExitStack() as held:
+                await self._take_over(upload_id, source, held)
+                upload = await self._read_again(upload_id, admitted)
+                return await self._append(upload, append, source)
 
-    async def terminate(self, upload_id: str) -> None:
-        """Remove the upload, finished or not, and stop whoever is appending to it."""
+    async def terminate(self, upload_id: str, *, missing_ok: bool = False) -> None:
+        """Remove the upload, finished or not, and stop whoever is appending to it.
+
+        Raises `UploadNotFound` if there is none, unless that is `missing_ok`.
+        """
         async with self._hold(upload_id):
-            upload = await self.store.get(check_upload_id(upload_id))
+            try:
+                upload = await self.store.get(check_upload_id(upload_id))
+            except UploadNotFound:
+                if missing_ok:
+                    return
+                raise
             if upload.removal is None:
                 await self.hooks.terminating(upload)
-            await self._settling.remove(upload, "terminated")
+            await self._remove(upload, "terminated")
 
     async def discard(self, upload_id: str) -> None:
-        """Remove what is left of a creation that was refused on the way, if anything is."""
-        if isinstance(self.store, SupportsTerminate):
+        """Remove what is left of a creation that was refused on the way, if anything is.
+
+        An upload whose bytes are all there stays: it was not refused, and what follows on its
+        last byte is repeated.
+        """
+        if not isinstance(self.store, SupportsTerminate):
+            return
+        async with self._hold(upload_id):
             with contextlib.suppress(UploadNotFound):
-                async with self._hold(upload_id):
-                    await self._settling.remove(await self.store.get(upload_id), "terminated")
+                upload = await self.store.get(upload_id)
+                if not upload.has_all_bytes:
+                    await self._remove(upload, "terminated")
 
     async def sweep(self) -> int:
         """Remove what has expired and return how many uploads were removed.
 
         Takes up what requests had to leave: joining, completions and removals that failed or
-        died. Costs what is due, not what is stored. Safe beside running appends, which are left
-        alone, and beside other sweepers. Raises an `ExceptionGroup` of what failed, after
-        everything was tried; the next sweep tries it again.
+        died. Costs what is due, not what is stored, and looks after several uploads at a time.
+        Safe beside running appends, which are left alone, and beside other sweepers. Raises an
+        `ExceptionGroup` of what failed, after everything was tried; the next sweep tries it again.
         """
         if not isinstance(self.store, SupportsSweep):
             return 0  # then no expiry can be set either
-        swept, failures = 0, []
-        async for upload_id in self.store.due(self._clock()):
+        found = _Swept()
+        slots = anyio.Semaphore(_SWEPT_AT_ONCE)
+        async with anyio.create_task_group() as tasks:
             try:
-                async with self._hold(upload_id, take_over=False):
-                    swept += await self._look_after(upload_id)
-            except UploadLocked:
-                continue
-            except Exception as failure:  # one upload must not keep the others alive
-                failure.add_note(f"upload {upload_id}")
-                failures.append(failure)
-        self.observer.swept(swept, len(failures))
-        if failures:
+                async for upload_id in self.store.due(self._clock()):
+                    await slots.acquire()
+                    tasks.start_soon(self._sweep_one, upload_id, found, slots)
+            except Exception as failure:  # raised below, when those that were found are done
+                found.failures.append(failure)
+        self.observer.swept(found.removed, len(found.failures))
+        if found.failures:
             raise ExceptionGroup(
-                f"{len(failures)} of the uploads could not be looked after", failures
+                f"{len(found.failures)} of the uploads could not be looked after", found.failures
             )
-        return swept
+        return found.removed
 
     def shutdown(self) -> None:
         """Stop every running append, with its bytes kept, and take no new ones.
@@ -313,6 +362,23 @@ class Uploads:
             yield
         finally:
             self._sources.discard(source)
+
+    async def _take_over(self, upload_id: str, source: Source, held: AsyncExitStack) -> None:
+        """Hold the upload for an append, and stop whoever else appends to it."""
+        try:
+            await held.enter_async_context(self._hold(upload_id, source.interrupt))
+        except UploadLocked:
+            if (await self._get_alive(upload_id)).is_unsettled:
+                raise UploadPending("all bytes are here and are being processed") from None
+            raise
+
+    async def _settle(self, upload: Upload) -> Upload:
+        with _signals_told():
+            return await self._settling.settle(upload)
+
+    async def _remove(self, upload: Upload, removal: Removal) -> None:
+        with _signals_told():
+            await self._settling.remove(upload, removal)
 
     async def _get_alive(self, upload_id: str) -> Upload:
         upload = await self.store.get(check_upload_id(upload_id))
@@ -374,7 +440,7 @@ class Uploads:
         self.observer.changed(upload, Event.ANNOUNCED if upload.parts else Event.CREATED)
         if upload.has_all_bytes:
             self.observer.changed(upload, Event.JOINED if upload.parts else Event.FILLED)
-        return await self._settling.settle(upload)
+        return await self._settle(upload)
 
     async def _read_again(self, upload_id: str, admitted: Upload | None) -> Upload:
         """Return the upload as it is now that it is held."""
@@ -386,41 +452,59 @@ class Uploads:
 
     async def _append(self, upload: Upload, append: Append, source: Source) -> Upload:
         check_takes_bytes(upload)
-        upload = await self._settling.settle(upload)
-        check_append(append, upload)
-        upload = await self._declare_length(upload, append)
-        if not upload.has_all_bytes or append.size != 0:
-            upload = await self._store(upload, append, source)
+        upload = await self._settle(upload)
+        _judge(upload, append)
+        declared = replace(upload, length=upload.length if append.length is None else append.length)
+        if not declared.has_all_bytes or append.size != 0:
+            upload = await self._store(upload, declared, append, source)
+        upload = await self._declare_length(upload, append, source)
         if upload.is_unsettled:
             self.observer.changed(upload, Event.FILLED)
-        return await self._settling.settle(upload)
+        return await self._settle(upload)
 
-    async def _declare_length(self, upload: Upload, append: Append) -> Upload:
+    async def _declare_length(self, upload: Upload, append: Append, source: Source) -> Upload:
+        """Record a length that came without bytes; with bytes it was kept along with them."""
         if append.length is None or upload.length is not None:
             return upload
+        if append.size != 0 and source.ending is not Ending.COMPLETE:
+            return upload  # nothing is kept of a request that broke before its first byte
         assert isinstance(self.store, SupportsDeferLength)  # it took the upload without a length
-        return await self.store.declare_length(upload, append.length)
+        with _signals_told():
+            return await self.store.declare_length(upload, append.length)
 
-    async def _store(self, upload: Upload, append: Append, source: Source) -> Upload:
-        room = room_for(upload, upload.length)
-        chunks = Chunks(source, room=room, checksum=append.checksum)
+    async def _store(
+        self, upload: Upload, declared: Upload, append: Append, source: Source
+    ) -> Upload:
+        """Store the bytes, and with the first of them what is known of the upload by now."""
+        chunks = Chunks(source, room=room_for(declared, declared.length), checksum=append.checksum)
         try:
-            judged = await self._inspection.judge(upload, chunks, source)
+            judged = await self._inspection.judge(declared, chunks, source)
             if judged is None:
                 return upload
-            stored = await self.store.append(
-                judged, chunks, staged=append.checksum is not None, expires=self._renewal()
-            )
+            with _signals_told():
+                stored = await self.store.append(
+                    judged, chunks, staged=append.checksum is not None, renewal=self._renewal
+                )
         except Unverified:
             return upload
-        if stored.offset > upload.offset and not stored.has_all_bytes:
+        if stored.offset == upload.offset:
+            return replace(upload, version=stored.version)
+        if not stored.has_all_bytes:
             self.observer.changed(stored, Event.APPENDED)
         return stored
 
-    def _renewal(self) -> Callable[[], datetime] | None:
-        """Return what tells a new date of expiry, if each append brings one."""
-        window = self.expiry.after_append
-        return None if window is None else lambda: self._clock() + window
+    async def _sweep_one(self, upload_id: str, found: "_Swept", slots: anyio.Semaphore) -> None:
+        try:
+            async with self._hold(upload_id, take_over=False):
+                is_removed = await self._look_after(upload_id)
+            found.removed += is_removed
+        except (UploadLocked, Overtaken):
+            return  # somebody is at work on it
+        except Exception as failure:  # one upload must not keep the others alive
+            failure.add_note(f"upload {upload_id}")
+            found.failures.append(failure)
+        finally:
+            slots.release()
 
     async def _look_after(self, upload_id: str) -> bool:
         """Do what is due for an upload; return True if that was to remove it."""
@@ -438,11 +522,24 @@ class Uploads:
             case State.JOINING | State.COMPLETING:
                 try:
                     await self._settling.settle(upload)
-                except UploadNotFound:
-                    return True  # parts of it were gone, and so it was removed
-                except UploadExpired:  # what was stored of it is gone: there is no way on
+                except PartGone:
+                    return True  # and so it was removed
+                except BytesGone:
                     await self._settling.remove(upload, "terminated")
                     return True
             case _:
                 await self.store.update(upload)  # so that it is not found again for nothing
         return False
+
+
+class _Swept:
+    """What a sweep has done so far."""
+
+    def __init__(self) -> None:
+        self.removed = 0
+        self.failures: list[Exception] = []
+
+
+def _judge(upload: Upload, append: Append) -> None:
+    check_takes_bytes(upload)
+    check_append(append, upload)

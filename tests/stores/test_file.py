@@ -20,8 +20,8 @@ import pytest
 from anyio.to_thread import run_sync
 
 from tests.stores.shim import Counts, Disk, Os, seen_by
-from tusasgi import OffsetConflict, StoreFull, Upload, UploadLocked, UploadNotFound, Uploads
-from tusasgi.stores import _writer
+from tusasgi import OffsetConflict, StoreFull, Upload, UploadNotFound, Uploads
+from tusasgi.stores import Overtaken, _writer
 from tusasgi.stores.file import FileStore
 from tusasgi.testing import Arriving, new_upload
 
@@ -598,7 +598,7 @@ async def test_two_processes_without_a_common_locker_cannot_mix_their_bytes(
         stale, current = upload, await second.get(upload.id)
         for seen in (stale, current):
             for is_staged in (False, True):
-                with pytest.raises(UploadLocked):
+                with pytest.raises(Overtaken):
                     await second.append(seen, Arriving(b"2" * 10), staged=is_staged)
         held.may_end.set()
     for is_staged in (False, True):

@@ -39,10 +39,10 @@ from tusasgi import (
     StoreUnavailable,
     Upload,
     UploadExists,
-    UploadLocked,
     UploadNotFound,
     Uploads,
 )
+from tusasgi.stores import Overtaken
 from tusasgi.stores import fsspec as store_module
 from tusasgi.stores._fsspec import Entry, Filesystem
 from tusasgi.stores._pieces import Piece, alone_name, merges, piece_of, run_of, sized_name
@@ -578,7 +578,7 @@ async def test_of_two_writers_at_one_offset_the_second_is_refused(root: str) -> 
             other._get_state().write_piece(upload.id, alone_name(3), b"faster")
 
     watched.before = somebody_is_faster
-    with pytest.raises(UploadLocked):
+    with pytest.raises(Overtaken):
         await store.append(upload, Arriving(b"slower"))
     kept = await store.get(upload.id)
     assert await content(other, kept) == b"abcfaster"

@@ -16,8 +16,8 @@ from anyio.to_thread import run_sync
 
 from tests.stores import _fsspec_sftp
 from tests.stores._fsspec_sftp import SftpServer
-from tusasgi import OffsetConflict, StoreUnavailable, UploadExists, UploadLocked, UploadNotFound
-from tusasgi.stores import _pieces
+from tusasgi import OffsetConflict, StoreUnavailable, UploadExists, UploadNotFound
+from tusasgi.stores import Overtaken, _pieces
 from tusasgi.stores._pieces import alone_name
 from tusasgi.stores.fsspec import FsspecStore
 from tusasgi.testing import Arriving, new_upload
@@ -205,7 +205,7 @@ async def test_where_creation_is_exclusive_a_second_writer_is_refused(
     name = alone_name(0)
     await run_sync(one._state.write_piece, upload.id, name, b"first")
     await run_sync(one._state.write_piece, upload.id, name, b"first")  # as a repeated call
-    with pytest.raises(UploadLocked):
+    with pytest.raises(Overtaken):
         await run_sync(two._state.write_piece, upload.id, name, b"second")
     assert await read(two, upload.id, 0, 6) == b"first"
     with pytest.raises(OffsetConflict):

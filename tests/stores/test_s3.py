@@ -21,12 +21,10 @@ from tusasgi import (
     StoreUnavailable,
     TusApp,
     Upload,
-    UploadExpired,
-    UploadLocked,
     UploadNotFound,
     Uploads,
 )
-from tusasgi.stores import _s3_client
+from tusasgi.stores import BytesGone, Overtaken, _s3_client
 from tusasgi.stores._rope import Rope
 from tusasgi.stores.s3 import S3Object, S3Store
 from tusasgi.testing import ASGIDriver
@@ -131,9 +129,9 @@ async def test_an_upload_whose_parts_were_taken_away_is_gone_and_never_complete(
     upload = await filled(store, content, 6 * MIB)
     full = await filled(store, content[: 6 * MIB], 6 * MIB)
     await strike(place, store, upload, full)
-    with pytest.raises(UploadExpired):
+    with pytest.raises(BytesGone):
         await appended(store, upload, content[6 * MIB :])
-    with pytest.raises(UploadExpired):
+    with pytest.raises(BytesGone):
         await store.finish(full)
     for kept in (upload, full):
         assert not (await place.store().get(kept.id)).is_complete
@@ -392,7 +390,7 @@ async def test_two_appends_of_one_server_do_not_share_what_they_change(
     async def append(content: bytes) -> None:
         try:
             results.append(await appended(store, upload, content))
-        except UploadLocked as refusal:
+        except Overtaken as refusal:
             results.append(refusal)
 
     async with anyio.create_task_group() as tasks:
@@ -420,7 +418,7 @@ async def test_an_object_is_written_only_from_what_was_decided(place: Place) -> 
     late = await other.get(upload.id)
     wire.before = be_faster
     async with wire.listening():
-        with pytest.raises(UploadLocked):
+        with pytest.raises(Overtaken):
             await completed(other, await appended(other, late, OTHER[: 300 * KIB]))
     assert await read(place.store(), await one.get(upload.id)) == CONTENT[: 300 * KIB]
 
@@ -432,7 +430,7 @@ async def test_who_loses_a_race_removes_what_it_has_stored(place: Place) -> None
         late = await other.get(upload.id)
         await appended(one, upload, CONTENT[: 100 * KIB])
         before = await place.left()
-        with pytest.raises(UploadLocked):
+        with pytest.raises(Overtaken):
             await appended(other, late, OTHER[:length])
         assert await place.left() == before
 
@@ -454,7 +452,7 @@ async def test_a_joining_that_loses_a_race_leaves_no_parts(place: Place) -> None
 
     wire.before = overtake
     async with wire.listening():
-        with pytest.raises(UploadLocked):
+        with pytest.raises(Overtaken):
             await store.concat(final)
     assert not [name for name in await place.left() if "(multipart)" in name]
     assert await read(place.store(), await other.get(final.id)) == CONTENT[: 12 * MIB]
@@ -477,7 +475,7 @@ async def test_a_part_that_comes_after_another_server_has_completed_is_refused_n
 
     wire.before = be_faster
     async with wire.listening():
-        with pytest.raises(UploadLocked):  # and not `UploadExpired`: the parts became the object
+        with pytest.raises(Overtaken):  # and not `BytesGone`: the parts became the object
             await appended(other, late, OTHER[: 6 * MIB])
     assert wire.before is None
     assert await read(place.store(), await one.get(upload.id)) == content
@@ -502,7 +500,7 @@ async def test_an_object_that_is_made_while_its_upload_is_removed_does_not_stay(
 
     wire.before = sleep
     async with wire.listening():
-        with pytest.raises((UploadLocked, UploadNotFound)):
+        with pytest.raises((Overtaken, UploadNotFound)):
             await completed(frozen, upload)
     assert wire.before is None
     assert not [name for name in await place.left() if "/objects/" in name]
@@ -612,7 +610,7 @@ async def test_what_a_sweep_removed_is_not_named_by_a_server_that_wakes_up(
 
     wire.before = sleep
     async with wire.listening():
-        with pytest.raises(UploadLocked):
+        with pytest.raises(Overtaken):
             await appended(frozen, upload, CONTENT[start : start + length])
     assert wire.before is None
     upload = await other.get(upload.id)

@@ -11,8 +11,8 @@ from anyio.to_thread import run_sync
 
 from tests.services.faults import FaultProxy
 from tests.services.s3 import SeaweedFS
-from tusasgi import StoreUnavailable, UploadExists, UploadLocked, UploadNotFound
-from tusasgi.stores import _s3_append, _s3_bucket, _s3_join
+from tusasgi import StoreUnavailable, UploadExists, UploadNotFound
+from tusasgi.stores import Overtaken, _s3_append, _s3_bucket, _s3_join
 from tusasgi.stores._s3_client import Conflict
 from tusasgi.stores.s3 import S3Store
 from tusasgi.testing._stores import new_upload
@@ -81,7 +81,7 @@ async def test_a_refusal_after_an_answer_that_was_lost_costs_nothing_acknowledge
         swaps.answer.set()
         raise Wrong
 
-    with pytest.raises(UploadLocked):
+    with pytest.raises(Overtaken):
         await store.append(upload, chunks())
     kept = await other.get(upload.id)
     assert kept.offset >= 200 * KIB
@@ -109,7 +109,7 @@ async def test_who_was_overtaken_leaves_the_pieces_that_the_other_one_may_return
     wire.after = tell
 
     async def append() -> None:
-        with pytest.raises(UploadLocked):
+        with pytest.raises(Overtaken):
             await appended(store, upload, CONTENT[upload.offset :][:MIB])
         refused.set()
 
@@ -229,7 +229,7 @@ async def test_an_upload_that_another_server_has_completed_is_not_gone_though_it
     await completed(other, await other.get(upload.id))
     key = f"{place.prefix}/objects/{upload.id}"
     await run_sync(lambda: place.server.client.delete_object(Bucket=place.server.bucket, Key=key))
-    with pytest.raises(UploadLocked):  # and not `UploadExpired`
+    with pytest.raises(Overtaken):  # and not `BytesGone`
         await store.finish(upload)
     upload = await other.get(upload.id)
     with pytest.raises(UploadNotFound):

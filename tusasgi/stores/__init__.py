@@ -1,10 +1,26 @@
-"""What a store is: the core protocol, and one small protocol for each capability."""
+"""What a store is: the core protocol, one small protocol for each capability, and its signals."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from tusasgi._models import Upload
+from tusasgi._models import Renewal, Upload
+
+
+class StoreSignal(Exception):
+    """What a store tells the engine, and nobody else: never an answer to a client."""
+
+
+class Overtaken(StoreSignal):
+    """Somebody else is writing to the upload, or has changed it since it was read."""
+
+
+class PartGone(StoreSignal):
+    """An upload that was to be joined into another is gone, or is not the same any more."""
+
+
+class BytesGone(StoreSignal):
+    """Bytes that were stored of the upload were taken away: there is no way on."""
 
 
 @runtime_checkable
@@ -38,17 +54,18 @@ class Store(Protocol):
         chunks: AsyncIterable[bytes],
         *,
         staged: bool = False,
-        expires: Callable[[], datetime] | None = None,
+        renewal: Renewal | None = None,
     ) -> Upload:
         """Add the chunks at the end and return the upload with its new offset.
 
-        With the first byte that is kept, the record becomes that of `upload`. If bytes are kept
-        and some are still to come, the upload has until what `expires` says at the end; a store
-        that shows bytes before the end may move the date on the way as well.
+        With the first byte that is kept, the record becomes that of `upload`. While bytes come,
+        staged ones too, `renewal.during` may give the upload a later date, and at the end
+        `renewal.after` if bytes were kept and some are still to come: the record keeps both.
 
         The *end* of the chunks means: keep what came, also when the client left. An
         *exception* from them means: keep nothing of this call; it is raised again. A failure
         of the store itself, and cancellation, keep a part of what came, from its beginning.
+        `Overtaken`: somebody else is writing to the upload.
 
         With `staged` only the end tells that the chunks are right: none of them is seen in the
         upload before, and nothing is kept if the call or the process dies before.
@@ -65,7 +82,7 @@ class Store(Protocol):
     async def finish(self, upload: Upload) -> Upload:
         """Make every byte durable, in its final place, and return the upload.
 
-        May be called again.
+        May be called again. `BytesGone`: some of them are no longer there.
         """
         ...
 
@@ -109,7 +126,7 @@ class SupportsConcat(Protocol):
         """Take over the bytes of `upload.parts`, in their order; return the upload with them.
 
         The parts stay as they are. May be repeated after a failure, a crash or a cancellation,
-        and then goes on where it was. `UploadNotFound`: a part (or the upload) is gone.
+        and then goes on where it was. `PartGone`: a part is gone, and there is no way on.
         """
         ...
 
@@ -119,7 +136,7 @@ class SupportsVersions(Protocol):
     """A store that refuses to change an upload that was changed since it was read.
 
     `Upload.version` tells which state was read. `append`, `update` and what else changes an
-    upload raise `UploadLocked` if another server was faster, so that servers need no common
+    upload raise `Overtaken` if another server was faster, so that servers need no common
     locker.
     """
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import TypeVar
 
-from tusasgi._errors import OffsetConflict, StoreFull, UploadLocked
+from tusasgi._errors import OffsetConflict, StoreFull
+from tusasgi.stores import Overtaken
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ def open_alone(path: str, offset: int) -> int:
     """Open a file to write on at `offset`, its end, as the only writer of any process.
 
     The kernel keeps others out as long as this process lives, whatever became of the lock that
-    it was given: `UploadLocked`. `OffsetConflict`: somebody else was there before.
+    it was given: `Overtaken`. `OffsetConflict`: somebody else was there before.
     """
     while True:
         file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
@@ -39,7 +40,7 @@ def open_alone(path: str, offset: int) -> int:
                 raise OffsetConflict(f"the upload is at {status.st_size}", offset=status.st_size)
         except BlockingIOError:
             os.close(file)
-            raise UploadLocked("another request is writing to this upload") from None
+            raise Overtaken("another request is writing to this upload") from None
         except OffsetConflict:
             close_alone(file)
             raise

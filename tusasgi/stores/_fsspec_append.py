@@ -28,7 +28,7 @@ class Appending:
         return False
 
     def put(self, state: State, data: bytes, is_last: bool) -> None:
-        """Store the next bytes. Raises `OffsetConflict` or `UploadLocked` for a second writer."""
+        """Store the next bytes. Raises `OffsetConflict` or `Overtaken` for a second writer."""
         self._begin(state)
         self._show(state, data)
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from tusasgi._errors import UploadExists, UploadLocked, UploadNotFound
+from tusasgi._errors import UploadExists, UploadNotFound
 from tusasgi._models import Upload, check_upload_id
+from tusasgi.stores import Overtaken, PartGone
 from tusasgi.stores._due import NOW, due_hours, hour_of, hours_of, marked_hours
 from tusasgi.stores._fsspec import Filesystem, Source
 from tusasgi.stores._pieces import Piece, merges, piece_of, run_of, sized_name
@@ -196,7 +197,7 @@ class State:
         )
 
     def write_piece(self, upload_id: str, name: str, data: bytes) -> None:
-        """Write a piece; `UploadLocked` if somebody else has written where it starts."""
+        """Write a piece; `Overtaken` if somebody else has written where it starts."""
         path = f"{self.folder(upload_id)}/{name}"
         if not self.files.creates_alone:
             return self.files.write(path, data)
@@ -204,7 +205,7 @@ class State:
             self.files.create(path, data)
         except FileExistsError:
             if self.files.read(path) != data:  # or this call was repeated on the way
-                raise UploadLocked("another request has written to this upload") from None
+                raise Overtaken("another request has written to this upload") from None
 
     def merge_small(self, upload_id: str, run: list[Piece], size: int) -> None:
         """Make pieces of at most `size` bytes of many small ones.
@@ -260,9 +261,12 @@ class State:
         """Return what `concat` has to join; None if that is done."""
         if self.get(upload.id).offset == upload.length:
             return None
-        sources = [source for part in upload.parts for source in self.sources(part)]
+        try:
+            sources = [source for part in upload.parts for source in self.sources(part)]
+        except UploadNotFound:
+            raise PartGone from None
         if sum(source.size for source in sources) != upload.length:
-            raise UploadNotFound  # another upload has taken the id of a part
+            raise PartGone  # another upload has taken the id of one
         return sources
 
     def merge(self, upload_id: str, sources: list[Source]) -> bool:

@@ -2,12 +2,10 @@
 
 import base64
 import json
-from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from tusasgi._models import Upload
+from tusasgi._models import Renewal, Upload
 
 _VERSION = 1
 
@@ -72,11 +70,14 @@ def load_record(text: bytes, *, offset: int) -> Upload:
     )
 
 
-def renewed(upload: Upload, expires: Callable[[], datetime] | None) -> Upload:
-    """Return the upload with its new date, if it got bytes and waits for more."""
-    if expires is None or upload.has_all_bytes:
-        return upload
-    return replace(upload, expires=expires())
+def during(upload: Upload, renewal: Renewal | None) -> Upload:
+    """Return the upload with the date that it has while its bytes come."""
+    return upload if renewal is None else renewal.during(upload)
+
+
+def after(upload: Upload, renewal: Renewal | None) -> Upload:
+    """Return the upload with the date that an append leaves."""
+    return upload if renewal is None else renewal.after(upload)
 
 
 def _moment(text: str) -> datetime:

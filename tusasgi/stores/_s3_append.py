@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
 
 import anyio
 
-from tusasgi._errors import StoreFull, StoreUnavailable, UploadLocked, UploadNotFound
-from tusasgi._models import Upload
-from tusasgi.stores._record import renewed
+from tusasgi._errors import StoreFull, StoreUnavailable, UploadNotFound
+from tusasgi._models import Renewal, Upload
+from tusasgi.stores import Overtaken
+from tusasgi.stores._record import after
 from tusasgi.stores._rope import Buffer, Rope
 from tusasgi.stores._s3_bucket import Bucket
 from tusasgi.stores._s3_state import MOST_PARTS, State, part_size
@@ -148,7 +148,7 @@ class Writing:
         """Remove what nobody will ever name if somebody else is faster."""
         try:
             yield
-        except (UploadLocked, UploadNotFound):
+        except (Overtaken, UploadNotFound):
             with contextlib.suppress(Exception):
                 await self._give_up()
             raise
@@ -185,12 +185,12 @@ class Append(Writing):
         budget: Budget,
         least_part: int,
         staged: bool = False,
-        expires: Callable[[], datetime] | None = None,
+        renewal: Renewal | None = None,
     ) -> None:
         super().__init__(bucket, state, upload, least_part=least_part)
         self._budget = budget
         self._is_staged = staged
-        self._expires = expires
+        self._renewal = renewal
         self._buffer = Buffer()
         self._held = 0  # bytes of the budget that the buffer has
         self._is_ended = False
@@ -391,7 +391,7 @@ class Append(Writing):
         if state.offset == self._base.offset:
             return state
         stored = state.object or self._bucket.object_of(self._upload)
-        upload = renewed(replace(self._upload, offset=state.offset), self._expires)
+        upload = after(replace(self._upload, offset=state.offset), self._renewal)
         return replace(state, upload=upload, object=stored)
 
     async def _take_back(self) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from tusasgi._errors import UploadNotFound
 from tusasgi._models import Upload
+from tusasgi.stores import PartGone
 from tusasgi.stores._rope import Rope
 from tusasgi.stores._s3_append import Budget, Writing
 from tusasgi.stores._s3_bucket import Bucket, together
@@ -49,11 +49,11 @@ class Join(Writing):
         self._sources = sources
 
     async def run(self) -> State:
-        """Return the state with all bytes. Raises `UploadNotFound` if a source is gone."""
+        """Return the state with all bytes. Raises `PartGone` if a source is gone."""
         length = self._upload.length
         assert length is not None
         if sum(source.offset for source in self._sources) != length:
-            raise UploadNotFound  # another upload has taken the id of a part
+            raise PartGone  # another upload has taken the id of one
         async with self._giving_up():
             try:
                 # Another server may have begun, and with shorter parts.
@@ -62,7 +62,7 @@ class Join(Writing):
                 while self._draft.offset < length:
                     await self._join_some(length)
             except Gone:
-                raise UploadNotFound from None
+                raise PartGone from None
         return self._committed
 
     async def _join_short(self, length: int) -> None:

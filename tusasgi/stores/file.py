@@ -15,7 +15,7 @@ two of them leaves at most something for `due` to find: nothing is repaired by h
 import contextlib
 import os
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -25,10 +25,11 @@ import anyio
 from anyio.to_thread import run_sync
 
 from tusasgi._errors import UploadExists, UploadNotFound
-from tusasgi._models import Upload, check_upload_id
+from tusasgi._models import Renewal, Upload, check_upload_id
+from tusasgi.stores import PartGone
 from tusasgi.stores import _files as files
 from tusasgi.stores._due import NOW, due_hours, hours_of, marked_hours
-from tusasgi.stores._record import UNREADABLE, dump_record, load_record, renewed
+from tusasgi.stores._record import UNREADABLE, after, dump_record, load_record
 from tusasgi.stores._writer import Writer
 
 Durability = Literal["complete", "append"]
@@ -77,13 +78,13 @@ class FileStore:
         chunks: AsyncIterable[bytes],
         *,
         staged: bool = False,
-        expires: Callable[[], datetime] | None = None,
+        renewal: Renewal | None = None,
     ) -> Upload:
         append = self._append_staged if staged else self._append
         kept = await append(upload, chunks)
-        if kept.offset == upload.offset or renewed(kept, expires) == kept:
+        if kept.offset == upload.offset or after(kept, renewal) == kept:
             return kept
-        return await self.update(renewed(kept, expires))
+        return await self.update(after(kept, renewal))
 
     async def _append(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
         path = self.path(upload.id)
@@ -257,11 +258,14 @@ class FileStore:
         pieces = []
         position = 0
         for part in upload.parts:
-            size = self._get(part).offset
+            try:
+                size = self._get(part).offset
+            except UploadNotFound:
+                raise PartGone from None
             pieces.append((self.path(part), max(upload.offset - position, 0), size))
             position += size
         if position != upload.length:
-            raise UploadNotFound  # another upload has taken the id of a part
+            raise PartGone  # another upload has taken the id of one
         return pieces
 
     def _new_path(self, upload_id: str) -> str:
@@ -342,12 +346,12 @@ def _copy(source: str, target: int, position: int, offset: int, count: int) -> i
     try:
         file = os.open(source, os.O_RDONLY)
     except FileNotFoundError:
-        raise UploadNotFound from None
+        raise PartGone from None
     try:
         with files.no_room_is_store_full():
             copied = files.copy_bytes(file, target, position=position, offset=offset, count=count)
     finally:
         os.close(file)
     if copied == 0:
-        raise UploadNotFound  # shorter than it was: it cannot be the same file
+        raise PartGone  # shorter than it was: it cannot be the same file
     return copied

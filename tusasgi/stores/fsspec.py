@@ -25,13 +25,14 @@ import anyio
 from anyio.lowlevel import RunVar
 from anyio.to_thread import run_sync
 
-from tusasgi._errors import StoreUnavailable, UploadNotFound
-from tusasgi._models import Upload, check_upload_id
+from tusasgi._errors import StoreUnavailable
+from tusasgi._models import Renewal, Upload, check_upload_id
+from tusasgi.stores import PartGone
 from tusasgi.stores._fsspec import Filesystem, Source, UnusableFilesystem, open_filesystem
 from tusasgi.stores._fsspec_append import Appending, Joining, Staged
 from tusasgi.stores._fsspec_state import State, steps
 from tusasgi.stores._gather import Gatherer
-from tusasgi.stores._record import renewed
+from tusasgi.stores._record import after
 
 __all__ = ["FsspecStore", "UnusableFilesystem"]
 
@@ -56,7 +57,7 @@ class FsspecStore:
 
     Servers that share a place need a locker that reaches all of them. Where files are created
     exclusively and appear whole (the large object stores), a second writer is told from the
-    first without one too, and gets `UploadLocked`. What is acknowledged has been written, and is
+    first without one too, and gets `Overtaken`. What is acknowledged has been written, and is
     as safe as the filesystem keeps it: nothing here can flush a local disk.
 
     Bytes are kept in pieces of at most `piece_size` bytes until the upload is finished. A running
@@ -104,7 +105,7 @@ class FsspecStore:
         chunks: AsyncIterable[bytes],
         *,
         staged: bool = False,
-        expires: Callable[[], datetime] | None = None,
+        renewal: Renewal | None = None,
     ) -> Upload:
         check_upload_id(upload.id)
         appending = (Staged if staged else Appending)(upload, self._piece_size)
@@ -117,9 +118,9 @@ class FsspecStore:
                 with anyio.CancelScope(shield=True):
                     await self._thread(appending.clean)
         kept = appending.upload
-        if kept.offset == upload.offset or renewed(kept, expires) == kept:
+        if kept.offset == upload.offset or after(kept, renewal) == kept:
             return kept
-        return await self._thread(State.replace, kept, renewed(kept, expires))
+        return await self._thread(State.replace, kept, after(kept, renewal))
 
     async def update(self, upload: Upload) -> Upload:
         return await self._thread(State.update, upload)
@@ -143,7 +144,7 @@ class FsspecStore:
             try:
                 await self._join(upload.id, sources)
             except FileNotFoundError:
-                raise UploadNotFound from None  # a part was removed meanwhile
+                raise PartGone from None  # it was removed meanwhile
         return replace(upload, offset=upload.length or 0)
 
     async def due(self, now: datetime) -> AsyncIterator[str]:

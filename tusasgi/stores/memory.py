@@ -1,12 +1,13 @@
 """Uploads in the memory of one process, for tests and small things."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import replace
 from datetime import datetime
 
 from tusasgi._errors import UploadExists, UploadNotFound
-from tusasgi._models import Upload, check_upload_id
-from tusasgi.stores._record import renewed
+from tusasgi._models import Renewal, Upload, check_upload_id
+from tusasgi.stores import BytesGone, PartGone
+from tusasgi.stores._record import after, during
 
 _READ_SIZE = 256 * 1024
 
@@ -38,24 +39,26 @@ class MemoryStore:
         chunks: AsyncIterable[bytes],
         *,
         staged: bool = False,
-        expires: Callable[[], datetime] | None = None,
+        renewal: Renewal | None = None,
     ) -> Upload:
-        stored = self._bytes_of(upload.id)
+        stored, before = self._bytes_of(upload.id), self._records[upload.id]
         start = len(stored)
         arriving = bytearray() if staged else stored
         try:
             async for chunk in chunks:
                 arriving += chunk
+                # At once, so that a cancellation finds bytes and record as they belong together.
+                self._keep(stored, during(before if staged else upload, renewal))
         except Exception:
             del stored[start:]
+            if self._bytes.get(upload.id) is stored:
+                self._keep(stored, replace(before, expires=self._records[upload.id].expires))
             raise
         if staged:
             stored += arriving
         if len(stored) == start:
             return upload
-        kept = renewed(replace(upload, offset=len(stored)), expires)
-        self._records[upload.id] = kept
-        return kept
+        return self._keep(stored, after(replace(upload, offset=len(stored)), renewal))
 
     async def update(self, upload: Upload) -> Upload:
         self._bytes_of(upload.id)
@@ -63,7 +66,8 @@ class MemoryStore:
         return upload
 
     async def finish(self, upload: Upload) -> Upload:
-        self._bytes_of(upload.id)
+        if len(self._bytes_of(upload.id)) != upload.length:
+            raise BytesGone
         return upload
 
     async def terminate(self, upload_id: str) -> None:
@@ -75,9 +79,12 @@ class MemoryStore:
 
     async def concat(self, upload: Upload) -> Upload:
         stored = self._bytes_of(upload.id)
-        joined = b"".join(self._bytes_of(part) for part in upload.parts)
+        try:
+            joined = b"".join(self._bytes_of(part) for part in upload.parts)
+        except UploadNotFound:
+            raise PartGone from None
         if len(joined) != upload.length:
-            raise UploadNotFound  # another upload has taken the id of a part
+            raise PartGone  # another upload has taken the id of one
         stored[:] = joined
         return replace(upload, offset=len(joined))
 
@@ -94,6 +101,13 @@ class MemoryStore:
         stop = min(stop, len(stored))
         for position in range(start, stop, _READ_SIZE):
             yield bytes(stored[position : min(position + _READ_SIZE, stop)])
+
+    def _keep(self, stored: bytearray, upload: Upload) -> Upload:
+        """Replace the record, unless the upload was removed since its bytes were looked up."""
+        if self._bytes.get(upload.id) is not stored:
+            raise UploadNotFound()
+        self._records[upload.id] = upload
+        return upload
 
     def _bytes_of(self, upload_id: str) -> bytearray:
         try:

@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
-from tusasgi._errors import UploadLocked, UploadNotFound, UploadPending
-from tusasgi._models import Upload
+from tusasgi._errors import UploadNotFound, UploadPending
+from tusasgi._models import Renewal, Upload
+from tusasgi.stores import Overtaken, PartGone
 from tusasgi.stores._s3_append import Append, Budget
 from tusasgi.stores._s3_bucket import Bucket, Integrity, id_in
 from tusasgi.stores._s3_client import CONFIGURATION, Client, Conflict, Gone
@@ -119,7 +120,7 @@ class S3Store:
         chunks: AsyncIterable[bytes],
         *,
         staged: bool = False,
-        expires: Callable[[], datetime] | None = None,
+        renewal: Renewal | None = None,
     ) -> Upload:
         state = await self._state_of(upload)
         append = Append(
@@ -129,7 +130,7 @@ class S3Store:
             budget=self._budget,
             least_part=self._part_size,
             staged=staged,
-            expires=expires,
+            renewal=renewal,
         )
         kept = (await append.run(chunks)).told()
         return replace(upload, version=kept.version) if kept.offset == state.offset else kept
@@ -141,7 +142,7 @@ class S3Store:
             if upload.is_complete and state.offset == upload.length:
                 new = replace(new, object=state.object or self._bucket.object_of(upload)).emptied()
             new = await self._bucket.swap(state, new)
-        except (UploadLocked, UploadNotFound):
+        except (Overtaken, UploadNotFound):
             if upload.has_all_bytes:
                 await self._remove_if_unwanted(upload)
             raise
@@ -177,7 +178,10 @@ class S3Store:
 
     async def concat(self, upload: Upload) -> Upload:
         state = await self._state_of(upload)
-        sources = [await self._bucket.read(part) for part in upload.parts]
+        try:
+            sources = [await self._bucket.read(part) for part in upload.parts]
+        except UploadNotFound:
+            raise PartGone from None
         join = Join(
             self._bucket,
             state,
@@ -269,7 +273,7 @@ class S3Store:
         """Return the state that an upload was read from; refuse one that was changed since."""
         known = await self._known(upload)
         if upload.version is not None and known.etag != upload.version:
-            raise UploadLocked("another server has changed this upload meanwhile")
+            raise Overtaken("another server has changed this upload meanwhile")
         return known
 
     async def _remove_if_unwanted(self, upload: Upload) -> None:
@@ -345,7 +349,7 @@ class _Fence:
             # A server that stood still all the time could name it yet: not after this.
             try:
                 self._states[upload_id] = await self._bucket.swap(state, state)
-            except (UploadLocked, UploadNotFound):
+            except (Overtaken, UploadNotFound):
                 return _Use.NAMED
             self._fenced.add(upload_id)
         return _Use.UNNAMED

@@ -17,8 +17,9 @@ import anyio.lowlevel
 import pytest
 from anyio.to_thread import run_sync
 
-from tusasgi import InvalidUploadId, Upload, UploadExists, UploadNotFound
+from tusasgi import Expiry, InvalidUploadId, Renewal, Upload, UploadExists, UploadNotFound
 from tusasgi.stores import (
+    PartGone,
     Store,
     SupportsConcat,
     SupportsDeferLength,
@@ -281,17 +282,43 @@ class StoreSuite(abc.ABC):
     async def test_bytes_give_an_upload_more_time_until_it_has_all(
         self, is_staged: bool, store: Store, reopened: Callable[[], Awaitable[Store]]
     ) -> None:
-        upload = await _created(store, expires=NOW)
-        days = iter([NOW + timedelta(days=day) for day in range(1, 9)])
+        window = timedelta(days=1)
+        upload = await _created(store, expires=NOW + window)
+        renewal = Renewal(expiry=Expiry(after_append=window), clock=lambda: NOW + window / 8)
         seen = []
         for content in (b"", b"abc", b"def"):
             upload = await store.append(
-                upload, Arriving(content), staged=is_staged, expires=lambda: next(days)
+                upload, Arriving(content), staged=is_staged, renewal=renewal
             )
             assert await (await reopened()).get(upload.id) == upload
             seen.append(upload.expires)
-        assert seen[0] == NOW
-        assert seen[1] == seen[2] != NOW
+        assert seen[0] == NOW + window
+        assert seen[1] == seen[2] == NOW + window * 1.125
+
+    @pytest.mark.parametrize("is_staged", [False, True], ids=["at-once", "staged"])
+    async def test_an_upload_whose_bytes_arrive_does_not_expire(
+        self, is_staged: bool, store: Store, reopened: Callable[[], Awaitable[Store]]
+    ) -> None:
+        now = NOW
+        window = timedelta(minutes=1)
+        upload = await _created(store, length=9, expires=NOW + window)
+        renewal = Renewal(expiry=Expiry(initial=window), clock=lambda: now)
+
+        async def slowly() -> AsyncIterator[bytes]:
+            nonlocal now
+            for _ in range(8):
+                now += window / 4
+                yield b"x"
+                for _ in range(500):  # it may be on its way to the store for a while
+                    if not (await (await reopened()).get(upload.id)).is_expired(now):
+                        break
+                    await anyio.sleep(0.02)
+                else:
+                    raise AssertionError("the upload expired although its bytes arrive")
+
+        kept = await store.append(upload, slowly(), staged=is_staged, renewal=renewal)
+        assert kept.offset == 8 and not kept.is_expired(now)
+        assert await (await reopened()).get(upload.id) == kept
 
     # What only the end tells to be right.
 
@@ -427,7 +454,7 @@ class StoreSuite(abc.ABC):
         await removing.terminate(parts[1].id)
         if is_replaced:
             await _completed(store, b"abcdef", id=parts[1].id, is_partial=True)
-        with pytest.raises(UploadNotFound):
+        with pytest.raises(PartGone):
             await joining.concat(final)
 
     async def _parts(self, store: Store, sizes: list[int]) -> tuple[list[Upload], list[bytes]]:
