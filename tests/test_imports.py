@@ -111,7 +111,15 @@ ROOMS: dict[str, set[str]] = {
     },
     "lockers": set(),
     "lockers.memory": {"_errors", "_models", "lockers"},
-    "lockers.file": {"_errors", "_models", "lockers"},
+    "lockers._lock_file": set(),
+    "lockers._inbox": {"lockers._lock_file"},
+    "lockers.file": {
+        "_errors",
+        "_models",
+        "lockers._inbox",
+        "lockers._lock_file",
+        "lockers.memory",
+    },
     "lockers.redis": {"_errors", "_models"},
     "hooks": {"_errors", "_models"},
     "observer": {"_life", "_models"},
@@ -123,6 +131,7 @@ ROOMS: dict[str, set[str]] = {
         "_models",
         "_rules",
         "_life",
+        "_headers",
         "_chunks",
         "_settling",
         "_inspection",
@@ -153,6 +162,7 @@ ROOMS: dict[str, set[str]] = {
         "_headers",
         "_protocol",
         "_body",
+        "_send",
         "_download",
         "_uploads",
         "_app",
@@ -182,6 +192,7 @@ ROOMS: dict[str, set[str]] = {
 """What a room may import of ours; the empty name stands for the public names."""
 
 EXTRAS = {
+    "lockers._inbox": {"trio"},  # where it runs the event loop, and so is there
     "_checksums": {"google_crc32c"},
     "metrics": {"prometheus_client"},
     "_monitor": {"prometheus_client"},
