@@ -177,6 +177,7 @@ ROOMS: dict[str, set[str]] = {
     "metrics": {"", "_life", "_models", "observer"},
     "testing": {"", "stores", "lockers"},
     "_monitor": {"", "metrics"},
+    "_connections": set(),
     "_cli": {
         "",
         "stores.file",
@@ -188,6 +189,7 @@ ROOMS: dict[str, set[str]] = {
         "observer",
         "metrics",
         "_monitor",
+        "_connections",
     },
     "__main__": {"_cli"},
 }
@@ -204,6 +206,7 @@ EXTRAS = {
     "stores._s3_client": {"aiobotocore", "botocore", "s3fs"},
     "stores._s3_check": {"botocore"},
     "_cli": {"starlette", "uvicorn"},
+    "_connections": {"uvicorn"},
     "testing": {"pytest"},
 }
 """What a room may import beyond the standard library and anyio."""
