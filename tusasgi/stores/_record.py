@@ -13,8 +13,8 @@ UNREADABLE = (ValueError, KeyError)
 """What `load_record` raises for what is no record, or not one of this release."""
 
 
-def dump_record(upload: Upload) -> bytes:
-    """Write everything but the offset, which is derived from the bytes."""
+def dump_record(upload: Upload, **more: str | int | None) -> bytes:
+    """Write everything but the offset, which is derived from the bytes, and what a store adds."""
     return json.dumps(
         {
             "version": _VERSION,
@@ -36,6 +36,7 @@ def dump_record(upload: Upload) -> bytes:
             "sha256": upload.sha256,
             "is_complete": upload.is_complete,
             "removal": upload.removal,
+            **more,
         },
         indent=1,
     ).encode()
@@ -46,7 +47,11 @@ def load_record(text: bytes, *, offset: int) -> Upload:
 
     Raises `ValueError` for one written by a later, incompatible release.
     """
-    record: dict[str, Any] = json.loads(text)
+    return upload_of(json.loads(text), offset=offset)
+
+
+def upload_of(record: dict[str, Any], *, offset: int) -> Upload:
+    """Return the upload that a record is about; raises as `load_record` does."""
     if record["version"] != _VERSION:
         raise ValueError(f"record version {record['version']} is not {_VERSION}")
     return Upload(

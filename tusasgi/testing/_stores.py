@@ -685,7 +685,10 @@ class StoreSuite(abc.ABC):
             upload = await store.append(upload, Arriving(content), staged=is_staged)
         assert await _found(sweeping, NOW) == [upload.id]
         assert await _found(_supports_expire(await reopened()), NOW) == [upload.id]
-        await store.update(replace(upload, is_complete=True, removal=None))
+        if upload.removal is None:
+            await store.update(replace(upload, is_complete=True))
+        else:
+            await _supports_terminate(store).terminate(upload.id)
         assert await _found(sweeping, NOW) == []
 
     async def test_a_length_declared_to_be_what_is_there_makes_it_unsettled(
