@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from tusasgi._life import Event
 from tusasgi._models import Upload
 
-
 logger = logging.getLogger("tusasgi.observer")
 
 
