@@ -326,6 +326,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return start
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """One is enough for thousands of disks: what is written to them is the same on both."""
+    return "asyncio"
+
+
 @pytest.fixture(params=[250, 32 * 1024 * 1024], ids=["flushed-often", "flushed-at-the-end"])
 def flush_every(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_appending, "_FLUSH_EVERY", request.param)

@@ -1,5 +1,7 @@
 """Cancels an operation at a chosen await, so that a test can do it at each of them."""
 
+import asyncio
+import contextlib
 import types
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
@@ -26,6 +28,30 @@ async def cancelled_at(suspension: int, operation: Coroutine[Any, Any, object]) 
 
     with anyio.CancelScope() as scope:
         await _watched(operation, on_suspension)
+    return seen >= suspension
+
+
+async def task_cancelled_at(
+    suspension: int, operation: Coroutine[Any, Any, object], *, times: int = 1
+) -> bool:
+    """Do the same as asyncio does it (`Task.cancel`), which no shield of anyio's holds back.
+
+    With `times` it is cancelled again at each of the next suspensions, as by somebody in a hurry.
+    """
+    seen = -1
+
+    def on_suspension() -> None:
+        nonlocal seen
+        seen += 1
+        if suspension <= seen < suspension + times:
+            task.cancel()
+
+    async def run() -> None:
+        await _watched(operation, on_suspension)
+
+    task = asyncio.create_task(run())
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
     return seen >= suspension
 
 
