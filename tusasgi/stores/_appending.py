@@ -82,7 +82,9 @@ class Appending:
 
     @property
     def is_to_be_flushed(self) -> bool:
-        return self.is_open and self._offset - self._flushed >= _FLUSH_EVERY
+        if not self.is_open or self._has_lost:  # after a loss, the next flush would lie
+            return False
+        return self._offset - self._flushed >= _FLUSH_EVERY
 
     def flush(self) -> None:
         """Have on the disk what is there by now. May run beside the other steps."""

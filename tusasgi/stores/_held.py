@@ -78,6 +78,7 @@ class Held:
         elif kept.boot != boot and not kept.upload.is_complete:
             kept = replace(kept, flushed=self._flush_of_earlier_release(offset))
         self._is_as_written = kept.boot == boot and kept.flushed <= offset
+        self._promised = kept.flushed
         self.kept = replace(kept, flushed=min(kept.flushed, offset))
         return self.kept
 
@@ -166,7 +167,7 @@ class Held:
     def _check_size(self, size: int) -> None:
         if size == self.kept.upload.length or self.kept.upload.length is None:
             return
-        if size == self.kept.flushed:
+        if size == self._promised:
             raise Overtaken("the bytes that were not on the disk yet are to be sent again")
         raise BytesGone
 
