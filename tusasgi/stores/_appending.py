@@ -112,8 +112,6 @@ class Appending:
 
     def copy_part(self, source: str, start: int, count: int) -> int:
         """Take bytes of another file into the upload; return how many."""
-        if not self.is_open:
-            self.open()
         try:
             file = os.open(source, os.O_RDONLY)
         except FileNotFoundError:

@@ -116,6 +116,7 @@ class FileStore:
     async def concat(self, upload: Upload) -> Upload:
         appending = self._appending(upload)
         async with self._closing(appending):
+            await self._writing.run(appending.open)
             for path, start, stop in await self._reading.run(self._rest_of_parts, upload):
                 while start < stop:
                     step = min(stop - start, _COPY_SIZE)
