@@ -3,8 +3,8 @@ import hashlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from tusasgi.lockers import redis as module
 from tusasgi.lockers.redis import RedisLocker
 from tusasgi.stores.file import FileStore
 from tusasgi.testing import LockerSuite
-from tusasgi.testing._faults import cancelled_at, task_cancelled_at
+from tusasgi.testing._faults import _watched, cancelled_at
 
 pytestmark = pytest.mark.anyio
 
@@ -664,6 +664,25 @@ def test_one_locker_serves_one_event_loop_after_another(redis_server: RedisServe
 
 
 # Cancellation, and answers that are lost.
+
+
+async def task_cancelled_at(suspension: int, operation: Coroutine[Any, Any, object]) -> bool:
+    """Like `cancelled_at`, but as asyncio itself does it, which no shield holds back."""
+    seen = -1
+
+    def on_suspension() -> None:
+        nonlocal seen
+        seen += 1
+        if seen == suspension:
+            task.cancel()
+
+    async def run() -> None:
+        await _watched(operation, on_suspension)
+
+    task = asyncio.create_task(run())
+    with suppress(asyncio.CancelledError):
+        await task
+    return seen >= suspension
 
 
 @pytest.mark.parametrize("cut", [cancelled_at, task_cancelled_at], ids=["scope", "task"])

@@ -6,12 +6,10 @@ flushed, and which run of the machine the size of the file can be trusted in.
 """
 
 import functools
-import json
 from dataclasses import dataclass, replace
-from typing import Any
 
 from tusasgi._models import Removal, Upload
-from tusasgi.stores._record import dump_record, upload_of
+from tusasgi.stores._record import dump_record, load_fields
 
 _REMOVALS: dict[bytes, Removal] = {b"t": "terminated", b"e": "expired"}
 
@@ -34,13 +32,16 @@ def dump(kept: Kept) -> bytes:
 def load(text: bytes, size: int, boot: str | None) -> Kept:
     """Read a record for a file of this size, in this run of the machine.
 
-    Raises what `_record.UNREADABLE` names.
+    Raises what `load_record` raises.
     """
     removal = _REMOVALS.get(text[:1])
-    record: dict[str, Any] = json.loads(b"{" + text[1:] if removal else text)
-    upload = upload_of({**record, "removal": removal} if removal else record, offset=0)
-    kept = Kept(upload=upload, flushed=record.get("flushed", 0), boot=record.get("boot"))
-    return at_size(kept, size, boot)
+    upload, fields = load_fields(b"{" + text[1:] if removal else text)
+    if removal:
+        upload = replace(upload, removal=removal)
+    flushed = fields.get("flushed", 0)
+    if not isinstance(flushed, int):
+        raise ValueError("a record must tell how many bytes were flushed")
+    return at_size(Kept(upload=upload, flushed=flushed, boot=fields.get("boot")), size, boot)
 
 
 def at_size(kept: Kept, size: int, boot: str | None) -> Kept:

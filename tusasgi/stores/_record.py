@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,20 +46,28 @@ def dump_record(upload: Upload, **more: str | int | None) -> bytes:
 def load_record(text: bytes, *, offset: int) -> Upload:
     """Read a record, one of an earlier release too.
 
-    Raises `ValueError` for one written by a later, incompatible release.
+    Raises `ValueError` for what is none, or was written by a later, incompatible release.
     """
-    return upload_of(json.loads(text), offset=offset)
+    upload, _ = load_fields(text)
+    return replace(upload, offset=offset)
 
 
-def upload_of(record: dict[str, Any], *, offset: int) -> Upload:
-    """Return the upload that a record is about; raises as `load_record` does."""
+def load_fields(text: bytes) -> tuple[Upload, dict[str, Any]]:
+    """Read a record as `load_record` does; return all its fields too, for what a store added."""
+    try:
+        record: dict[str, Any] = json.loads(text)
+        return _upload_of(record), record
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("this is no record of an upload") from error
+
+
+def _upload_of(record: dict[str, Any]) -> Upload:
     if record["version"] != _VERSION:
         raise ValueError(f"record version {record['version']} is not {_VERSION}")
     return Upload(
         id=record["id"],
         length=record["length"],
         created=_moment(record["created"]),
-        offset=offset,
         metadata={key: base64.b64decode(value) for key, value in record["metadata"].items()},
         metadata_header=record["metadata_header"],
         max_size=record["max_size"],

@@ -1,7 +1,6 @@
 """Cancels an operation at a chosen await, so that a test can do it at each of them."""
 
 import asyncio
-import contextlib
 import types
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
@@ -31,12 +30,12 @@ async def cancelled_at(suspension: int, operation: Coroutine[Any, Any, object]) 
     return seen >= suspension
 
 
-async def task_cancelled_at(
+async def natively_cancelled_at(
     suspension: int, operation: Coroutine[Any, Any, object], *, times: int = 1
 ) -> bool:
-    """Do the same as asyncio does it (`Task.cancel`), which no shield of anyio's holds back.
+    """Do the same by asyncio's own `Task.cancel`, for which there are no shields.
 
-    With `times` it is cancelled again at each of the next suspensions, as by somebody in a hurry.
+    It is called at so many suspensions in a row, as by somebody who loses patience.
     """
     seen = -1
 
@@ -50,8 +49,9 @@ async def task_cancelled_at(
         await _watched(operation, on_suspension)
 
     task = asyncio.create_task(run())
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
     return seen >= suspension
 
 

@@ -28,7 +28,7 @@ from tusasgi.stores import (
     SupportsSweep,
     SupportsTerminate,
 )
-from tusasgi.testing._faults import cancelled_at, task_cancelled_at
+from tusasgi.testing._faults import cancelled_at, natively_cancelled_at
 
 Cancelled = Callable[[int, Coroutine[Any, Any, object]], Awaitable[bool]]
 """Runs an operation and cancels it at its n-th suspension; False if it was done before that."""
@@ -136,7 +136,7 @@ class StoreSuite(abc.ABC):
         name = anyio_backend if isinstance(anyio_backend, str) else anyio_backend[0]  # type: ignore[index]
         if name != "asyncio":
             pytest.skip("only asyncio has a cancellation of its own")
-        return partial(task_cancelled_at, times=2 if request.param == "asyncio-twice" else 1)
+        return partial(natively_cancelled_at, times=2 if request.param == "asyncio-twice" else 1)
 
     async def content(self, store: Store, upload: Upload) -> bytes:
         """Return the bytes up to the offset. Override it for a store that cannot read."""
