@@ -17,6 +17,7 @@ from anyio.to_thread import run_sync
 
 from tests.stores.shim import Os, seen_by
 from tusasgi import StoreFull, StoreUnavailable, TusApp, Upload, UploadNotFound, Uploads
+from tusasgi.lockers.file import FileLocker
 from tusasgi.stores.file import FileStore
 from tusasgi.testing import Arriving, new_upload, request
 
@@ -83,6 +84,11 @@ def files_of(upload: Upload, folder: Path) -> list[Path]:
     return [path for path in folder.rglob(f"{upload.id}*") if path.is_file()]
 
 
+def sweep_by_command(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tusasgi", "sweep", "--dir", str(folder)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
 @full
 @pytest.mark.parametrize("begun", [b"", b"x" * 1_000_000], ids=["not-begun", "begun"])
 @pytest.mark.parametrize("way", ["delete", "sweep", "command"])
@@ -91,12 +97,14 @@ async def test_a_full_disk_is_emptied_by_every_means_there_is(
 ) -> None:
     store = await run_sync(FileStore, disk / "place")
     uploads = Uploads(store)
+    if way == "command":
+        # Where a server has run, the locker of the command has its file.
+        locker = FileLocker(disk / "place/locks")
+        async with locker.lock("any", interrupt=lambda: None):
+            pass
     chunks = [begun] if begun else []
     expired = await created(store, *chunks, expires=NOW - timedelta(hours=3))
     kept = await created(store, b"y" * 1000)
-    if way == "command":
-        # Its locker makes a folder for its locks, and is given that before.
-        await run_sync(lambda: (disk / "place/locks").mkdir())
     await run_sync(use_up, disk)
     with pytest.raises(StoreFull):
         await store.create(new_upload())
@@ -109,10 +117,7 @@ async def test_a_full_disk_is_emptied_by_every_means_there_is(
     elif way == "sweep":
         assert await uploads.sweep() == 1
     else:
-        command = [sys.executable, "-m", "tusasgi", "sweep", "--dir", str(disk / "place")]
-        swept = await run_sync(
-            lambda: subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-        )
+        swept = await run_sync(sweep_by_command, disk / "place")
         assert swept.returncode == 0, swept.stderr
     with pytest.raises(UploadNotFound):
         await store.get(expired.id)
