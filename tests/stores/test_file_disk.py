@@ -99,7 +99,7 @@ async def test_a_full_disk_is_emptied_by_every_means_there_is(
     uploads = Uploads(store)
     if way == "command":
         # Where a server has run, the locker of the command has its file.
-        locker = FileLocker(disk / "place/locks")
+        locker = await run_sync(FileLocker, disk / "place/locks")
         async with locker.lock("any", interrupt=lambda: None):
             pass
     chunks = [begun] if begun else []
