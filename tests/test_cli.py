@@ -38,7 +38,7 @@ def serving(folder: Path, *options: str) -> Iterator[Server]:
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=30
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=90
     )
 
 
@@ -410,6 +410,31 @@ def test_serve_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
     assert result.stderr == (
         "tusasgi: serve needs the extra `server`: pip install 'tusasgi[server]'\n"
     )
+
+
+WITHOUT_POSIX = """
+import errno, os, sys
+sys.modules.update(fcntl=None, resource=None)
+del errno.EREMOTEIO, os.fork, os.register_at_fork
+from tusasgi._cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        pytest.param("serve --dir data", "a folder of uploads", id="serve"),
+        pytest.param("sweep --dir data", "a folder of uploads", id="sweep"),
+        pytest.param("serve --store s3://bucket --monitor 0", "--monitor", id="monitor"),
+    ],
+)
+def test_what_needs_posix_says_so_where_it_is_missing(words: str, what: str) -> None:
+    result = run("-c", WITHOUT_POSIX, *words.split())
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"tusasgi: {what}")
+    assert line.endswith(" needs a POSIX system (Linux, macOS, WSL)")
 
 
 # The other commands.

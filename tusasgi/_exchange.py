@@ -103,6 +103,8 @@ def log_outcome(outcome: Outcome) -> None:
 
 
 def _level_of(outcome: Outcome) -> int:
-    if outcome.status >= 500:
+    # A HEAD is 423 for what any other method would answer 5xx: see `refused` of the protocol.
+    is_held_up = outcome.status == 423 and outcome.operation == Operation.GET.value
+    if outcome.status >= 500 or is_held_up:
         return logging.WARNING
     return logging.INFO if outcome.operation in _CHANGING else logging.DEBUG
