@@ -7,11 +7,12 @@ import { scenario } from "./browser.mjs"
 const [client, url, file] = process.argv.slice(2)
 const entry = new URL("once_page.mjs", import.meta.url).pathname
 const [script] = buildSync({ entryPoints: [entry], bundle: true, write: false }).outputFiles
-const body = `<!doctype html><title></title><body><script>${script.text}</script>`
+const body = "<!doctype html><title></title><body>"
 
 await scenario(async (tab, say) => {
   await tab.route("**/page", (route) => route.fulfill({ contentType: "text/html", body }))
   await tab.goto(`${url}/page#${client}`)
+  await tab.addScriptTag({ content: script.text })
   await tab.setInputFiles("input", file)
   await tab.waitForFunction(() => document.title, undefined, { timeout: 60_000 })
   say("end", await tab.title())

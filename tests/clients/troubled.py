@@ -10,8 +10,7 @@ from typing import Any
 
 import anyio
 
-from tusasgi import Hooks, TusApp, Upload, Uploads
-from tusasgi._errors import StoreUnavailable
+from tusasgi import Hooks, StoreUnavailable, TusApp, Upload, Uploads
 from tusasgi.observer import Observer, Outcome
 from tusasgi.stores.memory import MemoryStore
 
@@ -75,9 +74,7 @@ class LostStore(MemoryStore):
         self._check()
         return await super().get(upload_id)
 
-    async def append(
-        self, upload: Upload, chunks: AsyncIterable[bytes], **options: Any
-    ) -> Upload:
+    async def append(self, upload: Upload, chunks: AsyncIterable[bytes], **options: Any) -> Upload:
         self._check()
         stored = await super().append(upload, self._half(upload, chunks), **options)
         self._check()
