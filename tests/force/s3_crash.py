@@ -15,7 +15,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.force._client import TUS, UPLOAD, Ask, Body, Reply, checksum, send, send_and_cut
+from tests.force._client import (
+    TUS,
+    UPLOAD,
+    Ask,
+    Body,
+    Reply,
+    checksum,
+    passes,
+    send,
+    send_and_cut,
+)
 from tests.force._fleet import PREFIX, Fleet, Replica, Trap, running_fleet
 from tests.force._s3_ledger import Attempt, Entry, Violation, check, digest
 from tests.force.app import FAR_FUTURE, PART_SIZE, s3_engine, sweep_twice
@@ -270,7 +280,7 @@ class Client:
         except TimeoutError:
             raise Violation(f"{replica.name} gave no answer; {entry}") from None
         was_out = was_out or self._fleet.storage_deaths > storage_deaths
-        if reply.status == 503 and was_out:
+        if passes(ask.method, reply) and was_out:
             entry.is_unsettled = True
             self._count("requests while S3 was away")
             return None
@@ -295,9 +305,9 @@ class Client:
             is_calm = self._fleet.is_storage_up and self._fleet.storage_deaths == storage_deaths
             if is_calm and but is not None:
                 self._memory.waits.append(now - asked)
-            if reply is not None and reply.status != 503:
+            if reply is not None and not passes("HEAD", reply):
                 break
-            check(reply is None or entry.is_unsettled, "HEAD says 503", entry)
+            check(reply is None or entry.is_unsettled, "HEAD says 423", entry)
             bound = SOON if is_calm else AGAIN
             check(now - began < bound, f"nobody has said anything in {now - began} s", entry)
             await asyncio.sleep(0.02)
@@ -591,7 +601,7 @@ class Client:
             while not patch.done():
                 asked = self._fleet.other(self._dice, replica)
                 reply = await self._send("HEAD", entry, replica=asked)
-                if reply is not None and reply.status != 503:
+                if reply is not None and not passes("HEAD", reply):
                     check(reply.status == 200, f"HEAD in a PATCH says {reply.status}", entry)
                     check(reply.offset >= entry.least, "the offset went back", entry)
                     furthest = max(len(one.content) for one in entry.attempts)
