@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests._stage import OCTETS, TUS, Clock, Recorder, Stage, make_stage
+from tests._stage import OCTETS, TUS, Clock, MakeStage, Recorder, Stage, make_stage
 from tusasgi import (
     Expiry,
     Forbidden,
@@ -495,3 +495,82 @@ async def test_a_request_without_an_http_version_is_taken_as_1_1(stage: Stage) -
 
 def test_a_clock_is_all_an_engine_needs_to_be_made() -> None:
     assert TusApp(Uploads(MemoryStore(), clock=Clock())).uploads.limits.max_size is None
+
+
+# What is declared, sent and refused together.
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        pytest.param(b"abc", {"Upload-Checksum": "sha1 " + "A" * 27 + "="}, 460, id="damaged"),
+        pytest.param([b"abc", DISCONNECT], {"Upload-Checksum": "md5 " + "A" * 22 + "=="}, None,
+                     id="cut-with-checksum"),
+        pytest.param([DISCONNECT], {}, None, id="cut-at-once"),
+        pytest.param([b"abcd"] * 3, {}, 413, id="past-the-end"),
+    ],
+)  # fmt: skip
+async def test_a_length_is_declared_with_bytes_that_are_kept_or_not_at_all(
+    make: MakeStage, body: Any, headers: dict[str, str | None], status: int | None
+) -> None:
+    stage = make()
+    upload = await stage.upload(length=None, content=b"hello")
+    exchange = stage.exchange(upload.id, 5, body, {"Upload-Length": "10", **headers})
+    await exchange.run()
+    if status is not None:
+        assert exchange.answer.status == status
+    head = await stage.head(upload.id)
+    assert (head.headers["upload-offset"], head.headers["upload-defer-length"]) == ("5", "1")
+    assert (await stage.patch(upload.id, 5, b"you", {"Upload-Length": "8"})).status == 204
+    assert await stage.content(upload.id) == b"helloyou"
+
+
+@pytest.mark.parametrize("body", [pytest.param(b"", id="sized"), pytest.param([], id="chunked")])
+async def test_a_length_without_bytes_is_declared_alone(make: MakeStage, body: Any) -> None:
+    stage = make()
+    upload = await stage.upload(length=None, content=b"hello")
+    answer = await stage.patch(upload.id, 5, body, {"Upload-Length": "10"})
+    assert (answer.status, answer.headers["upload-offset"]) == (204, "5")
+    assert (await stage.head(upload.id)).headers["upload-length"] == "10"
+
+
+@pytest.mark.parametrize("body", [pytest.param(b"", id="sized"), pytest.param([], id="chunked")])
+async def test_an_empty_body_at_the_right_offset_is_no_first_append_to_be_judged(
+    make: MakeStage, body: Any
+) -> None:
+    class Looking(Recorder):
+        head_size = 4
+        min_head_size = 4
+
+    stage = make(hooks=Looking())
+    upload = await stage.upload(length=10)
+    answer = await stage.patch(upload.id, 0, body)
+    assert (answer.status, answer.headers["upload-offset"]) == (204, "0")
+
+
+@pytest.mark.parametrize(
+    ("offset", "headers", "status"),
+    [
+        pytest.param(0, {}, 409, id="old-offset"),
+        pytest.param(9, {}, 409, id="offset-that-is-not-there"),
+        pytest.param(3, {"Upload-Length": "11"}, 400, id="another-length"),
+        pytest.param(3, {"Content-Length": "8"}, 413, id="too-much"),
+    ],
+)
+async def test_an_append_that_does_not_fit_stops_nobody(
+    make: MakeStage, offset: int, headers: dict[str, str | None], status: int
+) -> None:
+    stage = make()
+    upload = await stage.upload(length=10)
+    running = stage.exchange(upload.id, 0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(running.run)
+        running.feed(b"abc")
+        for _ in range(500):  # files are written in pieces, which wait a moment to be filled
+            if await stage.offset(upload.id) == 3:
+                break
+            await anyio.sleep(0.01)
+        assert (await stage.patch(upload.id, offset, b"12345678", headers)).status == status
+        running.end(b"defghij")
+    assert running.answer.status == 204
+    assert await stage.content(upload.id) == b"abcdefghij"

@@ -110,9 +110,10 @@ class Completing(Hooks):
 
 
 class Table(Observer):
-    """Follows each upload through the table of its life; a row that is not there is an error."""
+    """Follows each upload through the table of its life, and notes what is not in it."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
+        self.unknown: list[tuple[State | None, Event]] = []
         self._states: dict[str, State | None] = {}
         self._clock = clock
 
@@ -122,7 +123,9 @@ class Table(Observer):
             before = state_of(replace(upload, removal=None), self._clock())
             if event in (Event.FILLED, Event.APPENDED):
                 before = State.RECEIVING
-        self._states[upload.id] = TRANSITIONS[before, event]
+        if (before, event) not in TRANSITIONS:
+            self.unknown.append((before, event))
+        self._states[upload.id] = TRANSITIONS.get((before, event))
 
 
 class LivesOfUploads(RuleBasedStateMachine):
@@ -440,6 +443,10 @@ class LivesOfUploads(RuleBasedStateMachine):
             assert seen == (len(kept.content), kept.length, kept.is_complete)
             if kept.content:
                 assert await self.content(upload) == kept.content
+
+    @invariant()
+    def every_change_is_in_the_table(self) -> None:
+        assert self.table.unknown == []
 
     @invariant()
     def what_is_complete_was_told(self) -> None:

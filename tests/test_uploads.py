@@ -46,6 +46,7 @@ from tusasgi.testing import DISCONNECT, STALL, Client, Step
 pytestmark = pytest.mark.anyio
 
 HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
 REQUEST = Request(method="PATCH", path="/", headers={})
 
 
@@ -997,6 +998,8 @@ async def test_a_sweep_leaves_a_running_append_alone(expiring: Uploads, clock: C
         assert source.ending is None
         source.interrupt()
     assert results[0].offset == 3
+    assert await expiring.sweep() == 0  # whoever resumes it has a minute
+    clock.now += 2 * MINUTE
     assert await expiring.sweep() == 1
 
 
@@ -1116,8 +1119,17 @@ async def test_discarding_takes_what_is_there(uploads: Uploads) -> None:
 class Running:
     """An append that waits for its client after some bytes."""
 
-    def __init__(self, uploads: Uploads, upload_id: str, append: Append, *sent: bytes) -> None:
-        self.client = Client([*sent, STALL])
+    def __init__(
+        self,
+        uploads: Uploads,
+        upload_id: str,
+        append: Append,
+        *sent: bytes,
+        is_open: bool = False,
+    ) -> None:
+        self.client = Client() if is_open else Client([*sent, STALL])
+        if is_open:
+            self.client.feed(*sent)
         self.source = Body(self.client.receive, timeout=None)
         self.result: Upload | None = None
         self.refusal: Exception | None = None
@@ -1156,7 +1168,7 @@ async def test_the_newest_append_goes_on_and_the_one_before_keeps_its_bytes(
 
 async def test_a_newcomer_with_an_old_offset_is_refused_and_stops_nobody(uploads: Uploads) -> None:
     upload = await uploads.create(length=9)
-    first = Running(uploads, upload.id, Append(offset=0), b"abc")
+    first = Running(uploads, upload.id, Append(offset=0), b"abc", is_open=True)
     late = Running(uploads, upload.id, Append(offset=0), b"abcd")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(first.run)

@@ -51,7 +51,7 @@ from tusasgi._settling import Settling
 from tusasgi.hooks import Hooks
 from tusasgi.lockers import Locker
 from tusasgi.lockers.memory import MemoryLocker
-from tusasgi.observer import Observer
+from tusasgi.observer import Guarded, Observer
 from tusasgi.stores import (
     BytesGone,
     Overtaken,
@@ -125,7 +125,7 @@ class Uploads:
         self.hooks = Hooks() if hooks is None else hooks
         self.limits = Limits() if limits is None else limits
         self.expiry = Expiry() if expiry is None else expiry
-        self.observer = Observer() if observer is None else observer
+        self.observer = Guarded(Observer() if observer is None else observer)
         self.is_shut_down = False
         self._locker = MemoryLocker() if locker is None else locker
         self._clock = clock

@@ -9,8 +9,11 @@ from tusasgi._models import Creation, Fact, Operation, Request, Upload
 class Hooks:
     """Override what you need; every method here allows everything and does nothing.
 
-    Raise a `TusError` to refuse: its status and message go to the client. Any other exception
-    is a bug or an outage, rises to the server and is answered 500 without its text.
+    In `authorize`, `creating`, `inspect` and `terminating` raise a `TusError` to refuse: its status
+    and message go to the client. Any other exception is a bug or an outage, rises to the server
+    and is answered 500 without its text. The other hooks may not refuse: whatever they raise means
+    that they failed, is answered 503 (`UploadPending`), and they are called again. They may take
+    as long as the `hook_timeout` of the engine says.
     """
 
     head_size: int = 0
@@ -45,8 +48,10 @@ class Hooks:
         `head` holds `head_size` bytes or more, fewer only if the first append or the upload
         is shorter. The facts returned are kept with the upload. Raise a `TusError` to refuse:
         `refused` is then called and the upload terminated, unless the connection broke before
-        the whole head had come: then nothing is kept and the next append is judged. (After a
-        crash or a full disk before the first byte was stored, it is called again.)
+        the whole head had come: then nothing is kept and the next append is judged. So it is for
+        an error that will pass (`TryAgain`, and any status of 423, 429 or from 500 on), which
+        refuses nothing. (After a crash or a full disk before the first byte was stored, it is
+        called again.)
         """
         return {}
 
@@ -59,8 +64,8 @@ class Hooks:
     async def completed(self, upload: Upload) -> None:
         """All bytes are there and durable. Called at least once, before the client is told.
 
-        If it raises, the client is told to try again (503, or what a `TusError` says), and the
-        next request or sweep calls it again. Not called for partial uploads.
+        If it raises, the client is told to try again (503), and the next request or sweep calls
+        it again. Not called for partial uploads.
         """
 
     async def terminating(self, upload: Upload) -> None:

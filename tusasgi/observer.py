@@ -1,9 +1,14 @@
 """Where a host can watch: how requests are answered, and what becomes of uploads."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tusasgi._life import Event
 from tusasgi._models import Upload
+
+logger = logging.getLogger("tusasgi.observer")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +34,7 @@ class Observer:
     """Override what you need; every method here does nothing.
 
     The methods are called in the event loop and must not block. An exception is a bug of the
-    observer and rises like any other.
+    observer: it is logged under `tusasgi.observer`, and nothing becomes of it for the uploads.
     """
 
     def request_began(self, operation: str) -> None:
@@ -46,3 +51,41 @@ class Observer:
 
     def swept(self, removed: int, failed: int) -> None:
         """A sweep is over: so many uploads were removed, so many have to be tried again."""
+
+
+class Guarded(Observer):
+    """Passes everything on to an observer, and logs what it raises.
+
+    Whoever watches changes nothing: an exception let through would stop an upload half-way.
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def request_began(self, operation: str) -> None:
+        with _logged():
+            self._observer.request_began(operation)
+
+    def request_ended(self, outcome: Outcome) -> None:
+        with _logged():
+            self._observer.request_ended(outcome)
+
+    def changed(self, upload: Upload, event: Event) -> None:
+        with _logged():
+            self._observer.changed(upload, event)
+
+    def lock_waited(self, seconds: float) -> None:
+        with _logged():
+            self._observer.lock_waited(seconds)
+
+    def swept(self, removed: int, failed: int) -> None:
+        with _logged():
+            self._observer.swept(removed, failed)
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    try:
+        yield
+    except Exception:  # logged with its traceback
+        logger.exception("The observer failed; what it was told of went on.")
