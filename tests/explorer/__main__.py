@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--order", help="run just this one, with every step")
     parser.add_argument("--switches", type=int, default=1)
     parser.add_argument("--disturbances", type=int, default=1)
-    parser.add_argument("--kinds", default=Bounds().kinds, help="of disturbances: sxXLkleE")
+    parser.add_argument("--kinds", default=Bounds().kinds, help="of disturbances: sxyXLkleE")
     parser.add_argument("--each", type=int, default=0, help="the most orders of a scenario")
     parser.add_argument("--random", type=int, default=0, help="so many at random instead")
     parser.add_argument("--seconds", type=float, default=0, help="stop after so long")

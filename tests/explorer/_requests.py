@@ -69,6 +69,7 @@ class Setup:
 SETUPS: dict[str, Setup] = {
     "fresh": Setup(begun=0),
     "begun": Setup(),
+    "grown": Setup(begun=6),
     "failing": Setup(fails=("completed",)),
     "judged": Setup(begun=0, inspects=True),
     "refused": Setup(begun=0, inspects=True, refuses=True),
@@ -127,7 +128,11 @@ def _patch_all(number: int, setup: Setup) -> Ask:
 
 
 def _piece(number: int, setup: Setup) -> Ask:
-    return _append("piece", number, setup, (6, 9))
+    return _append("piece", number, setup, _piece_stops(setup))
+
+
+def _piece_stops(setup: Setup) -> tuple[int, int]:
+    return max(6, setup.begun + 1), 9
 
 
 def _over(number: int, setup: Setup) -> Ask:
@@ -147,7 +152,7 @@ def _wrong_sum(number: int, setup: Setup) -> Ask:
 
 
 def _leave(number: int, setup: Setup) -> Ask:
-    return _append("leave", number, setup, (6, 9), missing=3, leaves=True)
+    return _append("leave", number, setup, _piece_stops(setup), missing=3, leaves=True)
 
 
 def _declare(number: int, setup: Setup) -> Ask:

@@ -36,6 +36,7 @@ from tusasgi._errors import TusError, UnsupportedMedia, UploadPending
 _EXPIRES = timedelta(minutes=10)
 _START = datetime.now(UTC).replace(minute=10, second=0, microsecond=0)  # the files are of today
 _PASSING = (423, 503)
+_LAST = ("terminated", "expired")
 _PATIENCE = 8  # times that a client asks again at the end before it gives up
 
 
@@ -103,6 +104,7 @@ class Told(Hooks):
             if name in scene.failing:
                 scene.failing.remove(name)
                 raise HookFailed(name)
+            scene.succeeded.add((name, upload.id))
         finally:
             scene.hook_ended(name, upload)
 
@@ -133,6 +135,9 @@ class Scene:
         self.failing: list[str] = []
         self.calls: list[tuple[str, str]] = []
         """The hooks that were called, and for which upload."""
+        self.succeeded: set[tuple[str, str]] = set()
+        self.broken: list[str] = []
+        """What was found while requests ran, which would keep an exception to themselves."""
         self._running: list[tuple[str, str]] = []
         self.stories: dict[str, Story] = {}
         self.ids: deque[str] = deque()
@@ -145,10 +150,10 @@ class Scene:
 
     def hook_began(self, name: str, upload: Upload) -> None:
         if not self.scenario.is_shared and not any(a.process.is_dead for a in self.schedule.actors):
-            others = [call for call in self._running if call[1] == upload.id]
-            check(not others, f"{name} is called while {others} runs")
-            gone = {("terminated", upload.id), ("expired", upload.id)} & set(self.calls)
-            check(name in ("terminated", "expired") or not gone, f"{name} is called after {gone}")
+            if others := [call for call in self._running if call[1] == upload.id]:
+                self.broken.append(f"{name} is called while {others} runs")
+            if name not in _LAST and self.is_removed(upload.id):
+                self.broken.append(f"{name} is called after the end")
         self.calls.append((name, upload.id))
         self._running.append((name, upload.id))
 
@@ -157,6 +162,13 @@ class Scene:
 
     def was_called(self, name: str, upload_id: str) -> bool:
         return (name, upload_id) in self.calls
+
+    def is_done(self, name: str, upload_id: str) -> bool:
+        return (name, upload_id) in self.succeeded
+
+    def is_removed(self, upload_id: str) -> bool:
+        """True once the host was told that nobody can use the upload any more."""
+        return any(self.was_called(name, upload_id) for name in _LAST)
 
     # Before.
 
@@ -234,7 +246,12 @@ class Scene:
     async def play(self, server: Server, actor: Actor, ask: Ask) -> None:
         """Send a request of the scenario, and take its answer for what it says."""
         before = {
-            story.id: (story.told, story.is_deleted if ask.method == "DELETE" else story.is_gone)
+            story.id: (
+                story.told,
+                story.is_deleted
+                if ask.method == "DELETE"
+                else story.is_gone or self.is_removed(story.id),
+            )
             for story in self.stories.values()
         }
         if ask.method == "SWEEP":
@@ -245,6 +262,8 @@ class Scene:
             await self._send(server, ask, answer)
         except HookFailed:
             check(answer.status == 503, f"{ask.kind} is answered {answer.status} for a failed hook")
+        except Violation:
+            raise
         except Exception as error:
             is_cut = ask.method == "GET" and answer.status == 200
             check(is_cut, f"{ask.kind} raised {error!r}")
@@ -288,12 +307,15 @@ class Scene:
             story.exists = True
         elif answer.status == 204:
             story.is_deleted = story.is_gone = story.may_go = True
-            was_told = {("terminated", story.id), ("expired", story.id)} & set(self.calls)
-            check(bool(was_told), "deleted, and no hook was called")
+            self._check_told(story)
         elif answer.status in (413, 460, 415, 400, 409) and is_append:
             self._take_refusal(story, ask, answer.status)
         elif answer.status == 200:
             self._take_view(story, ask, answer, told)
+
+    def _check_told(self, story: Story) -> None:
+        is_told = any(self.is_done(name, story.id) for name in _LAST)
+        check(is_told, f"{story.id} is gone, and the hook is not done")
 
     def _check_end(self, ask: Ask, end: int) -> None:
         if not ask.leaves:
@@ -308,14 +330,14 @@ class Scene:
         story.is_complete = True
         is_needed = not (self.scenario.setup.is_partial and story.id in (TARGET, OTHER))
         check(
-            not is_needed or self.was_called("completed", story.id),
-            "complete for a client, and no hook was called",
+            not is_needed or self.is_done("completed", story.id),
+            "complete for a client, and the hook is not done",
         )
 
     def _take_refusal(self, story: Story, ask: Ask, status: int) -> None:
         story.withdraw(ask)
         if status == 415:
-            check(self.was_called("refused", story.id), "refused, and no hook was called")
+            check(self.is_done("refused", story.id), "refused, and the hook is not done")
             story.is_gone = story.may_go = True
         elif ask.method == "POST":
             story.is_gone = True
@@ -362,6 +384,15 @@ class Scene:
             story.told = offset
             if story.whole is None and not self.scenario.setup.is_partial:
                 await self._touch(server, story, offset)
+
+    def check_broken(self) -> None:
+        check(not self.broken, "; ".join(self.broken[:2]))
+
+    async def check_settled(self, server: Server) -> None:
+        """What requests left half done, a sweep brings to its end."""
+        for upload_id in self.place.ids():
+            upload = await server.uploads.store.get(upload_id)
+            check(not upload.is_unsettled, f"{upload_id} is unsettled after a sweep: {upload}")
 
     async def _touch(self, server: Server, story: Story, offset: int) -> None:
         """An empty append changes nothing, and shows that no lock is left."""
@@ -422,7 +453,7 @@ class Scene:
             is_partial = self.scenario.setup.is_partial and story.id in (TARGET, OTHER)
             if story.is_gone or is_partial:
                 continue
-            check(self.was_called("completed", story.id), "complete, and no hook was called")
+            check(self.is_done("completed", story.id), "complete, and the hook is not done")
             answer = await self._until_told(server, story, "GET")
             check(answer.status == 200, f"GET is answered {answer.status}")
             check(len(answer.body) == LENGTH, f"{len(answer.body)} bytes are downloaded")
@@ -462,6 +493,9 @@ class Scene:
         self.clock.jumped += timedelta(days=3)
         for _ in range(2):
             await _in_order(server.uploads.sweep)
+        for story in self.stories.values():
+            if story.exists:
+                self._check_told(story)
         left = [name for name in self.place.left() if not self._may_stay(name)]
         check(not left, f"left behind: {left}")
 
@@ -524,24 +558,24 @@ async def _live(scene: Scene) -> None:
     servers = [Server(scene, f"process {n}") for n in range(max(scene.scenario.processes) + 1)]
     await scene.set_up(servers[0])
     runs = []
-    broken: list[Violation] = []
     for number, ask in enumerate(scene.scenario.asks):
         _tell_story(scene, ask)
         server = servers[scene.scenario.processes[number]]
         actor = Actor(number, ask.kind, server.process)
-        runs.append((actor, partial(_noting, broken, partial(scene.play, server, actor, ask))))
+        runs.append((actor, partial(_noting, scene, partial(scene.play, server, actor, ask))))
     await scene.schedule.run(*runs)
-    if broken:
-        raise broken[0]
+    scene.check_broken()
     scene.forgive()
     alive = [server for server in servers if not server.process.is_dead]
     for server in alive[:1]:
         await scene.look(server)
     after = Server(scene, "after")
     await _in_order(after.uploads.sweep)
+    await scene.check_settled(after)
     await scene.look(after)
     await scene.finish(after)
     await scene.clear(after)
+    scene.check_broken()
     left = scene.place.open_files()
     check(not left, f"left open: {left}")
 
@@ -558,12 +592,11 @@ def _tell_story(scene: Scene, ask: Ask) -> None:
         story.may_go = True
 
 
-async def _noting(broken: list[Violation], request: Callable[[], Any]) -> None:
-    # In a list, because a task group or a cancelled task would keep it to itself.
+async def _noting(scene: Scene, request: Callable[[], Any]) -> None:
     try:
         await request()
     except Violation as violation:
-        broken.append(violation)
+        scene.broken.append(str(violation))
 
 
 async def _in_order(sweep: Callable[[], Any]) -> None:

@@ -10,6 +10,8 @@ point the schedule offers options, the first of which is to go on as before:
     1X 1L    the same after its call took effect, or with the call still on its way
     1k 1l    the process of request 1 dies before its call, or with the call still on its way
     1e 1E    its call fails before or after it took effect (no room, or S3 is away)
+    1y2      request 1, which waits for another, is cancelled two turns of the event loop after the
+             step of that one: in the moment of its turn, perhaps
 """
 
 import asyncio
@@ -25,8 +27,9 @@ import anyio
 from tests.explorer._loop import Loop
 
 MOST_STEPS = 1500
+_TURNS = range(1, 5)  # of the event loop, from a step to what it brings about elsewhere
 _LONGEST_WAIT = 60.0  # seconds; longer ones pass only when there is nothing else to do
-_TOKEN = re.compile(r"([0-9]+)(?:\.([0-9]+))?([a-zA-Z]?)")
+_TOKEN = re.compile(r"([0-9]+)(?:\.([0-9]+))?([a-zA-Z]?)([0-9]*)")
 
 current: ContextVar["Actor | None"] = ContextVar("current", default=None)
 
@@ -146,8 +149,12 @@ class Schedule:
         current.set(actor)
         await self.call("begin", lambda: None)
         actor.has_begun = True
-        with actor.scope:
-            await request()
+        try:
+            with actor.scope:
+                await request()
+        except BaseException:
+            if not self.is_over and not actor.process.is_dead:
+                raise
 
     async def call(self, name: str, effect: Callable[[], Any], **more: Any) -> Any:
         """Make a call from a coroutine when it is chosen."""
@@ -208,8 +215,8 @@ class Schedule:
         if not self._waiting:
             return [Option(f"g{n}") for n in range(len(self._late))]
         runnable = sorted({step.actor.number for step in self._waiting})
-        first = self._last.number if self._last and self._last.number in runnable else runnable[0]
-        step = self._steps_of(first)[0]
+        step = self._next()
+        first = step.actor.number
         options = [Option(str(first))]
         if not step.is_private:
             is_switch = int(self._last is not None and self._last.number == first)
@@ -219,6 +226,14 @@ class Schedule:
             if timeout is not None and timeout <= _LONGEST_WAIT:
                 options.append(Option("t", 1))
         return options + self._disturbances_of(step)
+
+    def _next(self) -> Step:
+        """Return the step of the request that goes on, or of the first one if it cannot."""
+        runnable = {step.actor.number for step in self._waiting}
+        number = (
+            self._last.number if self._last and self._last.number in runnable else min(runnable)
+        )
+        return self._steps_of(number)[0]
 
     def _steps_of(self, number: int) -> list[Step]:
         return [step for step in self._waiting if step.actor.number == number]
@@ -233,11 +248,11 @@ class Schedule:
         for actor in self.actors:
             # It waits for a lock or a timer, and may be cancelled there at any time.
             if actor.is_alive and actor not in with_steps and not actor.is_disturbed:
-                kinds = "sx"
+                tokens = ["s", "x", *(f"y{turns}" for turns in _TURNS)]
                 options += [
-                    Option(f"{actor.number}{kind}", 0, 1)
-                    for kind in kinds
-                    if kind in self._disturbances
+                    Option(f"{actor.number}{token}", 0, 1)
+                    for token in tokens
+                    if token[0] in self._disturbances
                 ]
         return options
 
@@ -252,8 +267,27 @@ class Schedule:
             step = self._late.pop(int(token[1:]))
             step.take()
             self._note(f"{token:4} late: {step.name}{_told(step)}")
+        elif "y" in token:
+            self._apply_soon(token)
         else:
             self._apply_to_step(token)
+
+    def _apply_soon(self, token: str) -> None:
+        """Make the next step, and cancel another request while the loop is at work on that."""
+        number, turns = map(int, token.split("y"))
+        actor = self.actors[number]
+        actor.is_disturbed = True
+        step = self._next()
+        self._note(f"{token:4} {step.actor.name}: {step.name}; {actor.name} is cancelled in it")
+        self._go_on(step.actor, step, "")
+        self._cancel_in(turns, actor)
+
+    def _cancel_in(self, turns: int, actor: Actor) -> None:
+        assert actor.task is not None
+        if turns == 0:
+            actor.task.cancel()
+        else:
+            self.loop.call_soon(self._cancel_in, turns - 1, actor)
 
     def _apply_to_step(self, token: str) -> None:
         match = _TOKEN.fullmatch(token)

@@ -21,7 +21,7 @@ class Bounds:
     """How often a request that could go on may be left for another, or time may pass."""
     disturbances: int = 1
     """How many cancellations, deaths and failed calls there may be."""
-    kinds: str = "sxXLkl"
+    kinds: str = "sxyXLkl"
     """Which of them; `e` and `E` are failed calls."""
 
 
@@ -45,7 +45,7 @@ class Followed:
         return f"scripts/explore {self.store} '{self.scenario}' --order {order or '-'}"
 
 
-def follow(store: str, name: str, order: Order, kinds: str = "sxXLkleE") -> Followed:
+def follow(store: str, name: str, order: Order, kinds: str = "sxyXLkleE") -> Followed:
     """Run one order. Raises `Diverged` if it is not possible."""
     wanted = dict(order)
 

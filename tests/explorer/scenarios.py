@@ -6,6 +6,7 @@ from collections.abc import Iterable
 _PAIRS: dict[str, str] = {
     "fresh": "patch piece over sum badsum leave head delete sweep post",
     "begun": "patch piece over sum badsum leave head get delete sweep",
+    "grown": "patch piece over sum badsum leave head delete sweep",
     "failing": "patch head get delete sweep tidy",
     "judged": "patch sum badsum leave head delete sweep",
     "refused": "patch sum leave head delete sweep",
