@@ -151,6 +151,107 @@ async def test_a_cancelled_reader_is_cancelled_and_not_timed_out() -> None:
     assert (scope.cancelled_caught, body.ending) == (True, None)
 
 
+# What `receive` raises
+
+
+class LimitReached(Exception):
+    """As a framework says it."""
+
+
+class Limited(Messages):
+    """A `receive` that lets nothing pass after what it has."""
+
+    async def __call__(self) -> dict[str, Any]:
+        if not self._messages:
+            raise LimitReached
+        return await super().__call__()
+
+
+async def test_what_receive_raises_ends_the_body_and_waits_for_whoever_asks() -> None:
+    body = Body(Limited(chunk(b"a"), chunk(b"b")))
+    body.check()
+    assert await chunks_of(body) == [b"a", b"b"]
+    assert (body.ending, body.is_flowing, body.received) == (Ending.FAILED, False, 2)
+    for _ in range(2):
+        with pytest.raises(LimitReached):
+            body.check()
+
+
+async def test_what_receive_raises_ends_what_is_dropped() -> None:
+    body = Body(Limited(chunk(b"a")))
+    await body.discard(limit=100, seconds=1)
+    assert (body.is_flowing, body.received) == (False, 1)
+
+
+# Whether there is a body at all
+
+
+@pytest.mark.parametrize(
+    ("messages", "is_empty", "chunks"),
+    [
+        pytest.param([chunk(b""), chunk(b"", more=False)], True, [], id="empty"),
+        pytest.param(
+            [chunk(b""), chunk(b"a"), chunk(b"b", more=False)], False, [b"a", b"b"], id="not"
+        ),
+        pytest.param([chunk(b""), LEFT], False, [], id="nobody-knows"),
+    ],
+)
+async def test_the_first_chunk_tells_whether_there_is_a_body_and_stays_in_line(
+    messages: list[dict[str, Any]], is_empty: bool, chunks: list[bytes]
+) -> None:
+    body = Body(Messages(*messages))
+    for _ in range(2):
+        assert await body.is_empty() is is_empty
+    assert await chunks_of(body) == chunks
+    assert await body.is_empty() is is_empty
+
+
+# Until the client leaves
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        pytest.param([LEFT], id="at-once"),
+        pytest.param([chunk(b"", more=False), LEFT], id="after-an-empty-body"),
+        pytest.param([chunk(b"a"), chunk(b"b"), LEFT], id="in-the-middle-of-a-body"),
+    ],
+)
+async def test_a_client_that_leaves_is_noticed(messages: list[dict[str, Any]]) -> None:
+    body = Body(Messages(*messages))
+    with anyio.fail_after(2):
+        await body.left()
+        await body.left()
+    assert not body.is_flowing
+
+
+async def test_a_client_that_left_within_the_body_is_known_to_have_left() -> None:
+    receive = Messages(chunk(b"a"), LEFT)
+    body = Body(receive)
+    await chunks_of(body)
+    with anyio.fail_after(2):
+        await body.left()
+    assert receive.asked == 2
+
+
+@pytest.mark.parametrize(
+    "receive",
+    [
+        pytest.param(lambda: Messages(chunk(b"", more=False)), id="stays"),
+        pytest.param(lambda: Limited(chunk(b"", more=False)), id="is-hidden-by-a-failure"),
+        pytest.param(
+            lambda: Messages(*[chunk(b"", more=False)] * 1000), id="is-hidden-by-endless-ends"
+        ),
+    ],
+)
+async def test_a_client_is_waited_for_without_turning_round(receive: Any) -> None:
+    messages = receive()
+    with anyio.move_on_after(0.02) as scope:
+        await Body(messages).left()
+    assert scope.cancelled_caught
+    assert messages.asked <= 2
+
+
 # What is received only to be dropped
 
 

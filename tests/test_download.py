@@ -8,8 +8,17 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests._stage import Stage, make_stage
-from tusasgi import FileInfo, Headers, RangeNotSatisfiable, Upload, UploadNotFound, download
+from tests._stage import Recorder, Stage, make_stage
+from tusasgi import (
+    FileInfo,
+    Headers,
+    Operation,
+    RangeNotSatisfiable,
+    Request,
+    Upload,
+    UploadNotFound,
+    download,
+)
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
 from tusasgi.testing import Answer
@@ -39,7 +48,7 @@ async def test_a_download_is_the_whole_with_its_length(stage: Stage) -> None:
     assert (answer.status, answer.body) == (200, CONTENT)
     assert answer.headers["content-length"] == "100"
     assert answer.headers["accept-ranges"] == "bytes"
-    assert answer.headers["etag"] == '"u"'
+    assert answer.headers["etag"].startswith('"u.')
     assert "content-range" not in answer.headers
 
 
@@ -76,7 +85,11 @@ async def test_a_download_names_the_protocol_like_every_answer(stage: Stage) -> 
         pytest.param("bytes=99-99", 99, 100, id="last-byte"),
         pytest.param("bytes=50-1000", 50, 100, id="end-beyond"),
         pytest.param("bytes=-1000", 0, 100, id="more-than-there-is"),
-        pytest.param("bytes= 5 - 6 ", 5, 7, id="blanks"),
+        pytest.param("Bytes=5-6", 5, 7, id="unit-in-another-case"),
+        pytest.param("bytes= 5-6 ", 5, 7, id="blanks-around"),
+        pytest.param("bytes=,5-6, ,", 5, 7, id="empty-elements-of-the-list"),
+        pytest.param(f"bytes=98-{'9' * 30}", 98, 100, id="thirty-digits"),
+        pytest.param("bytes=-00000000000000000000010", 90, 100, id="leading-zeros"),
     ],
 )
 async def test_one_range_is_served(stage: Stage, header: str, start: int, stop: int) -> None:
@@ -97,7 +110,10 @@ async def test_one_range_is_served(stage: Stage, header: str, start: int, stop: 
         pytest.param("lines=0-1", id="another-unit"),
         pytest.param("bytes=a-b", id="letters"),
         pytest.param("bytes=+1-2", id="signed"),
-        pytest.param(f"bytes=0-{'9' * 30}", id="thirty-digits"),
+        pytest.param("bytes=5 - 6", id="blanks-within"),
+        pytest.param("bytes=0-0 1", id="blanks-between-digits"),
+        pytest.param("bytes=\u0665-\u0666".encode().decode("latin-1"), id="other-digits"),
+        pytest.param(f"bytes=0-{'9' * 5000}", id="five-thousand-digits"),
     ],
 )
 async def test_what_is_no_single_range_gets_the_whole(stage: Stage, header: str) -> None:
@@ -122,20 +138,102 @@ async def test_a_range_beyond_the_end_is_refused(stage: Stage, header: str, cont
     assert answer.headers["tus-resumable"] == "1.0.0"
 
 
+# Conditions: `TAG` stands for the tag of the download.
+
+
+async def ask(stage: Stage, headers: dict[str, str], method: str = "GET") -> Answer:
+    """Ask for the download on conditions."""
+    upload = await stage.upload(length=100, content=CONTENT, upload_id="u")
+    bare = {"Tus-Resumable": None}
+    tag = (await stage.driver.request("GET", f"/{upload.id}", bare)).headers["etag"]
+    own = {name: value.replace("TAG", tag) for name, value in headers.items()}
+    return await stage.driver.request(method, f"/{upload.id}", {**bare, **own})
+
+
 @pytest.mark.parametrize(
     ("if_range", "status"),
     [
-        pytest.param('"u"', 206, id="the-same"),
+        pytest.param("TAG", 206, id="the-same"),
         pytest.param('"v"', 200, id="another"),
-        pytest.param('W/"u"', 200, id="weak"),
-        pytest.param("Wed, 25 Nov 2026 12:00:00 GMT", 200, id="a-date"),
+        pytest.param("W/TAG", 200, id="weak"),
+        pytest.param("TAG, TAG", 200, id="a-list"),
+        pytest.param("Wed, 25 Nov 2026 12:00:00 GMT", 200, id="the-date-of-its-creation"),
+        pytest.param("Wed, 25 Nov 2037 12:00:00 GMT", 200, id="a-date-to-come"),
     ],
 )
 async def test_a_range_is_served_only_of_what_the_client_has(
     stage: Stage, if_range: str, status: int
 ) -> None:
-    answer = await fetch(stage, {"Range": "bytes=0-9", "If-Range": if_range})
+    answer = await ask(stage, {"Range": "bytes=0-9", "If-Range": if_range})
     assert answer.status == status
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("condition", "status"),
+    [
+        pytest.param({"If-None-Match": "TAG"}, 304, id="none-match-the-same"),
+        pytest.param({"If-None-Match": "W/TAG"}, 304, id="none-match-weakly"),
+        pytest.param({"If-None-Match": '"a,b", W/"c" ,TAG'}, 304, id="none-match-in-a-list"),
+        pytest.param({"If-None-Match": "*"}, 304, id="none-match-any"),
+        pytest.param({"If-None-Match": '"a", "b"'}, 200, id="none-match-others"),
+        pytest.param({"If-None-Match": ""}, 200, id="none-match-nothing"),
+        pytest.param({"If-None-Match": '"u"'}, 200, id="none-match-the-id"),
+        pytest.param({"If-Match": "TAG"}, 200, id="match-the-same"),
+        pytest.param({"If-Match": '"a", TAG'}, 200, id="match-in-a-list"),
+        pytest.param({"If-Match": "*"}, 200, id="match-any"),
+        pytest.param({"If-Match": "W/TAG"}, 412, id="match-weakly"),
+        pytest.param({"If-Match": '"a"'}, 412, id="match-another"),
+        pytest.param({"If-Match": ""}, 412, id="match-nothing"),
+        pytest.param({"If-Match": '"a"', "If-None-Match": "TAG"}, 412, id="match-comes-first"),
+        pytest.param({"If-None-Match": "TAG", "Range": "bytes=500-"}, 304, id="before-the-range"),
+        pytest.param(
+            {"If-Modified-Since": "Wed, 25 Nov 2037 12:00:00 GMT"}, 200, id="dates-are-not-known"
+        ),
+    ],
+)
+async def test_conditions_are_met_or_not(
+    stage: Stage, condition: dict[str, str], status: int, method: str
+) -> None:
+    answer = await ask(stage, condition, method)
+    assert answer.status == status
+    assert answer.headers["tus-resumable"] == "1.0.0"
+    if status == 304:
+        assert answer.body == b""
+        assert "content-length" not in answer.headers
+        assert answer.headers["etag"].startswith('"u.')
+    if status == 412:
+        assert "tus-version" not in answer.headers
+
+
+async def test_the_tag_of_a_removed_upload_is_not_that_of_the_next_with_its_id(
+    stage: Stage,
+) -> None:
+    async def tag(content: bytes) -> str:
+        answer = await fetch(stage, {}, content)
+        await stage.driver.request("DELETE", "/u")
+        return answer.headers["etag"]
+
+    tags = [await tag(b"old"), await tag(b"another length")]
+    stage.clock.advance(milliseconds=1)
+    tags.append(await tag(b"new"))
+    assert len(set(tags)) == 3
+
+
+@pytest.fixture
+def starts(tmp_path: Path) -> list[Stage]:
+    """Two servers, one after the other, over the same files."""
+    return [make_stage(FileStore(tmp_path), downloads=True) for _ in range(2)]
+
+
+async def test_the_tag_of_an_upload_is_the_same_after_a_restart_and_in_another_store(
+    starts: list[Stage],
+) -> None:
+    first, again = starts
+    tag = (await fetch(first, {})).headers["etag"]
+    again.clock.advance(days=1)
+    assert (await again.driver.request("GET", "/u")).headers["etag"] == tag
+    assert (await fetch(make_stage(MemoryStore(), downloads=True), {})).headers["etag"] == tag
 
 
 async def test_an_unfinished_upload_cannot_be_downloaded(stage: Stage) -> None:
@@ -156,11 +254,46 @@ async def test_head_stays_the_question_for_the_offset(stage: Stage) -> None:
     assert "content-disposition" not in answer.headers
 
 
-async def test_head_without_the_protocol_is_refused_and_get_is_not(stage: Stage) -> None:
+async def test_head_without_the_protocol_is_that_of_the_download(stage: Stage) -> None:
+    upload = await stage.upload(length=5, content=b"hello", metadata={"filename": b"a.mp4"})
+    bare = {"Tus-Resumable": None}
+    head = await stage.driver.request("HEAD", f"/{upload.id}", bare)
+    get = await stage.driver.request("GET", f"/{upload.id}", bare)
+    assert (head.status, head.body, dict(head.headers)) == (200, b"", dict(get.headers))
+    # A range is for GET alone.
+    part = await stage.driver.request("HEAD", f"/{upload.id}", {**bare, "Range": "bytes=9-"})
+    assert (part.status, part.headers["content-length"]) == (200, "5")
+
+
+async def test_head_without_the_protocol_is_refused_as_get_is(stage: Stage) -> None:
+    upload = await stage.upload(length=5, content=b"he")
+    for path, status in ((f"/{upload.id}", 404), ("/nothing", 404), ("/", 405)):
+        answer = await stage.driver.request("HEAD", path, {"Tus-Resumable": None})
+        assert (answer.status, answer.body, answer.headers["content-length"]) == (status, b"", "0")
+
+
+async def test_head_of_a_download_is_authorized_as_reading() -> None:
+    asked = []
+
+    class Watching(Recorder):
+        async def authorize(
+            self, request: Request, operation: Operation, upload: Upload | None
+        ) -> None:
+            asked.append(operation)
+
+    stage = make_stage(MemoryStore(), hooks=Watching(), downloads=True)
+    upload = await stage.upload(length=0)
+    await stage.driver.request("HEAD", f"/{upload.id}", {"Tus-Resumable": None})
+    await stage.driver.request("HEAD", f"/{upload.id}")
+    assert asked == [Operation.READ, Operation.GET]
+
+
+async def test_head_without_the_protocol_is_refused_where_there_are_no_downloads() -> None:
+    stage = make_stage(MemoryStore())
     upload = await stage.upload(length=5, content=b"hello")
     bare = {"Tus-Resumable": None}
-    assert (await stage.driver.request("HEAD", f"/{upload.id}", bare)).status == 412
-    assert (await stage.driver.request("GET", f"/{upload.id}", bare)).status == 200
+    answer = await stage.driver.request("HEAD", f"/{upload.id}", bare)
+    assert (answer.status, answer.headers["tus-version"], answer.body) == (412, "1.0.0", b"")
 
 
 async def test_without_downloads_get_is_not_possible() -> None:
@@ -305,7 +438,13 @@ async def test_everything_else_is_bytes_to_be_saved(content_type: str) -> None:
         pytest.param("a\x00b\x7f", "a_b_", "a_b_", id="control"),
         pytest.param("caf\u00e9 \u96ea.mp4", "caf_ _.mp4", "caf\u00e9 \u96ea.mp4", id="unicode"),
         pytest.param("\U0001f600.mp4", "_.mp4", "\U0001f600.mp4", id="beyond-the-first-plane"),
-        pytest.param("50%;x=1'", "50%;x=1'", "50%;x=1'", id="percent-and-semicolon"),
+        pytest.param("50%;x=1'", "50__x=1'", "50%;x=1'", id="percent-and-semicolon"),
+        pytest.param("a\x80\x85\x9fb", "a___b", "a___b", id="c1-controls"),
+        pytest.param("a\u2028b\u2029", "a_b_", "a_b_", id="ends-of-lines"),
+        pytest.param("a\u202egnp.exe", "a_gnp.exe", "a_gnp.exe", id="turned-round"),
+        pytest.param("\u200e\u200f\u061c\u202a\u2066\u2069", "______", "______", id="directions"),
+        pytest.param("a\ud800b", "a_b", "a_b", id="half-of-a-character"),
+        pytest.param("\u0646\u200c\u0647", "___", "\u0646\u200c\u0647", id="joiners-are-letters"),
         pytest.param("x" * 300, "x" * 255, "x" * 255, id="long"),
     ],
 )

@@ -4,13 +4,22 @@ import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tusasgi import Headers, InvalidRequest, TusError, http_date
-from tusasgi._headers import MAX_METADATA_SIZE, format_metadata, parse_metadata, parse_size
+from tusasgi import Creation, Headers, InvalidRequest, TooLarge, TusError, http_date
+from tusasgi._headers import (
+    MAX_METADATA_SIZE,
+    check_creation,
+    format_metadata,
+    parse_concat,
+    parse_length,
+    parse_metadata,
+    parse_size,
+)
 
 KEY_LETTERS = [chr(code) for code in range(0x21, 0x7F) if chr(code) != ","]
 KEYS = st.text(st.sampled_from(KEY_LETTERS), min_size=1)
@@ -70,6 +79,14 @@ def test_any_bytes_make_headers(raw: list[tuple[bytes, bytes]]) -> None:
     assert set(parsed) == {name.decode("latin-1").lower() for name, _ in raw}
 
 
+def test_a_chunked_body_may_be_told_to_be_none() -> None:
+    some = headers(
+        ("A", "1"), ("Transfer-Encoding", "chunked"), ("Content-Length", "9"), ("a", "2")
+    )
+    assert dict(some.bodiless()) == {"content-length": "0", "a": "1, 2"}
+    assert dict(headers().bodiless()) == {"content-length": "0"}
+
+
 # Sizes
 
 
@@ -80,7 +97,8 @@ def test_any_bytes_make_headers(raw: list[tuple[bytes, bytes]]) -> None:
         pytest.param("5", 5, id="one-digit"),
         pytest.param("007", 7, id="leading-zeros"),
         pytest.param("53687091200", 50 * 2**30, id="fifty-gib"),
-        pytest.param("9" * 18, 10**18 - 1, id="eighteen-digits"),
+        pytest.param(str(2**62), 2**62, id="more-than-a-file-can-hold"),
+        pytest.param("9" * 40, 10**40 - 1, id="forty-digits"),
     ],
 )
 def test_a_size_is_read(text: str, size: int) -> None:
@@ -102,7 +120,7 @@ def test_a_size_is_read(text: str, size: int) -> None:
         pytest.param("1\n", id="line-feed"),
         pytest.param("\u00b2", id="superscript-two"),
         pytest.param("abc", id="letters"),
-        pytest.param("9" * 19, id="nineteen-digits"),
+        pytest.param("9" * 41, id="forty-one-digits"),
         pytest.param("9" * 5000, id="five-thousand-digits"),
     ],
 )
@@ -121,9 +139,16 @@ def test_a_size_that_is_absent_is_none() -> None:
     assert parse_size(headers(), "Upload-Length") is None
 
 
-@given(st.integers(min_value=0, max_value=10**18 - 1))
-def test_every_size_up_to_eighteen_digits_comes_back(size: int) -> None:
+@given(st.integers(min_value=0, max_value=10**40 - 1))
+def test_every_size_up_to_forty_digits_comes_back(size: int) -> None:
     assert parse_size(headers(("n", str(size))), "n") == size
+
+
+def test_a_length_that_no_store_can_hold_is_too_large_and_not_malformed() -> None:
+    assert parse_length(headers(("Upload-Length", "9" * 18))) == 10**18 - 1
+    for length in (10**18, 2**62, 10**40 - 1):
+        with pytest.raises(TooLarge, match=f"{length} bytes are more than the maximum"):
+            parse_length(headers(("Upload-Length", str(length))))
 
 
 @given(st.binary(max_size=40))
@@ -224,3 +249,74 @@ def test_a_date_of_another_zone_is_written_in_gmt() -> None:
 )
 def test_every_date_comes_back_to_the_second(moment: datetime) -> None:
     assert parsedate_to_datetime(http_date(moment)) == moment.astimezone(UTC).replace(microsecond=0)
+
+
+# What hosts and their hooks set
+
+
+@pytest.mark.parametrize(
+    "creation",
+    [
+        pytest.param({"metadata": {"a": b"", "b-c.d": b"\r\n\x00\xff"}}, id="any-bytes-as-a-value"),
+        pytest.param(
+            {"metadata": {"a": b"x"}, "metadata_header": "b eA==, c"}, id="its-own-header"
+        ),
+        pytest.param({"concat_header": "partial"}, id="partial"),
+        pytest.param({"concat_header": "final;/files/a b"}, id="final"),
+        pytest.param({}, id="nothing"),
+    ],
+)
+def test_a_creation_may_tell_what_a_client_may_send(creation: dict[str, Any]) -> None:
+    check_creation(Creation(length=1, **creation))
+
+
+@pytest.mark.parametrize(
+    ("creation", "message"),
+    [
+        *[
+            pytest.param({"metadata": {key: b""}}, "metadata key", id=f"key-{number}")
+            for number, key in enumerate(
+                [
+                    "",
+                    "a b",
+                    " a",
+                    "a\t",
+                    "a,b",
+                    "x\r\nSet-Cookie:",
+                    "x\n",
+                    "\x00",
+                    "gr\u00f6\u00dfe",
+                ]
+            )
+        ],
+        pytest.param({"metadata": {"a": "text"}}, "must be bytes", id="text-as-a-value"),
+        pytest.param({"metadata": {"a": bytes(MAX_METADATA_SIZE)}}, "at most", id="long"),
+        pytest.param({"metadata_header": "a eA==\r\nSet-Cookie: a=b"}, "told", id="header-lines"),
+        pytest.param({"metadata_header": "\u00e4 eA=="}, "told", id="header-not-ascii"),
+        pytest.param({"metadata_header": "a x"}, "told", id="header-not-base64"),
+        pytest.param({"concat_header": "final;/a\r\nSet-Cookie: a=b"}, "told", id="concat-lines"),
+        pytest.param({"concat_header": "final;/\u00e4"}, "told", id="concat-not-ascii"),
+        pytest.param({"concat_header": "whole"}, "told", id="concat-of-another-kind"),
+    ],
+)
+def test_a_creation_may_tell_nothing_else(creation: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_creation(Creation(length=1, **creation))
+
+
+@given(st.dictionaries(st.text(max_size=5), st.binary(max_size=5), max_size=3))
+def test_whatever_a_creation_may_tell_comes_back_from_its_header(
+    metadata: dict[str, bytes],
+) -> None:
+    with contextlib.suppress(ValueError):
+        check_creation(Creation(length=1, metadata=metadata))
+        text = format_metadata(metadata)
+        assert text.isprintable()
+        assert text.isascii()
+        assert parse_metadata(text) == metadata
+
+
+@pytest.mark.parametrize("blank", ["\t", "\x0b", "\x1c", "\x85", "\xa0"])
+def test_only_a_blank_stands_between_the_urls_of_a_final_upload(blank: str) -> None:
+    with pytest.raises(InvalidRequest, match="Upload-Concat must be"):
+        parse_concat(f"final;/files/a{blank}/files/b")

@@ -225,10 +225,11 @@ async def test_while_it_is_completing_nobody_is_told_that_it_is_done(make: MakeS
             await stage.patch(upload.id, 5),
             await stage.patch(upload.id, 0, b"hello"),
             await stage.driver.request("GET", f"/{upload.id}"),
+            await stage.driver.request("HEAD", f"/{upload.id}", {"Tus-Resumable": None}),
         ]
         hooks.may_go_on.set()
+    assert [answer.status for answer in answers] == [423, 503, 503, 503, 503]
     for answer in answers:
-        assert answer.status == 503, answer
         assert int(answer.headers["retry-after"]) > 0
         assert "upload-offset" not in answer.headers
     assert await stage.offset(upload.id) == 5

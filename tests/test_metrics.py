@@ -203,7 +203,7 @@ async def test_an_observer_is_told_of_each_request_whatever_becomes_of_it() -> N
     with pytest.raises(RuntimeError):
         await stage.head("u")
     (outcome,) = diary.outcomes
-    assert (diary.began, outcome.operation, outcome.status) == (["get"], "get", 500)
+    assert (diary.began, outcome.operation, outcome.status) == (["get"], "get", 423)
     assert outcome.seconds > 0
 
 
@@ -247,7 +247,9 @@ async def test_trouble_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     stage: Stage = make_stage(MemoryStore(), hooks=Broken())
     with pytest.raises(RuntimeError):
         await stage.head("u")
-    assert lines_of(caplog) == [("WARNING", "get", 500)]
+    with pytest.raises(RuntimeError):
+        await stage.patch("u", 0)
+    assert lines_of(caplog) == [("WARNING", "get", 423), ("WARNING", "append", 500)]
 
 
 async def test_nothing_that_a_client_said_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,14 +18,18 @@ from tusasgi import (
     Limits,
     MethodNotAllowed,
     OffsetConflict,
+    PreconditionFailed,
     RangeNotSatisfiable,
     Response,
+    ShuttingDown,
+    StoreFull,
     StoreUnavailable,
     TusError,
     UnsupportedContentType,
     UnsupportedVersion,
     Upload,
     UploadNotFound,
+    UploadPending,
 )
 from tusasgi import _protocol as protocol
 from tusasgi._checksums import ALGORITHMS
@@ -33,6 +37,11 @@ from tusasgi._checksums import ALGORITHMS
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 UPLOAD = Upload(id="u", length=10, offset=5, created=NOW)
 EVERYTHING = frozenset(Extension)
+
+
+def kind_of(status: int) -> type[TusError]:
+    """A kind of refusal that a host has derived."""
+    return type("OfTheHost", (TusError,), {"status": status})
 
 
 def headers(**lines: str) -> Headers:
@@ -195,6 +204,50 @@ def test_a_deferred_length_is_refused_where_it_is_not_offered() -> None:
 )
 def test_a_creation_carries_an_upload_or_not(lines: dict[str, str], carries: bool) -> None:
     assert protocol.carries_upload(headers(**lines)) is carries
+
+
+CHUNKED = {"Transfer_Encoding": "chunked"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "depends"),
+    [
+        pytest.param(CHUNKED, True, id="no-type"),
+        pytest.param({**CHUNKED, "Content_Type": "text/plain"}, True, id="another-type"),
+        pytest.param({**CHUNKED, "Content_Type": OCTETS}, False, id="ours"),
+        pytest.param(
+            {**CHUNKED, "Content_Type": OCTETS, "Upload_Concat": "final;/a"}, True, id="final"
+        ),
+        pytest.param({**CHUNKED, "Expect": "100-continue"}, False, id="waiting-to-be-let-go-on"),
+        pytest.param({"Content_Length": "5"}, False, id="announced"),
+        pytest.param({}, False, id="nothing"),
+    ],
+)
+def test_some_creations_are_judged_by_whether_a_byte_comes(
+    lines: dict[str, str], depends: bool
+) -> None:
+    assert protocol.depends_on_first_byte(headers(**lines)) is depends
+
+
+def test_a_partial_may_be_named_again_but_not_without_end() -> None:
+    def parts(*urls: str) -> tuple[str, ...]:
+        concat = headers(Upload_Concat="final;" + " ".join(urls))
+        # Two spellings of one URL are one upload.
+        return protocol.parse_creation(concat, EVERYTHING, lambda url: url[-1]).parts
+
+    assert parts(*["/a", "a"] * 5, *["b"] * 10) == ("a",) * 10 + ("b",) * 10
+    with pytest.raises(InvalidRequest, match="more than 10 times"):
+        parts(*["/a", "a"] * 5, "b", "./a")
+
+
+def test_a_final_may_name_many_partials_but_not_without_end() -> None:
+    def count(number: int) -> int:
+        concat = headers(Upload_Concat="final;" + " ".join(map(str, range(number))))
+        return len(protocol.parse_creation(concat, EVERYTHING, str).parts)
+
+    assert count(1000) == 1000
+    with pytest.raises(InvalidRequest, match="more than 1000"):
+        count(1001)
 
 
 @pytest.mark.parametrize(
@@ -368,6 +421,43 @@ def test_a_refused_head_has_neither_body_nor_offset() -> None:
     response = protocol.refused(error, protocol.plain_text(error), is_head=True)
     assert response.body == b""
     assert response.headers == {"Tus-Resumable": "1.0.0", "Cache-Control": "no-store"}
+
+
+@pytest.mark.parametrize(
+    ("error", "retry_after"),
+    [
+        pytest.param(UploadPending("no", retry_after=3), "3", id="pending"),
+        pytest.param(ShuttingDown("no"), "5", id="shutting-down"),
+        pytest.param(StoreUnavailable("no"), "5", id="away"),
+        pytest.param(StoreFull("no"), "60", id="full"),
+        pytest.param(kind_of(429)("no"), "5", id="too-many-requests-in-the-words-of-a-host"),
+        pytest.param(TusError("no"), "5", id="internal-error"),
+    ],
+)
+def test_to_a_head_what_will_pass_is_423_so_that_no_client_forgets_its_upload(
+    error: TusError, retry_after: str
+) -> None:
+    rendered = protocol.plain_text(error)
+    response = protocol.refused(error, rendered, is_head=True)
+    assert (response.status, response.headers["Retry-After"]) == (423, retry_after)
+    assert protocol.refused(error, rendered, is_head=False).status == error.status
+    plain = protocol.refused(error, rendered, is_head=True, is_download=True)
+    assert (plain.status, plain.body) == (error.status, b"")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 410, 412, 413, 416])
+def test_to_a_head_everything_else_is_what_it_is(status: int) -> None:
+    error = kind_of(status)("no")
+    response = protocol.refused(error, protocol.plain_text(error), is_head=True)
+    assert response.status == status
+    assert "Retry-After" not in response.headers
+
+
+def test_a_download_that_is_not_meant_is_no_matter_of_versions() -> None:
+    error = PreconditionFailed("no")
+    response = protocol.refused(error, protocol.plain_text(error), is_head=False)
+    assert response.status == 412
+    assert "Tus-Version" not in response.headers
 
 
 def test_a_host_may_render_a_refusal_but_not_drop_what_the_protocol_wants() -> None:

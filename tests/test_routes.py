@@ -116,6 +116,16 @@ def scope(path: str, root_path: str | None = None, raw_path: str | None = None) 
         pytest.param(
             scope("/", "/proxy/api/files"), "", None, "/proxy/api/files", id="stripped-no-raw-path"
         ),
+        # Escapes and queries.
+        pytest.param(scope("/abc", "", "/%61bc"), "", "abc", "", id="letters-may-be-escaped"),
+        pytest.param(scope("/abc", "", "/abc?a=/%2f"), "", "abc", "", id="query-in-the-raw-path"),
+        pytest.param(
+            scope("/a/b/files/abc", "/a/b/files", "/a%2Fb/files/abc"),
+            "",
+            "abc",
+            "/a/b/files",
+            id="an-escaped-slash-in-the-mount",
+        ),
         # Prefixes that need escapes in a URL.
         pytest.param(
             scope("/my files/abc", "/my files", "/my%20files/abc"),
@@ -149,6 +159,12 @@ def test_the_upload_and_its_url_are_found(
         pytest.param(scope("/other/abc"), "/files", id="another-prefix"),
         pytest.param(scope("/files/../abc"), "/files", id="dots"),
         pytest.param(scope("/files/a/b", "/files"), "", id="encoded-slash"),
+        pytest.param(scope("/files/a/", "/files", "/files/a%2f"), "", id="encoded-slash-behind"),
+        pytest.param(scope("/files/a//", "/files", "/files/a%2F/"), "", id="and-a-real-one"),
+        pytest.param(scope("/files//a", "/files", "/files/%2Fa"), "", id="encoded-slash-in-front"),
+        pytest.param(scope("/files/a/", "", "/files%2fa/"), "/files", id="encoded-for-a-real-one"),
+        pytest.param(scope("/a//", "", "/api/files/a%2f"), "", id="encoded-slash-and-stripped"),
+        pytest.param(scope("/a/", "", "/a%2f?b=c"), "", id="encoded-slash-and-a-query"),
         pytest.param(scope("/api/filesabc/x", "/api/files"), "", id="root-not-at-a-slash"),
     ],
 )

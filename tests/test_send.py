@@ -7,7 +7,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from tusasgi import Body, Headers, Response
+from tusasgi import Body, Headers, Response, send_download
 from tusasgi._send import send_response
 
 pytestmark = pytest.mark.anyio
@@ -71,6 +71,7 @@ async def answer(
     *,
     http_version: str = "1.1",
     body: Body | None = None,
+    timeout: float | None = 60.0,
     **headers: str,
 ) -> None:
     lines = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
@@ -80,6 +81,7 @@ async def answer(
         body=body or Body(server.receive),
         headers=Headers(lines),
         http_version=http_version,
+        timeout=timeout,
     )
 
 
@@ -120,7 +122,32 @@ async def test_a_stream_is_sent_piece_by_piece_with_the_length_it_says() -> None
     response = Response(status=200, headers={"Content-Length": "3"}, stream=stream())
     await answer(server, response)
     assert server.headers == {b"content-length": b"3"}
-    assert (server.log, server.body) == (["start", "body", "body", "end"], b"abc")
+    log = [what for what in server.log if what != "receive"]
+    assert (log, server.body) == (["start", "body", "body", "end"], b"abc")
+
+
+async def test_no_piece_of_a_stream_is_larger_than_a_slow_client_can_take() -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        yield bytes(range(256)) * 4096
+        yield b"x"
+
+    server = Server()
+    await answer(server, Response(status=200, stream=stream()))
+    sizes = [len(message["body"]) for message in server.sent[1:-1]]
+    assert sizes == [256 * 1024] * 4 + [1]
+    assert server.body == bytes(range(256)) * 4096 + b"x"
+
+
+async def test_the_answer_to_a_head_may_have_the_length_of_what_get_would_bring() -> None:
+    server = Server()
+    await answer(server, Response(status=200, headers={"Content-Length": "1000"}))
+    assert server.sent[0]["headers"] == [(b"content-length", b"1000")]
+
+
+async def test_a_304_has_no_length() -> None:
+    server = Server()
+    await answer(server, Response(status=304, headers={"ETag": '"a"'}))
+    assert server.sent[0]["headers"] == [(b"etag", b'"a"')]
 
 
 async def test_a_store_that_fails_in_the_middle_is_not_mistaken_for_a_client_that_left() -> None:
@@ -245,6 +272,15 @@ async def test_over_http_2_there_is_no_connection_header() -> None:
         assert server.log[:3] == ["start", "body", "receive"]
 
 
+async def test_on_a_connection_with_other_requests_more_is_read() -> None:
+    server = Server(*[bytes(MIB)] * 40)  # hypercorn ends it for one byte too many
+    await answer(server, http_version="2", content_length=str(40 * MIB))
+    assert server.taken == 40 * MIB
+    server = Server(*[bytes(MIB)] * 200)
+    await answer(server, http_version="2", content_length=str(200 * MIB))
+    assert 64 * MIB <= server.taken < 200 * MIB
+
+
 async def test_over_http_1_0_the_connection_is_closed_as_well() -> None:
     server = Server(*[bytes(MIB)] * 20)
     await answer(server, http_version="1.0", content_length=str(20 * MIB))
@@ -272,3 +308,168 @@ async def test_a_stream_to_a_client_that_left_is_given_up() -> None:
 
     await answer(Server(fails_from=2), Response(status=200, stream=stream()))
     assert asked == [0, 1]
+
+
+class Endless:
+    """A stream that counts what is read of it, and notices that it is closed."""
+
+    def __init__(self, piece: bytes = b"x") -> None:
+        self._piece = piece
+        self.read = 0
+        self.is_closed = False
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                self.read += 1
+                await anyio.lowlevel.checkpoint()
+                yield self._piece
+        finally:
+            self.is_closed = True
+
+    def response(self) -> Response:
+        return Response(status=200, stream=self.chunks())
+
+
+class Swallowing(Server):
+    """Takes everything, also when there is nobody any more: as uvicorn, hypercorn and granian."""
+
+    def __init__(self, *, leaves_after: int) -> None:
+        super().__init__()
+        self._leaves_after = leaves_after
+        self._left = anyio.Event()
+
+    async def receive(self) -> dict[str, Any]:
+        if self.log.count("receive") == 1:
+            await self._left.wait()
+            return {"type": "http.disconnect"}
+        self.log.append("receive")
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if len(self.sent) == self._leaves_after:
+            self._left.set()
+
+
+async def test_a_stream_to_a_client_that_left_is_given_up_though_the_server_takes_it_all() -> None:
+    server, stream = Swallowing(leaves_after=5), Endless()
+    with anyio.fail_after(5):
+        await answer(server, stream.response())
+    assert stream.is_closed
+    assert 3 <= stream.read < 50
+    assert "end" not in server.log
+
+
+class Stuck(Server):
+    """Waits for ever with the message of a number: the client takes no more."""
+
+    def __init__(self, *, at: int) -> None:
+        super().__init__()
+        self._at = at
+
+    async def send(self, message: Any) -> None:
+        if len(self.sent) == self._at:
+            await anyio.sleep_forever()
+        await super().send(message)
+
+
+@pytest.mark.parametrize("at", [0, 1, 3])
+async def test_a_stream_to_a_client_that_takes_nothing_is_given_up_in_time(at: int) -> None:
+    server, stream = Stuck(at=at), Endless()
+    with anyio.fail_after(5):
+        await answer(server, stream.response(), timeout=0.02)
+    assert len(server.sent) == at
+    assert stream.is_closed or at == 0  # one that was never begun holds nothing
+    assert stream.read <= 3
+
+
+async def test_a_client_that_leaves_while_it_takes_nothing_is_noticed_at_once() -> None:
+    class StuckAndLeaving(Stuck):
+        async def receive(self) -> dict[str, Any]:
+            await anyio.wait_all_tasks_blocked()
+            return {"type": "http.disconnect"}
+
+    stream = Endless()
+    with anyio.fail_after(5):
+        await answer(StuckAndLeaving(at=3), stream.response(), timeout=None)
+    assert stream.is_closed
+
+
+@pytest.mark.parametrize("size", [0, 20], ids=["not-sending", "sending"])
+async def test_a_refusal_that_nobody_takes_is_given_up_in_time(size: int) -> None:
+    for at in (0, 1):
+        server = Stuck(at=at)
+        with anyio.fail_after(5):
+            await answer(server, content_length=str(size * MIB), timeout=0.02)
+        assert len(server.sent) == at
+
+
+async def test_the_time_to_take_a_piece_counts_from_the_last_one() -> None:
+    class Slow(Server):
+        async def send(self, message: Any) -> None:
+            await anyio.sleep(0.03)  # the passing of time is what is tested
+            await super().send(message)
+
+    async def stream() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield b"x"
+
+    server = Slow()
+    await answer(server, Response(status=200, stream=stream()), timeout=0.12)
+    assert (server.log[-1], server.body) == ("end", b"xxxxx")
+
+
+async def test_no_read_brings_about_a_100_continue_while_a_stream_is_sent() -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            await anyio.wait_all_tasks_blocked()
+            yield b"x"
+
+    server = Server(bytes(10))
+    response = Response(status=200, stream=stream())
+    await answer(server, response, content_length="10", expect="100-continue")
+    assert "receive" not in server.log
+
+
+async def test_a_failure_of_the_server_while_a_stream_is_sent_is_told_as_it_is() -> None:
+    class Broken(Server):
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            if len(self.sent) == 3:
+                raise RuntimeError("a bug")
+
+    stream = Endless()
+    with pytest.raises(RuntimeError, match="a bug"):
+        await answer(Broken(), stream.response())
+    assert stream.is_closed
+
+
+async def test_a_receive_that_fails_after_the_answer_does_not_end_it() -> None:
+    class Limited(Server):
+        async def receive(self) -> dict[str, Any]:
+            if self.log.count("receive") == 2:
+                raise RuntimeError("the body is too large")
+            return await super().receive()
+
+    for response in (REFUSAL, Response(status=200, stream=short())):
+        server = Limited(*[bytes(MIB)] * 20)
+        with anyio.fail_after(5):
+            await answer(server, response, content_length=str(20 * MIB))
+        assert server.log[-1] == "end"
+
+
+async def short() -> AsyncIterator[bytes]:
+    yield b"x"
+
+
+async def test_a_host_sends_a_download_as_the_app_does() -> None:
+    server, stream = Swallowing(leaves_after=5), Endless()
+    scope = {"type": "http", "headers": [(b"host", b"a")]}
+    with anyio.fail_after(5):
+        await send_download(stream.response(), scope, server.receive, server.send)
+    assert stream.is_closed
+    server, stream = Stuck(at=3), Endless()
+    with anyio.fail_after(5):
+        await send_download(stream.response(), scope, server.receive, server.send, timeout=0.02)
+    assert stream.is_closed

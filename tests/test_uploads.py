@@ -1251,3 +1251,51 @@ async def test_an_append_that_is_cancelled_frees_the_upload_with_its_bytes_kept(
     assert (await uploads.get(upload.id)).offset == 3
     whole = await uploads.append(upload.id, Append(offset=3), body(b"def"))
     assert await content(uploads, whole) == b"abcdef"
+
+
+async def test_the_termination_of_what_is_not_there_may_be_in_order(uploads: Uploads) -> None:
+    with pytest.raises(UploadNotFound):
+        await uploads.terminate("gone")
+    await uploads.terminate("gone", missing_ok=True)
+
+
+async def test_a_sweep_leaves_what_somebody_else_is_changing_to_them(
+    hooks: Recorder, clock: Clock
+) -> None:
+    class Changing(MemoryStore):
+        is_changing = True
+
+        async def update(self, upload: Upload) -> Upload:
+            if self.is_changing:
+                raise Overtaken
+            return await super().update(upload)
+
+    store = Changing()
+    uploads = Uploads(store, hooks=hooks, expiry=Expiry(initial=HOUR), clock=clock)
+    await uploads.create(length=3)
+    clock.now += 2 * HOUR
+    assert await uploads.sweep() == 0
+    store.is_changing = False
+    assert await uploads.sweep() == 1
+
+
+async def test_what_a_store_tells_the_engine_is_told_to_hosts_in_their_words(
+    hooks: Recorder,
+) -> None:
+    class Taken(MemoryStore):
+        async def append(self, upload: Upload, chunks: Any, **options: Any) -> Upload:
+            raise signals.pop()
+
+        async def update(self, upload: Upload) -> Upload:
+            raise signals.pop()
+
+    signals: list[Exception] = []
+    uploads = Uploads(Taken(), hooks=hooks)
+    upload = await uploads.create(length=3)
+    for signal, told in ((Overtaken(), UploadLocked), (BytesGone(), UploadExpired)):
+        signals.append(signal)
+        with pytest.raises(told):
+            await uploads.append(upload.id, Append(offset=0), body(b"abc"))
+    signals.append(Overtaken())
+    with pytest.raises(UploadLocked):
+        await uploads.terminate(upload.id)

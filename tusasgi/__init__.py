@@ -11,6 +11,7 @@ from tusasgi._errors import (
     InvalidUploadId,
     MethodNotAllowed,
     OffsetConflict,
+    PreconditionFailed,
     RangeNotSatisfiable,
     ShuttingDown,
     StoreFull,
@@ -48,6 +49,7 @@ from tusasgi._models import (
     check_upload_id,
 )
 from tusasgi._protocol import Extension, Response, creation_headers
+from tusasgi._send import send_download
 from tusasgi._uploads import Uploads
 from tusasgi.hooks import Hooks
 from tusasgi.observer import Observer, Outcome
@@ -78,6 +80,7 @@ __all__ = [
     "OffsetConflict",
     "Operation",
     "Outcome",
+    "PreconditionFailed",
     "RangeNotSatisfiable",
     "Removal",
     "Renewal",
@@ -108,5 +111,6 @@ __all__ = [
     "creation_headers",
     "download",
     "http_date",
+    "send_download",
     "state_of",
 ]

@@ -40,7 +40,8 @@ class TusApp:
     absolute path. `prefix` is the path to answer under when no framework mounts the app.
     `without` names extensions to switch off; the rest is what the store supports. With
     `idempotent_delete` a DELETE of what is not there is 204. `downloads` answers GET on complete
-    uploads. `receive_timeout` is how many seconds a client may send nothing within a body.
+    uploads. `receive_timeout` is how many seconds a client may send nothing within a body, and
+    `send_timeout` how many it may take for a piece of an answer (256 KiB at most).
     `render_error` turns a refusal into status, headers and body of the host's own kind; the
     protocol's headers are added to them.
     """
@@ -56,6 +57,7 @@ class TusApp:
         downloads: bool = False,
         method_override: MethodOverride = "any",
         receive_timeout: float | None = 60.0,
+        send_timeout: float | None = 60.0,
         render_error: Callable[[TusError], Response] = protocol.plain_text,
     ) -> None:
         if downloads and not isinstance(uploads.store, SupportsRead):
@@ -69,6 +71,7 @@ class TusApp:
         self._idempotent_delete = idempotent_delete
         self._method_override = method_override
         self._receive_timeout = receive_timeout
+        self._send_timeout = send_timeout
         self._render_error = render_error
         self._on_collection: dict[str, Handler] = {"OPTIONS": self._options}
         self._on_upload: dict[str, Handler] = {
@@ -107,6 +110,7 @@ class TusApp:
                 body=exchange.body,
                 headers=exchange.headers,
                 http_version=exchange.scope.get("http_version", "1.1"),
+                timeout=self._send_timeout,
             )
 
         observer = self.uploads.observer
@@ -126,15 +130,17 @@ class TusApp:
             cause = error.__cause__ if isinstance(error, UploadPending) else None
             if cause is not None and not isinstance(cause, TryAgain):
                 raise cause from None  # a bug or an outage: the host hears of it
-        except Exception:
-            await answer(self._refused(TusError("internal error"), exchange))
+        except Exception as error:
+            if error is not exchange.body.failure:  # or those who raised it answer it
+                await answer(self._refused(TusError("internal error"), exchange))
             raise
         else:
             await answer(response)
 
     def _refused(self, error: TusError, exchange: Exchange) -> Response:
         rendered = self._render_error(error)
-        return protocol.refused(error, rendered, is_head=exchange.method == "HEAD")
+        is_head = exchange.method == "HEAD"
+        return protocol.refused(error, rendered, is_head=is_head, is_download=exchange.is_download)
 
     async def _respond(self, exchange: Exchange) -> Response:
         route = exchange.route = find_route(exchange.scope, self._prefix)
@@ -142,9 +148,12 @@ class TusApp:
         if exchange.method not in handlers:
             allow = ", ".join(handlers)
             raise MethodNotAllowed(f"{exchange.method[:16]} is not possible here", allow=allow)
-        if exchange.method not in ("OPTIONS", "GET"):
+        method = "GET" if exchange.is_download and "GET" in handlers else exchange.method
+        if method not in ("OPTIONS", "GET"):
             protocol.check_version(exchange.headers)
-        return await handlers[exchange.method](exchange)
+        response = await handlers[method](exchange)
+        exchange.body.check()
+        return response
 
     # One method each, in the order of the steps.
 
@@ -159,18 +168,23 @@ class TusApp:
     async def _post(self, exchange: Exchange) -> Response:
         headers, request = exchange.headers, exchange.request()
         await self.uploads.admit_creation(request)
+        if protocol.depends_on_first_byte(headers) and await exchange.body.is_empty():
+            headers = headers.bodiless()
+        exchange.body.check()
         carries_upload = (
             Extension.CREATION_WITH_UPLOAD in self._offered and protocol.carries_upload(headers)
         )
         id_of = partial(self._id_of, exchange)
         creation = protocol.parse_creation(headers, self._offered, id_of)
         append = None
-        if carries_upload:
+        if carries_upload and not creation.parts:
             append = protocol.parse_first_append(headers, self._offered)
             creation = replace(creation, size=append.size)
         upload = exchange.upload = await self.uploads.create_from(creation, request)
         if append is not None:
             upload = await self._append_first(exchange, upload, append)
+            if exchange.body.failure is not None and not upload.is_complete:
+                await self.uploads.discard(upload.id)  # its client will not hear where it is
         assert exchange.route is not None
         base = exchange.route.base if self._public_url is None else self._public_url
         return protocol.created(upload, f"{base}/{upload.id}")
@@ -178,12 +192,10 @@ class TusApp:
     def _id_of(self, exchange: Exchange, url: str) -> str:
         """Return the id of an upload that the client names by its URL."""
         assert exchange.route is not None
-        public = urlsplit(self._public_url or "")
-        return find_id(
-            url,
-            folders={exchange.route.base, public.path},
-            hosts={exchange.headers.get("host", "").lower(), public.netloc.lower()},
-        )
+        folders = {exchange.route.base}
+        if self._public_url is not None:
+            folders.add(urlsplit(self._public_url).path)
+        return find_id(url, folders=folders)
 
     async def _patch(self, exchange: Exchange) -> Response:
         upload = await self._admit(exchange, Operation.APPEND)
@@ -206,7 +218,8 @@ class TusApp:
         upload = await self._admit(exchange, Operation.READ)
         assert isinstance(self.uploads.store, SupportsRead)  # checked by __init__
         upload = await self.uploads.settle(upload)
-        response = download(upload, self.uploads.store, exchange.headers)
+        is_head = exchange.method == "HEAD"
+        response = download(upload, self.uploads.store, exchange.headers, is_head=is_head)
         return replace(response, headers={"Tus-Resumable": protocol.VERSION, **response.headers})
 
     async def _admit(self, exchange: Exchange, operation: Operation) -> Upload:

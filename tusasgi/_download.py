@@ -3,17 +3,27 @@
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
-from tusasgi._errors import RangeNotSatisfiable, UploadNotFound
+from tusasgi._errors import PreconditionFailed, RangeNotSatisfiable, UploadNotFound
 from tusasgi._headers import Headers
 from tusasgi._models import Upload
 from tusasgi._protocol import Response
 from tusasgi.stores import SupportsRead
 
-_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+# One range in a list that may have empty elements (RFC 9110, 14.1.1 and 5.6.1).
+_RANGE = re.compile(r"bytes=[\s,]*([0-9]{0,40})-([0-9]{0,40})[\s,]*", re.ASCII | re.IGNORECASE)
+_ETAG = re.compile(r'(W/)?("[^"]*")')
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
-_UNSAFE_IN_NAME = re.compile(r'[\x00-\x1f\x7f"\\/]')
+# Controls, ends of lines, what turns the direction of writing, halves of characters, and what
+# ends a quoted string or a path.
+_UNSAFE_IN_NAME = re.compile(
+    r'[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"\\/]'
+)
+# What some read as an escape, or as the end of the name, though it is quoted.
+_UNSAFE_IN_ASCII_NAME = re.compile("[^ -~]|[%;]")
 
 # What a browser may show in place. Everything else is a download of unknown bytes: HTML, SVG
 # and XML (which is any type that ends in "+xml") can carry scripts that would run with the
@@ -42,18 +52,31 @@ class FileInfo:
 
 
 def download(
-    upload: Upload, store: SupportsRead, headers: Headers, file: FileInfo | None = None
+    upload: Upload,
+    store: SupportsRead,
+    headers: Headers,
+    file: FileInfo | None = None,
+    *,
+    is_head: bool = False,
 ) -> Response:
-    """Answer a GET for a complete upload, in whole or for one range of bytes.
+    """Answer a GET for a complete upload, in whole or for one range of bytes; or a HEAD.
 
-    Raises `UploadNotFound` while the upload is unfinished and `RangeNotSatisfiable` for a range
-    beyond the end. Several ranges at once are answered with the whole, as RFC 9110 allows.
+    A client that has the bytes already is told so (304). Raises `UploadNotFound` while the
+    upload is unfinished, `PreconditionFailed` for a client that means another one, and
+    `RangeNotSatisfiable` for a range beyond the end. Several ranges at once are answered with
+    the whole, as RFC 9110 allows.
     """
     if not upload.is_complete or upload.length is None:
         raise UploadNotFound("the upload is not complete yet")
-    etag = f'"{upload.id}"'
+    etag = _etag(upload)
+    # The order is that of RFC 9110, 13.2.2. There is no date of change to compare with, so
+    # conditions with dates are as if they were not there, or in `If-Range` never true.
+    if not _is_named(etag, headers.get("if-match"), weakly=False, if_absent=True):
+        raise PreconditionFailed("this is not the file that If-Match names")
+    if _is_named(etag, headers.get("if-none-match"), weakly=True, if_absent=False):
+        return Response(status=304, headers={"ETag": etag})
     wanted = headers.get("range") if headers.get("if-range", etag) == etag else None
-    part = _parse_range(wanted, upload.length)
+    part = None if is_head else _parse_range(wanted, upload.length)
     start, stop = part or (0, upload.length)
     answer = {
         "Accept-Ranges": "bytes",
@@ -66,8 +89,23 @@ def download(
     return Response(
         status=200 if part is None else 206,
         headers=answer,
-        stream=_exactly(store.read(upload, start, stop), stop - start),
+        stream=None if is_head else _exactly(store.read(upload, start, stop), stop - start),
     )
+
+
+def _etag(upload: Upload) -> str:
+    """Return a strong validator: the id alone may be used again when the upload was removed."""
+    born = (upload.created - _EPOCH) // timedelta(microseconds=1)
+    return f'"{upload.id}.{born:x}.{upload.length:x}"'
+
+
+def _is_named(etag: str, header: str | None, *, weakly: bool, if_absent: bool) -> bool:
+    """True if the header is `*`, or a list that holds the tag."""
+    if header is None:
+        return if_absent
+    if header == "*":
+        return True
+    return any(tag == etag and (weakly or not weak) for weak, tag in _ETAG.findall(header))
 
 
 async def _exactly(chunks: AsyncIterator[bytes], size: int) -> AsyncGenerator[bytes, None]:
@@ -84,8 +122,8 @@ async def _exactly(chunks: AsyncIterator[bytes], size: int) -> AsyncGenerator[by
 
 def _parse_range(header: str | None, length: int) -> tuple[int, int] | None:
     """Return start and stop of the one range asked for, None for the whole (RFC 9110, 14.2)."""
-    match = _RANGE.fullmatch((header or "").replace(" ", ""))
-    if match is None or match[0] == "bytes=-":
+    match = _RANGE.fullmatch(header or "")
+    if match is None or match.groups() == ("", ""):
         return None
     first, last = match.groups()
     if first == "":
@@ -103,7 +141,7 @@ def _presentation(file: FileInfo) -> dict[str, str]:
     content_type = file.content_type.partition(";")[0].strip().lower()
     is_shown = bool(_MEDIA_TYPE.fullmatch(content_type) and _SHOWN_IN_PLACE.fullmatch(content_type))
     name = _UNSAFE_IN_NAME.sub("_", file.name)[:255]
-    ascii_name = name.encode("ascii", "replace").decode("ascii").replace("?", "_")
+    ascii_name = _UNSAFE_IN_ASCII_NAME.sub("_", name)
     disposition = "inline" if is_shown else "attachment"
     return {
         "Content-Type": content_type if is_shown else "application/octet-stream",

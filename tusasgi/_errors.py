@@ -12,6 +12,7 @@ TusError
 ├── UploadExists            409  a host chose an id that is taken
 ├── UploadExpired           410  the upload's time has passed
 ├── UnsupportedVersion      412  not TUS 1.0.0
+├── PreconditionFailed      412  a download is not the one that the client means
 ├── TooLarge                413  more bytes than the length, or a length over the maximum
 ├── UnsupportedContentType  415  the request body is not application/offset+octet-stream
 ├── UnsupportedMedia        415  the first bytes are not of an accepted format
@@ -130,6 +131,12 @@ class UnsupportedVersion(TusError):
     status = 412
 
 
+class PreconditionFailed(TusError):
+    """`If-Match` of a download names other bytes than those that are here."""
+
+    status = 412
+
+
 class TooLarge(TusError):
     """More bytes than the upload's length, or a length above the maximum."""
 
@@ -213,6 +220,10 @@ class StoreFull(TusError):
     """The store has no room left; what was acknowledged is safe."""
 
     status = 507
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": "60"}  # somebody has to make room: that takes its time
 
 
 def will_pass(error: TusError) -> bool:

@@ -51,6 +51,13 @@ class Exchange:
         return _OPERATIONS.get(self.method, "unknown")
 
     @property
+    def is_download(self) -> bool:
+        """True for a plain GET or HEAD. A HEAD of TUS asks for the offset."""
+        return self.method == "GET" or (
+            self.method == "HEAD" and "tus-resumable" not in self.headers
+        )
+
+    @property
     def upload_id(self) -> str:
         assert self.route is not None and self.route.upload_id is not None
         return self.route.upload_id  # only methods on an upload ask for it
@@ -96,6 +103,8 @@ def log_outcome(outcome: Outcome) -> None:
 
 
 def _level_of(outcome: Outcome) -> int:
-    if outcome.status >= 500:
+    # A HEAD is 423 for what any other method would answer 5xx: see `refused` of the protocol.
+    is_held_up = outcome.status == 423 and outcome.operation == Operation.GET.value
+    if outcome.status >= 500 or is_held_up:
         return logging.WARNING
     return logging.INFO if outcome.operation in _CHANGING else logging.DEBUG

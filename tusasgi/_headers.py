@@ -8,14 +8,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
-from tusasgi._errors import InvalidRequest
+from tusasgi._errors import InvalidRequest, TooLarge
+from tusasgi._models import Creation
 
-# ASCII only: int() would also take "+5", " 5", "5_0" and Arabic-Indic digits.
-# 18 digits stay below 2**63, which every file system and database can hold.
-_SIZE = re.compile(r"[0-9]{1,18}")
+# ASCII only: int() would also take "+5", " 5", "5_0" and Arabic-Indic digits. More digits than
+# this are no number that anybody means.
+_SIZE = re.compile(r"[0-9]{1,40}")
+
+MAX_LENGTH = 10**18 - 1
+"""The longest upload, in bytes: below 2**63, which every file system and database can hold."""
 
 # Printable ASCII but the space and the comma.
 _METADATA_KEY = re.compile(r"[!-+\--~]+")
+
+# URLs are ASCII, and the blank stands between them.
+_FINAL = re.compile(r"final;([ -~]+)")
 
 MAX_METADATA_SIZE = 16 * 1024
 """Longest `Upload-Metadata` taken, in bytes: half the servers refuse longer headers anyway."""
@@ -49,6 +56,13 @@ class Headers(Mapping[str, str]):
             raise InvalidRequest(f"{name} is given more than once, with different values")
         return lines[0] if lines else None
 
+    def bodiless(self) -> "Headers":
+        """Return the same headers, but those of a request without a body."""
+        own = Headers([(b"content-length", b"0")])
+        framing = ("transfer-encoding", *own)
+        own._lines |= {name: line for name, line in self._lines.items() if name not in framing}
+        return own
+
     def joined(self, name: str) -> str | None:
         """Return all lines of a list header, joined by commas; None if it is absent or empty."""
         return ",".join(self._lines.get(name.lower(), [])) or None
@@ -60,8 +74,16 @@ def parse_size(headers: Headers, name: str) -> int | None:
     if value is None:
         return None
     if not _SIZE.fullmatch(value):
-        raise InvalidRequest(f"{name} must be a whole number of bytes, at most 18 digits")
+        raise InvalidRequest(f"{name} must be a whole number of bytes, in at most 40 digits")
     return int(value)
+
+
+def parse_length(headers: Headers) -> int | None:
+    """Return `Upload-Length`, None if it is absent; `TooLarge` if no store could hold so much."""
+    length = parse_size(headers, "Upload-Length")
+    if length is not None and length > MAX_LENGTH:
+        raise TooLarge(f"{length} bytes are more than the maximum of {MAX_LENGTH}")
+    return length
 
 
 def parse_metadata(header: str | None) -> dict[str, bytes]:
@@ -120,10 +142,31 @@ def parse_concat(header: str) -> Concat:
     """Read `Upload-Concat`: `partial`, or `final;` and URLs with blanks between them."""
     if header == "partial":
         return Concat(header=header)
-    kind, semicolon, urls = header.partition(";")
-    if kind != "final" or not semicolon or not urls.strip(" "):
+    match = _FINAL.fullmatch(header)
+    if match is None or not match[1].strip(" "):
         raise InvalidRequest("Upload-Concat must be partial, or final; and the URLs of partials")
-    return Concat(header=header, urls=tuple(urls.split()))
+    return Concat(header=header, urls=tuple(match[1].split()))
+
+
+def check_creation(creation: Creation) -> None:
+    """Refuse, of what HEAD will tell, whatever no client could have sent.
+
+    For what hosts and their hooks set; it would break out of a header, or break HEAD for ever.
+    Raises `ValueError`.
+    """
+    for key, value in creation.metadata.items():
+        if not _METADATA_KEY.fullmatch(key):
+            raise ValueError(
+                f"the metadata key {key!r} must be printable ASCII without blanks and commas"
+            )
+        if not isinstance(value, bytes):
+            raise ValueError(f"the metadata value of {key!r} must be bytes")
+    try:
+        parse_metadata(creation.metadata_header or format_metadata(creation.metadata))
+        if creation.concat_header is not None:
+            parse_concat(creation.concat_header)
+    except InvalidRequest as refusal:
+        raise ValueError(f"clients cannot be told this: {refusal}") from None
 
 
 def http_date(moment: datetime) -> str:

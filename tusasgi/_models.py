@@ -231,6 +231,8 @@ class Ending(enum.Enum):
     CLIENT_LEFT = "client left"
     INTERRUPTED = "interrupted"
     TIMED_OUT = "timed out"
+    FAILED = "failed"
+    """Whoever hands the bytes on raised an exception: a framework that bounds bodies, say."""
 
 
 class Source(AsyncIterable[bytes], Protocol):

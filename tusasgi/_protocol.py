@@ -4,6 +4,7 @@ Sections named in comments are those of the protocol text, version 1.0.0 as of 2
 """
 
 import enum
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -15,6 +16,8 @@ from tusasgi._errors import (
     TusError,
     UnsupportedContentType,
     UnsupportedVersion,
+    UploadLocked,
+    will_pass,
 )
 from tusasgi._headers import (
     Concat,
@@ -22,6 +25,7 @@ from tusasgi._headers import (
     format_metadata,
     http_date,
     parse_concat,
+    parse_length,
     parse_metadata,
     parse_size,
 )
@@ -29,6 +33,12 @@ from tusasgi._models import Append, Checksum, Creation, Limits, Upload
 
 VERSION = "1.0.0"
 CONTENT_TYPE = "application/offset+octet-stream"
+
+MAX_PARTS = 1000
+"""How many partial uploads one final upload may name."""
+
+MAX_REPEATS = 10
+"""How often it may name the same one: a header must not make gigabytes of a megabyte."""
 
 
 class Extension(enum.StrEnum):
@@ -83,7 +93,7 @@ def parse_append(headers: Headers, offered: Collection[Extension]) -> Append:
         raise InvalidRequest("Upload-Offset is missing")
     return Append(
         offset=offset,
-        length=parse_size(headers, "Upload-Length"),
+        length=parse_length(headers),
         size=body_size(headers),
         checksum=checksum_of(headers, offered),
     )
@@ -107,13 +117,13 @@ def parse_creation(
 ) -> Creation:
     """Read the head of a POST that creates an upload; `id_of` turns URLs of partials into ids."""
     concat = _concat_of(headers, offered)
-    length = parse_size(headers, "Upload-Length")
+    length = parse_length(headers)
     deferred = headers.single("Upload-Defer-Length")
     if deferred is not None:
         _check_deferred(deferred, length, offered, concat)
     elif length is None and (concat is None or concat.is_partial):
         raise InvalidRequest("Upload-Length is missing")
-    parts = () if concat is None else tuple(map(id_of, concat.urls))
+    parts = () if concat is None else _parts_of(concat, id_of)
     if parts and has_body(headers):
         raise Forbidden("a final upload takes no bytes: it consists of its partial uploads")
     header = headers.joined("Upload-Metadata")
@@ -136,6 +146,15 @@ def _concat_of(headers: Headers, offered: Collection[Extension]) -> Concat | Non
     return parse_concat(header)
 
 
+def _parts_of(concat: Concat, id_of: Callable[[str], str]) -> tuple[str, ...]:
+    if len(concat.urls) > MAX_PARTS:
+        raise InvalidRequest(f"Upload-Concat names more than {MAX_PARTS} partial uploads")
+    parts = tuple(map(id_of, concat.urls))
+    if parts and max(Counter(parts).values()) > MAX_REPEATS:
+        raise InvalidRequest(f"Upload-Concat names a partial upload more than {MAX_REPEATS} times")
+    return parts
+
+
 def _check_deferred(
     deferred: str, length: int | None, offered: Collection[Extension], concat: Concat | None
 ) -> None:
@@ -152,12 +171,22 @@ def _check_deferred(
 
 def carries_upload(headers: Headers) -> bool:
     """True if a creation request brings the first bytes along; refuse another kind of body."""
+    if _is_upload_content(headers):
+        return body_size(headers) != 0
     # Many HTTP libraries send a Content-Type of their own with an empty POST: ignore it.
-    if not has_body(headers) and not _is_upload_content(headers):
-        return False
-    if not _is_upload_content(headers):
+    if has_body(headers):
         raise UnsupportedContentType(f"Content-Type of a body must be {CONTENT_TYPE}")
-    return body_size(headers) != 0
+    return False
+
+
+def depends_on_first_byte(headers: Headers) -> bool:
+    """True if a creation is refused for its chunked body, unless that turns out to be empty.
+
+    False for a client that waits for `100 Continue`: it has one, and is not to send it.
+    """
+    if "transfer-encoding" not in headers or expects_continue(headers):
+        return False
+    return not _is_upload_content(headers) or "upload-concat" in headers
 
 
 def _is_upload_content(headers: Headers) -> bool:
@@ -252,17 +281,26 @@ def plain_text(error: TusError) -> Response:
     )
 
 
-def refused(error: TusError, rendered: Response, *, is_head: bool) -> Response:
-    """Add to a rendered refusal what the protocol wants on it."""
+def refused(
+    error: TusError, rendered: Response, *, is_head: bool, is_download: bool = False
+) -> Response:
+    """Add to a rendered refusal what the protocol wants on it; `is_download` for a plain HEAD."""
     headers = {"Tus-Resumable": VERSION, "Cache-Control": "no-store", **rendered.headers}
     headers.update(error.headers)
-    if rendered.status == 412:
+    if isinstance(error, UnsupportedVersion):
         headers["Tus-Version"] = VERSION
-    if is_head:
-        # tuspy looks for this header and never at the status.
-        headers.pop("Upload-Offset", None)
-        headers.pop("Content-Type", None)
-    return Response(status=rendered.status, headers=headers, body=b"" if is_head else rendered.body)
+    if not is_head:
+        return Response(status=rendered.status, headers=headers, body=rendered.body)
+    # tuspy looks for this header and never at the status.
+    headers.pop("Upload-Offset", None)
+    headers.pop("Content-Type", None)
+    status = rendered.status
+    if will_pass(error) and not is_download:
+        # After any other status, tus-js-client takes the upload for lost: it forgets the URL and
+        # sends the whole file again.
+        status = UploadLocked.status
+        headers.setdefault("Retry-After", "5")
+    return Response(status=status, headers=headers)
 
 
 def _expires(upload: Upload) -> dict[str, str]:

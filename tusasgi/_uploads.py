@@ -19,6 +19,7 @@ from tusasgi._errors import (
     UploadNotFound,
     UploadPending,
 )
+from tusasgi._headers import check_creation
 from tusasgi._inspection import Inspection
 from tusasgi._life import Event, State, state_of
 from tusasgi._models import (
@@ -188,10 +189,11 @@ class Uploads:
     ) -> Upload:
         """Create an upload of `length` bytes; None declares the length later.
 
-        Raises `TooLarge` or `TooSmall` outside the limits, `UploadExists` for a taken id, and
-        what the `creating` hook raises. Nothing is left of a refused creation. If what follows
-        on the creation of an empty upload fails (`UploadPending`), the upload is there, and the
-        next request or sweep goes on with it.
+        Raises `TooLarge` or `TooSmall` outside the limits, `UploadExists` for a taken id, what
+        the `creating` hook raises, and `ValueError` for metadata that no client could have sent
+        (a key that is not printable ASCII, say). Nothing is left of a refused creation. If what
+        follows on the creation of an empty upload fails (`UploadPending`), the upload is there,
+        and the next request or sweep goes on with it.
         """
         return await self.create_from(
             Creation(
@@ -212,6 +214,7 @@ class Uploads:
         if creation.parts:
             creation = replace(creation, length=joined_length(parts, creation.length))
         creation = await self.hooks.creating(creation, request)
+        check_creation(creation)
         upload = self._new_upload(creation)
         if not upload.is_partial and (upload.parts or upload.length == 0):
             upload = await self._inspection.judge_whole(upload, parts)

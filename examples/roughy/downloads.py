@@ -1,13 +1,15 @@
 """`/downloads/{asset_id}`: the bytes of a ready asset, for whoever has a signed link."""
 
 import uuid
-from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import BaseRoute
+from starlette.types import Receive, Scope, Send
 
-from tusasgi import FileInfo, Headers, Uploads, download
+import tusasgi
+from tusasgi import FileInfo, Headers, Uploads, download, send_download
 from tusasgi.stores import SupportsRead
 
 from .db import Asset, Database, State
@@ -38,14 +40,23 @@ class Downloads:
             raise NotFound("there is no such asset")
         upload = await self._uploads.get(asset_id)
         file = FileInfo(name=f"{asset_id}.{asset.extension}", content_type=asset.content_type or "")
-        answer = download(upload, self._store, Headers(request.scope["headers"]), file)
-        assert answer.stream is not None
-        body = answer.stream if request.method == "GET" else _nothing()
+        answer = download(
+            upload,
+            self._store,
+            Headers(request.scope["headers"]),
+            file,
+            is_head=request.method == "HEAD",
+        )
         headers = {**answer.headers, "Cache-Control": "private, max-age=0"}
-        return StreamingResponse(body, answer.status, headers)
+        return Sent(replace(answer, headers=headers))
 
 
-async def _nothing() -> AsyncIterator[bytes]:
-    """The body of an answer to HEAD."""
-    return
-    yield b""
+class Sent(Response):
+    """A download that ends with its client, and with one that takes nothing of it."""
+
+    def __init__(self, answer: tusasgi.Response) -> None:
+        super().__init__(status_code=answer.status, headers=answer.headers)
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send_download(self._answer, scope, receive, send)

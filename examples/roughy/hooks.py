@@ -11,6 +11,7 @@ from tusasgi import (
     Hooks,
     Operation,
     Request,
+    TryAgain,
     TusError,
     UnsupportedMedia,
     Upload,
@@ -97,7 +98,10 @@ class AssetHooks(Hooks):
 
     async def completed(self, upload: Upload) -> None:
         """Hand the asset to a worker. May be called again, and for an asset just deleted."""
-        await self._note(upload, state=State.PROCESSING)
+        try:
+            await self._note(upload, state=State.PROCESSING)
+        except UploadNotFound:  # and what removes the asset will remove the upload as well
+            raise TryAgain("the asset of this upload is being deleted") from None
         self._bell.ring()
 
     async def _note(self, upload: Upload, **values: object) -> None:

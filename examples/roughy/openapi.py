@@ -174,7 +174,7 @@ def _json(description: str, schema: Json, **more: Json) -> Json:
     return {"description": description, "content": content, **more}
 
 
-_REST_CODES = (400, 401, 402, 403, 404, 408, 413, 415, 416, 422, 500, 503, 507)
+_REST_CODES = (400, 401, 402, 403, 404, 408, 412, 413, 415, 416, 422, 500, 503, 507)
 _WITH_KEY = (401, 500)
 _WITH_JSON = (400, 408, 413, 415, 422)
 _NOTHING: Json = {"204": {"description": "Done."}}
@@ -480,11 +480,15 @@ _PATHS: Json = {
             "description": "Not there where bytes are kept on S3: a `download_url` leads to the "
             "S3 server then.",
             "security": [],
-            "parameters": [_in("header", "Range", _TEXT, required=False)],
+            "parameters": [
+                _in("header", name, _TEXT, required=False)
+                for name in ("Range", "If-Range", "If-Match", "If-None-Match")
+            ],
             "responses": {
                 "200": {"description": "All bytes.", "content": {"*/*": {}}},
                 "206": {"description": "The range.", "content": {"*/*": {}}},
-                **_refused(403, 404, 416, 500),
+                "304": {"description": "The client has these bytes."},
+                **_refused(403, 404, 412, 416, 500),
             },
         },
     },

@@ -249,11 +249,14 @@ async def urls_of_others_are_refused(make_stage: MakeStage) -> None:
     stage = make_stage()
     one = await partial(stage, b"hello")
     before = stage.snapshot()
-    for base in ("https://elsewhere.example/files", "/elsewhere", f"{UPLOADS_URL}/..", "//["):
+    for base in ("https://elsewhere.example", "/elsewhere", f"{UPLOADS_URL}/..", "//["):
         assert (await final(stage, one, base=base)).status == 400, base
     assert (await final(stage, "/unknown")).status == 400
     assert (await final(stage, "/..")).status == 400
     assert stage.snapshot() == before
+    # A proxy may have changed the name of this server: the path tells.
+    for base in (f"https://elsewhere.example{UPLOADS_URL}", f"//elsewhere.example{UPLOADS_URL}"):
+        assert (await final(stage, one, base=base)).status == 201, base
 
 
 @rule("EDGE-043")

@@ -64,10 +64,10 @@ async def test_the_last_byte_may_come_before_the_cancelling(api: Api, roughy, mp
     url = await api.new_upload(len(mp4))
     terminate = roughy.uploads.terminate
 
-    async def finish_first(upload_id):
+    async def finish_first(upload_id, **options):
         monkeypatch.undo()
         assert (await api.patch(url, 0, mp4)).status_code == 204
-        await terminate(upload_id)
+        await terminate(upload_id, **options)
 
     monkeypatch.setattr(roughy.uploads, "terminate", finish_first)
     assert error_of(await api.cancel(url)) == (409, "conflict")

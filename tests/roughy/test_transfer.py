@@ -143,7 +143,14 @@ async def test_chunks_may_have_any_size(api: Api, mp4):  # U08, U16, U17
     assert (await api.asset(id_of(url)))["state"] == "processing"
 
 
-@pytest.mark.parametrize("size", [0, 1, 63])
+async def test_a_patch_without_bytes_changes_nothing_and_is_no_first_one(api: Api, mp4):
+    url = await api.new_upload(len(mp4))
+    response = await api.patch(url, 0, b"")
+    assert (response.status_code, response.headers["upload-offset"]) == (204, "0")
+    assert (await api.patch(url, 0, mp4)).status_code == 204
+
+
+@pytest.mark.parametrize("size", [1, 63])
 async def test_a_first_patch_too_short_to_judge_is_refused(api: Api, mp4, size):  # U09, U4
     url = await api.new_upload(len(mp4))
     async with api.nothing_stored():
