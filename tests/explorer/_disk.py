@@ -33,6 +33,7 @@ _STEPS = {
     "makedirs", "rmdir", "listdir", "scandir", "copy_file_range", "utime",
 }  # fmt: skip
 _NEED_ROOM = {"pwritev", "pwrite", "write", "link", "mkdir", "copy_file_range"}
+_RENAMING = {"rename", "replace", "link"}
 _real_run_sync = anyio.to_thread.run_sync
 
 
@@ -115,7 +116,8 @@ class Disk:
         return thread.step(
             f"{name} {path}",
             effect,
-            is_private=path.startswith("new/"),  # the name is random: nobody else knows it
+            # The name is random: nobody else knows it until the file gets another.
+            is_private=path.startswith("new/") and name not in _RENAMING,
             failure=_no_room if needs_room else None,
         )
 
