@@ -203,6 +203,8 @@ class InProcess:
         found: tuple[dict[str, Any], bytes] = await self.call("get_object", Key=key, **parameters)
         return found
 
+    read_small = read
+
     async def listed(self, prefix: str) -> AsyncIterator[dict[str, Any]]:
         for found in (await self.call("list_objects_v2", Prefix=prefix))["Contents"]:
             yield found

@@ -4,6 +4,8 @@ Each is a promise that the code keeps somewhere, taken out where it is kept.
 """
 
 import contextlib
+import fcntl
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -12,13 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests.explorer import _disk, _s3
+from tests.explorer import _s3
 from tusasgi import Upload, UploadNotFound
 from tusasgi._chunks import Chunks
 from tusasgi._settling import Settling
 from tusasgi._uploads import Uploads
 from tusasgi.lockers.memory import MemoryLocker
-from tusasgi.stores import _writer
 from tusasgi.stores._s3_append import Writing
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
@@ -56,7 +57,7 @@ def _create_without_condition(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_kernel_lock(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_disk.fcntl, "flock", lambda *_: None)
+    patch.setattr(fcntl, "flock", lambda *_: None)
 
 
 def _no_lock(patch: pytest.MonkeyPatch) -> None:
@@ -116,7 +117,7 @@ def _wrong_checksum_kept(patch: pytest.MonkeyPatch) -> None:
 
 
 def _refused_bytes_stay(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_writer.Writer, "_take_back", lambda self: None)
+    patch.setattr(os, "ftruncate", lambda *_: None)
 
 
 def _s3_refused_bytes_stay(patch: pytest.MonkeyPatch) -> None:
