@@ -57,11 +57,13 @@ ROOMS: dict[str, set[str]] = {
         "stores._fsspec",
         "stores._fsspec_state",
         "stores._pieces",
+        "stores._record",
         "stores",
     },
     "stores.fsspec": {
         "_errors",
         "_models",
+        "_threads",
         "stores._fsspec",
         "stores._fsspec_append",
         "stores._fsspec_state",
@@ -80,6 +82,7 @@ ROOMS: dict[str, set[str]] = {
         "stores._s3_state",
         "stores",
     },
+    "stores._s3_check": {"_errors", "stores._rope", "stores._s3_bucket", "stores._s3_client"},
     "stores._s3_append": {
         "_errors",
         "_models",
@@ -104,6 +107,7 @@ ROOMS: dict[str, set[str]] = {
         "_models",
         "stores._s3_append",
         "stores._s3_bucket",
+        "stores._s3_check",
         "stores._s3_client",
         "stores._s3_join",
         "stores._s3_state",
@@ -111,7 +115,15 @@ ROOMS: dict[str, set[str]] = {
     },
     "lockers": set(),
     "lockers.memory": {"_errors", "_models", "lockers"},
-    "lockers.file": {"_errors", "_models", "lockers"},
+    "lockers._lock_file": set(),
+    "lockers._inbox": {"lockers._lock_file"},
+    "lockers.file": {
+        "_errors",
+        "_models",
+        "lockers._inbox",
+        "lockers._lock_file",
+        "lockers.memory",
+    },
     "lockers.redis": {"_errors", "_models"},
     "hooks": {"_errors", "_models"},
     "observer": {"_life", "_models"},
@@ -182,6 +194,7 @@ ROOMS: dict[str, set[str]] = {
 """What a room may import of ours; the empty name stands for the public names."""
 
 EXTRAS = {
+    "lockers._inbox": {"trio"},  # where it runs the event loop, and so is there
     "_checksums": {"google_crc32c"},
     "metrics": {"prometheus_client"},
     "_monitor": {"prometheus_client"},
@@ -189,6 +202,7 @@ EXTRAS = {
     "lockers.redis": {"redis"},
     "stores._fsspec": {"fsspec"},
     "stores._s3_client": {"aiobotocore", "botocore", "s3fs"},
+    "stores._s3_check": {"botocore"},
     "_cli": {"starlette", "uvicorn"},
     "testing": {"pytest"},
 }

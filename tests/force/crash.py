@@ -393,26 +393,26 @@ def _check_folder(memory: Run) -> None:
     for upload_id in records.keys() - kept:  # their clients never heard the answer
         check(_digest(_read(memory, upload_id)) in memory.offered, f"{upload_id} has other bytes")
         memory.counts["whole without an answer"] += 1
-    files = [path for path in memory.folder.rglob("*") if path.is_file()]
+    locks = memory.folder / "locks"
+    files = [
+        path for path in memory.folder.rglob("*") if path.is_file() and locks not in path.parents
+    ]
     strays = [path for path in files if path.name.split(".")[0] not in records]
     check(not strays, f"{len(strays)} files belong to nothing: {strays[:10]}")
     undone = [path for path in files if path.relative_to(memory.folder).parts[0] in ("due", "new")]
     check(not undone, f"{len(undone)} files wait for a sweep still: {undone[:10]}")
     memory.counts["files at the end"] = len(files)
-    # Of a lock whose holder was killed the empty name is left, for the next holder.
-    names = list((memory.folder / "locks").glob("*"))
-    check(all(map(_is_free, names)), f"somebody holds one of {names[:10]}")
-    memory.counts["names of locks left"] = len(names)
+    check(_is_free(locks / "locks"), "somebody holds a lock")
+    memory.counts["pipes of the locker"] = len(list(locks.glob("*.pipe")))
 
 
-def _is_free(lock: Path) -> bool:
-    pipe = os.open(lock, os.O_RDWR | os.O_NONBLOCK)
-    try:
-        fcntl.flock(pipe, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(pipe)
+def _is_free(locks: Path) -> bool:
+    """Return whether nobody has a lock on any place of the file."""
+    with locks.open("r+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
     return True
 
 

@@ -1,42 +1,49 @@
+import errno
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 from anyio.to_thread import run_sync
 
-from tusasgi import UploadLocked
+from tusasgi.lockers import _inbox, _lock_file
 from tusasgi.lockers import file as module
 from tusasgi.lockers.file import FileLocker
 from tusasgi.testing import LockerSuite
-from tusasgi.testing._faults import cancelled_at
 
 
 class TestFileLocker(LockerSuite):
+    @pytest.fixture(autouse=True)
+    def _nobody_looks_for_himself(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "_AGAIN", 60.0)  # so that what is said has to be heard
+
     def make_locker(self, place: Path, *, patience: float) -> FileLocker:
         return FileLocker(place, patience=patience)
 
     async def leftovers(self, locker: FileLocker, place: Path) -> object:
-        return await run_sync(lambda: [*place.glob("*"), *_open_files(place)])
+        return await run_sync(lambda: [*_open_files(place), *_inbox._inboxes, *_lock_file._files])
 
 
-class TestFileLockerThatIsNotWoken(TestFileLocker):
-    """As it is on systems other than Linux."""
-
-    is_woken = False
+class TestFileLockerWithLocksOfProcesses(TestFileLocker):
+    """As it is where the kernel knows no locks of open files."""
 
     @pytest.fixture(autouse=True)
-    def _nobody_is_woken(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "_IS_WOKEN", False)
+    def _processes_have_locks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_lock_file, "_SET", fcntl.F_SETLK)
+        monkeypatch.setattr(_lock_file, "_GET", fcntl.F_GETLK)
 
-    async def test_a_newcomer_sleeps_between_its_tries(self, impatient: FileLocker) -> None:
-        async def give_up() -> None:
-            with pytest.raises(UploadLocked):
-                async with impatient.lock("a", interrupt=pytest.fail):
-                    pytest.fail("two holders")
 
-        async with impatient.lock("a", interrupt=lambda: None):
-            tries_too_often = await cancelled_at(20, give_up())
-        assert not tries_too_often
+class TestFileLockerWithoutPipes(TestFileLocker):
+    """As it is where no pipe can be made: others cannot be asked to let go, but one's own can."""
+
+    is_shared = False
+
+    @pytest.fixture(autouse=True)
+    def _no_pipe_can_be_made(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "no room")
+
+        monkeypatch.setattr(_inbox.os, "mkfifo", refuse)
 
 
 def _open_files(place: Path) -> list[str]:

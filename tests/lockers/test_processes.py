@@ -1,22 +1,29 @@
 import fcntl
 import os
+import shutil
 import signal
+import subprocess
 import sys
-import termios
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
 import pytest
 from anyio.streams.text import TextReceiveStream
+from anyio.to_thread import run_sync
 
 from tusasgi import InvalidUploadId, UploadLocked
+from tusasgi.lockers import _inbox, _lock_file
 from tusasgi.lockers import file as module
+from tusasgi.lockers._inbox import Message
+from tusasgi.lockers._lock_file import LockFile
 from tusasgi.lockers.file import FileLocker
 
 pytestmark = pytest.mark.anyio
@@ -24,6 +31,12 @@ pytestmark = pytest.mark.anyio
 _HANDOVER = 1.0  # seconds; it takes some milliseconds
 _AFTER_A_STOP = 2.0  # seconds
 _NEXT_TO_NOTHING = 0.5  # seconds of one core, of which pytest takes the most
+
+
+@pytest.fixture(autouse=True)
+def _nobody_looks_for_himself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_AGAIN", 60.0)  # so that what is said has to be heard
+
 
 _HOLDER = """
 import sys, anyio
@@ -145,7 +158,7 @@ async def test_a_lock_is_handed_over_between_processes(tmp_path: Path) -> None:
             with anyio.fail_after(20):
                 await interrupted.wait()
         await second.holds()
-    assert left_in(tmp_path) == ["a.lock"]  # the second was killed
+    assert left_in(tmp_path) == ["1.pipe", "2.pipe", "locks"]
 
 
 async def test_a_holder_in_another_process_that_does_not_let_go_makes_the_newcomer_give_up(
@@ -154,10 +167,10 @@ async def test_a_holder_in_another_process_that_does_not_let_go_makes_the_newcom
     async with child(_HOLDER, tmp_path, "holds-on") as holder:
         await holder.holds()
         with pytest.raises(UploadLocked):
-            async with FileLocker(tmp_path, patience=0.1).lock("a", interrupt=pytest.fail):
+            async with FileLocker(tmp_path, patience=0.1).lock("a", interrupt=_unexpected):
                 pytest.fail("two holders")
         with pytest.raises(UploadLocked):
-            async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail, take_over=False):
+            async with FileLocker(tmp_path).lock("a", interrupt=_unexpected, take_over=False):
                 pytest.fail("two holders")
 
 
@@ -172,11 +185,10 @@ async def test_a_killed_holder_frees_the_lock_for_whoever_waits(tmp_path: Path) 
             holder.process.send_signal(signal.SIGKILL)
             with anyio.fail_after(_HANDOVER):
                 await got_it.wait()
-    assert left_in(tmp_path) == []
 
 
 async def _take(folder: Path, got_it: anyio.Event) -> None:
-    async with FileLocker(folder, patience=30).lock("a", interrupt=pytest.fail):
+    async with FileLocker(folder, patience=30).lock("a", interrupt=_unexpected):
         got_it.set()
 
 
@@ -200,12 +212,12 @@ async def test_of_those_who_wait_for_a_killed_holder_the_newest_goes_on(tmp_path
                 holder.process.send_signal(signal.SIGKILL)
                 await newest_has_it.wait()
                 tasks.cancel_scope.cancel()  # those who came before need not be served
-    assert left_in(tmp_path) == []
 
 
 async def test_a_newcomer_is_woken_though_another_takes_a_killed_holders_lock_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "_AGAIN", 0.2)  # the holder's pipe has a reader again
     earlier, interrupted, got_it = time.monotonic(), anyio.Event(), anyio.Event()
     async with child(_HOLDER, tmp_path, "holds-on") as holder:
         await holder.holds()
@@ -225,7 +237,6 @@ async def test_a_newcomer_is_woken_though_another_takes_a_killed_holders_lock_at
                 await slow.__aexit__(None, None, None)
             with anyio.fail_after(_HANDOVER):
                 await got_it.wait()
-    assert left_in(tmp_path) == []
 
 
 async def test_a_stopped_holder_keeps_its_lock_and_hears_of_newcomers_when_it_goes_on(
@@ -233,7 +244,7 @@ async def test_a_stopped_holder_keeps_its_lock_and_hears_of_newcomers_when_it_go
 ) -> None:
     async def try_and_fail() -> None:
         with pytest.raises(UploadLocked):
-            async with FileLocker(tmp_path, patience=0.3).lock("a", interrupt=pytest.fail):
+            async with FileLocker(tmp_path, patience=0.3).lock("a", interrupt=_unexpected):
                 pytest.fail("two holders")
 
     async with child(_HOLDER, tmp_path, "lets-go") as holder:
@@ -246,9 +257,8 @@ async def test_a_stopped_holder_keeps_its_lock_and_hears_of_newcomers_when_it_go
         holder.process.send_signal(signal.SIGCONT)
         with anyio.fail_after(_AFTER_A_STOP):
             await holder.says("interrupted")
-            async with FileLocker(tmp_path, patience=30).lock("a", interrupt=pytest.fail):
+            async with FileLocker(tmp_path, patience=30).lock("a", interrupt=_unexpected):
                 pass
-    assert left_in(tmp_path) == []
 
 
 async def test_a_newcomer_that_waits_for_a_stopped_holder_gets_the_lock_when_it_goes_on(
@@ -265,7 +275,6 @@ async def test_a_newcomer_that_waits_for_a_stopped_holder_gets_the_lock_when_it_
             holder.process.send_signal(signal.SIGCONT)
             with anyio.fail_after(_AFTER_A_STOP):
                 await got_it.wait()
-    assert left_in(tmp_path) == []
 
 
 async def test_a_stopped_holder_that_is_killed_frees_the_lock_for_whoever_waits(
@@ -282,7 +291,6 @@ async def test_a_stopped_holder_that_is_killed_frees_the_lock_for_whoever_waits(
             holder.process.send_signal(signal.SIGKILL)
             with anyio.fail_after(_HANDOVER):
                 await got_it.wait()
-    assert left_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("is_killed", [False, True], ids=["lets-go", "killed"])
@@ -301,7 +309,6 @@ async def test_a_child_that_the_holder_forked_keeps_nobody_waiting(
                 holder.process.send_signal(signal.SIGKILL)
             with anyio.fail_after(_HANDOVER):
                 await got_it.wait()
-    assert left_in(tmp_path) == []
 
 
 async def test_a_forked_child_that_leaves_through_the_holders_code_does_not_free_the_lock(
@@ -313,14 +320,14 @@ async def test_a_forked_child_that_leaves_through_the_holders_code_does_not_free
         await holder.process.stdin.send(b".")
         await holder.says("unwound")
         with pytest.raises(UploadLocked):
-            async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail, take_over=False):
+            async with FileLocker(tmp_path).lock("a", interrupt=_unexpected, take_over=False):
                 pytest.fail("two holders")
 
 
 async def test_a_hundred_newcomers_wait_at_next_to_no_cost(tmp_path: Path) -> None:
     async def give_up() -> None:
         with pytest.raises(UploadLocked):
-            async with FileLocker(tmp_path, patience=1).lock("a", interrupt=pytest.fail):
+            async with FileLocker(tmp_path, patience=1).lock("a", interrupt=_unexpected):
                 pytest.fail("two holders")
 
     async with FileLocker(tmp_path).lock("a", interrupt=_nothing):
@@ -335,42 +342,8 @@ def _nothing() -> None:
     pass
 
 
-async def test_a_name_that_somebody_removed_is_not_missed(tmp_path: Path) -> None:
-    async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail):
-        (tmp_path / "a.lock").unlink()
-    async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail):
-        assert left_in(tmp_path) == ["a.lock"]
-
-
-async def test_the_name_of_a_later_holder_stays_when_an_earlier_one_leaves(tmp_path: Path) -> None:
-    is_held, may_leave, has_left = anyio.Event(), anyio.Event(), anyio.Event()
-
-    async def hold_until_told() -> None:
-        async with FileLocker(tmp_path).lock("a", interrupt=lambda: None):
-            (tmp_path / "a.lock").unlink()
-            is_held.set()
-            await may_leave.wait()
-        has_left.set()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(hold_until_told)
-        await is_held.wait()
-        async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail):
-            may_leave.set()
-            await has_left.wait()
-            assert left_in(tmp_path) == ["a.lock"]
-    assert left_in(tmp_path) == []
-
-
-async def test_what_a_killed_holder_left_is_replaced_and_removed(tmp_path: Path) -> None:
-    async with child(_HOLDER, tmp_path, "holds-on") as holder:
-        await holder.holds()
-        holder.process.send_signal(signal.SIGKILL)
-        await holder.process.wait()
-    assert left_in(tmp_path) == ["a.lock"]
-    async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail, take_over=False):
-        pass
-    assert left_in(tmp_path) == []
+def _unexpected() -> None:
+    raise AssertionError("nobody has asked for this lock")
 
 
 async def test_processes_that_compete_never_hold_the_lock_together(tmp_path: Path) -> None:
@@ -385,7 +358,6 @@ async def test_processes_that_compete_never_hold_the_lock_together(tmp_path: Pat
             for one_of_them in (one, two, three):
                 assert await one_of_them.process.wait() == 0
     assert counter.read_text() == "120"
-    assert left_in(tmp_path) == ["counter"]
 
 
 @pytest.mark.parametrize(
@@ -402,57 +374,18 @@ async def test_an_id_outside_the_grammar_is_refused_and_touches_nothing(
     upload_id: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidUploadId):
-        async with FileLocker(tmp_path / "locks").lock(upload_id, interrupt=pytest.fail):
+        async with FileLocker(tmp_path / "locks").lock(upload_id, interrupt=_unexpected):
             pytest.fail("locked")
     assert left_in(tmp_path) == []
 
 
-async def test_a_holder_that_was_told_too_often_is_told_no_more(tmp_path: Path) -> None:
-    path = tmp_path / "a.lock"
-    os.mkfifo(path)
-    pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-    try:
-        fcntl.flock(pipe, fcntl.LOCK_EX)
-        with pytest.raises(BlockingIOError):
-            while True:
-                os.write(pipe, bytes(4096))
+async def test_a_file_that_somebody_removed_is_not_missed(tmp_path: Path) -> None:
+    async with FileLocker(tmp_path).lock("a", interrupt=_unexpected):
+        (tmp_path / "locks").unlink()
+    async with FileLocker(tmp_path).lock("a", interrupt=_unexpected):
         with pytest.raises(UploadLocked):
-            async with FileLocker(tmp_path, patience=0.05).lock("a", interrupt=pytest.fail):
+            async with FileLocker(tmp_path).lock("a", interrupt=_unexpected, take_over=False):
                 pytest.fail("two holders")
-    finally:
-        os.close(pipe)
-
-
-def _waiting_in(pipe: int) -> int:
-    """Return how many bytes nobody has read yet."""
-    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
-
-
-async def test_a_newcomer_that_came_before_the_holder_does_not_interrupt_it(
-    tmp_path: Path,
-) -> None:
-    earlier = time.monotonic() - 1
-    interrupts: list[float] = []
-    async with FileLocker(tmp_path).lock("a", interrupt=lambda: interrupts.append(0)):
-        with (tmp_path / "a.lock").open("wb", buffering=0) as pipe:
-            pipe.write(module._ARRIVAL.pack(earlier))
-            with anyio.fail_after(5):
-                while _waiting_in(pipe.fileno()):
-                    await anyio.lowlevel.checkpoint()
-            assert interrupts == []
-            pipe.write(module._ARRIVAL.pack(time.monotonic()))
-            with anyio.fail_after(5):
-                while not interrupts:
-                    await anyio.lowlevel.checkpoint()
-
-
-def test_a_pipe_that_somebody_else_emptied_tells_nothing(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    pipe = os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK)
-    try:
-        assert module._read_arrivals(pipe) == []
-    finally:
-        os.close(pipe)
 
 
 @pytest.mark.parametrize(
@@ -461,127 +394,371 @@ def test_a_pipe_that_somebody_else_emptied_tells_nothing(tmp_path: Path) -> None
 async def test_a_lock_on_a_file_that_lost_its_name_does_not_count(
     is_replaced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, locked = tmp_path / "a.lock", []
-    flock = fcntl.flock
+    path, locker = tmp_path / "locks", FileLocker(tmp_path)
+    try_lock, lost = LockFile.try_lock, []
 
-    def lose_the_name_first(pipe: int, operation: int) -> None:
-        if not locked:
+    def lose_the_name_first(file: LockFile, place: int, length: int) -> bool:
+        if not lost:
             path.unlink()
             if is_replaced:
-                os.mkfifo(path)
-        locked.append(pipe)
-        flock(pipe, operation)
+                path.touch()
+        lost.append(place)
+        return try_lock(file, place, length)
 
-    monkeypatch.setattr(module.fcntl, "flock", lose_the_name_first)
-    async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail):
-        assert len(locked) > 1
-        with pytest.raises(UploadLocked):
-            async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail, take_over=False):
-                pytest.fail("two holders")
-    assert left_in(tmp_path) == []
-
-
-def _remove(path: Path) -> None:
-    path.unlink()
+    async with locker.lock("b", interrupt=_unexpected):  # has the file open
+        monkeypatch.setattr(LockFile, "try_lock", lose_the_name_first)
+        async with locker.lock("a", interrupt=_unexpected):
+            assert len(lost) > 1
+            with pytest.raises(UploadLocked):
+                async with FileLocker(tmp_path).lock("a", interrupt=_unexpected, take_over=False):
+                    pytest.fail("two holders")
 
 
-def _leave(path: Path) -> None:
-    pass
+async def test_a_folder_that_somebody_removed_is_made_anew(tmp_path: Path) -> None:
+    locker = FileLocker(tmp_path / "data" / "locks")
+    for _ in range(2):
+        async with locker.lock("a", interrupt=_unexpected):
+            shutil.rmtree(tmp_path / "data")
 
 
-@pytest.mark.parametrize("leave", [_remove, _leave], ids=["removes-it", "is-killed"])
-async def test_a_holder_that_goes_while_a_newcomer_is_about_to_ask_is_not_waited_for(
-    leave: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, flock = tmp_path / "a.lock", fcntl.flock
-    os.mkfifo(path)
-    holder = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-    flock(holder, fcntl.LOCK_EX)
-
-    def fail_and_let_the_holder_go(pipe: int, operation: int) -> None:
-        monkeypatch.setattr(module.fcntl, "flock", flock)
-        try:
-            flock(pipe, operation)
-        finally:
-            leave(path)
-            os.close(holder)
-
-    monkeypatch.setattr(module.fcntl, "flock", fail_and_let_the_holder_go)
-    with anyio.fail_after(_HANDOVER):
-        async with FileLocker(tmp_path, patience=30).lock("a", interrupt=pytest.fail):
+async def test_processes_use_the_pipes_again_that_others_left(tmp_path: Path) -> None:
+    for _ in range(3):
+        async with child(_HOLDER, tmp_path, "holds-on") as holder:
+            await holder.holds()
+            holder.process.send_signal(signal.SIGKILL)
+            await holder.process.wait()
+        async with FileLocker(tmp_path).lock("a", interrupt=_unexpected, take_over=False):
             pass
-    assert left_in(tmp_path) == []
+    assert left_in(tmp_path) == ["1.pipe", "locks"]
 
 
-async def test_a_holder_that_goes_while_a_newcomer_asks_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, write, gone = tmp_path / "a.lock", os.write, []
-    os.mkfifo(path)
-    holder = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-    fcntl.flock(holder, fcntl.LOCK_EX)
-
-    def let_the_holder_go_first(pipe: int, data: bytes) -> int:
-        monkeypatch.setattr(module.os, "write", write)
-        os.close(holder)
-        gone.append(holder)
-        return write(pipe, data)
-
-    monkeypatch.setattr(module.os, "write", let_the_holder_go_first)
-    async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail):
-        assert gone
-    assert left_in(tmp_path) == []
+async def test_a_holder_that_was_told_too_often_is_told_no_more(tmp_path: Path) -> None:
+    async with child(_HOLDER, tmp_path, "lets-go") as holder:
+        await holder.holds()
+        await holder.stop()
+        with (tmp_path / "1.pipe").open("r+b", buffering=0) as pipe:
+            os.set_blocking(pipe.fileno(), False)
+            while pipe.write(bytes(4096)) is not None:
+                pass
+        with pytest.raises(UploadLocked):
+            async with FileLocker(tmp_path, patience=0.05).lock("a", interrupt=_unexpected):
+                pytest.fail("two holders")
 
 
-async def test_a_newcomer_that_nobody_wakes_tries_once_more_when_its_patience_ends(
+async def test_a_newcomer_that_came_before_the_holder_does_not_interrupt_it(
     tmp_path: Path,
 ) -> None:
-    interrupted, got_it = anyio.Event(), anyio.Event()
+    earlier, interrupted = time.monotonic() - 1, anyio.Event()
+    async with FileLocker(tmp_path).lock("a", interrupt=interrupted.set):
+        place = module._place_of("a")
+        _inbox.tell(str(tmp_path), 1, Message(place, arrival=earlier))
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        assert not interrupted.is_set()
+        _inbox.tell(str(tmp_path), 1, Message(place, arrival=time.monotonic()))
+        with anyio.fail_after(5):
+            await interrupted.wait()
 
-    async def take() -> None:
-        async with FileLocker(tmp_path, patience=0.3).lock("a", interrupt=pytest.fail):
-            got_it.set()
+
+@pytest.mark.parametrize("noise", [b"?", bytes(1000), os.urandom(3000)])
+async def test_what_strangers_write_into_a_pipe_does_no_harm(noise: bytes, tmp_path: Path) -> None:
+    interrupted = anyio.Event()
+    async with FileLocker(tmp_path).lock("a", interrupt=interrupted.set):
+        with (tmp_path / "1.pipe").open("r+b", buffering=0) as pipe:
+            pipe.write(noise)
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        async with child(_HOLDER, tmp_path, "lets-go") as newcomer:
+            with anyio.fail_after(20):
+                await interrupted.wait()
+            assert newcomer.process.returncode is None
+
+
+def _make_file(path: Path) -> None:
+    path.touch()
+
+
+def _make_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _make_link(path: Path) -> None:
+    os.mkfifo(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("make", [_make_file, _make_folder, _make_link])
+async def test_what_is_in_the_place_of_a_pipe_is_left_alone(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    interrupted = anyio.Event()
+    make(tmp_path / "1.pipe")
+    async with child(_HOLDER, tmp_path, "lets-go") as holder:
+        await holder.holds()
+        async with FileLocker(tmp_path, patience=30).lock("a", interrupt=interrupted.set):
+            assert left_in(tmp_path)[:3] == ["1.pipe", "2.pipe", "3.pipe"]
+    if make is _make_file:
+        assert (tmp_path / "1.pipe").read_bytes() == b""
+
+
+async def test_a_lock_of_an_earlier_release_is_left_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.lock")
+    async with FileLocker(tmp_path).lock("a", interrupt=_unexpected):
+        pass
+    assert "a.lock" in left_in(tmp_path)
+
+
+async def test_a_holder_that_lets_go_while_a_newcomer_is_about_to_ask_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holding = FileLocker(tmp_path).lock("a", interrupt=_unexpected)
+    await holding.__aenter__()
+
+    def let_go_first(folder: str, number: int, message: Message) -> AbstractContextManager[Any]:
+        monkeypatch.setattr(module, "told", _inbox.told)
+        with pytest.raises(StopIteration):  # it awaits nothing
+            holding.__aexit__(None, None, None).send(None)
+        return _inbox.told(folder, number, message)
+
+    monkeypatch.setattr(module, "told", let_go_first)
+    monkeypatch.setattr(module, "_AGAIN_UNTOLD", 60.0)
+    with anyio.fail_after(5):
+        async with FileLocker(tmp_path, patience=30).lock("a", interrupt=_unexpected):
+            pass
+
+
+async def test_uploads_of_one_place_only_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_place_of", lambda upload_id: 1 << 20)
+    one, other = FileLocker(tmp_path, patience=0.1), FileLocker(tmp_path, patience=0.1)
+    interrupted = anyio.Event()
+    async with one.lock("a", interrupt=interrupted.set):
+        for locker in (one, other):
+            with pytest.raises(UploadLocked):
+                async with locker.lock("b", interrupt=_unexpected):
+                    pytest.fail("two holders")
+        assert interrupted.is_set()
+    async with other.lock("b", interrupt=_unexpected):
+        pass
+
+
+def test_places_lie_apart_and_in_the_range_of_the_kernel() -> None:
+    places = sorted({module._place_of(f"upload-{number}") for number in range(5000)})
+    assert len(places) == 5000
+    # However near two hashes are, a lock ends before the next place.
+    assert all(place % 2**module._LENGTHS == 0 for place in places)
+    assert _inbox.MOST + 1 < 2**module._LENGTHS
+    assert places[-1] + _inbox.MOST < _inbox._FIRST_PLACE
+    assert _inbox._place_of(_inbox.MOST) < 2**63
+
+
+def test_event_loops_of_one_process_exclude_each_other_and_hand_over(
+    anyio_backend_name: str, tmp_path: Path
+) -> None:
+    locker, inside, most, served = FileLocker(tmp_path, patience=30), [0], [0], []
+
+    async def take_often() -> None:
+        for _ in range(50):
+            async with locker.lock("a", interrupt=lambda: None):
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                await anyio.lowlevel.checkpoint()
+                inside[0] -= 1
+        served.append(None)
+
+    threads = [
+        threading.Thread(
+            target=anyio.run, args=(take_often,), kwargs={"backend": anyio_backend_name}
+        )
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(served) == len(threads)
+    assert most == [1]
+    assert not _lock_file._files
+
+
+async def test_a_holder_in_another_thread_is_interrupted_in_its_own_event_loop(
+    anyio_backend_name: str, tmp_path: Path
+) -> None:
+    locker, holds, interrupted_in = FileLocker(tmp_path, patience=30), threading.Event(), []
+
+    async def hold() -> None:
+        interrupted = anyio.Event()
+
+        def interrupt() -> None:
+            interrupted_in.append(threading.get_ident())
+            interrupted.set()
+
+        async with locker.lock("a", interrupt=interrupt):
+            holds.set()
+            await interrupted.wait()
+
+    thread = threading.Thread(
+        target=anyio.run, args=(hold,), kwargs={"backend": anyio_backend_name}
+    )
+    thread.start()
+    await run_sync(holds.wait, 20)
+    with anyio.fail_after(5):
+        async with locker.lock("a", interrupt=_unexpected):
+            pass
+    await run_sync(thread.join, 20)
+    assert interrupted_in == [thread.ident]
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_OFD_SETLK"), reason="locks belong to processes here")
+async def test_whoever_reads_the_file_in_the_same_process_takes_no_lock_away(
+    tmp_path: Path,
+) -> None:
+    async with FileLocker(tmp_path).lock("a", interrupt=lambda: None):
+        shutil.copy(tmp_path / "locks", tmp_path / "backup")
+        async with child(_HOLDER, tmp_path, "lets-go") as other:
+            with pytest.raises(TimeoutError), anyio.fail_after(1.5):
+                await other._output.receive()
+
+
+async def test_the_kinds_of_locks_exclude_each_other(tmp_path: Path) -> None:
+    async with child(_HOLDER, tmp_path, "lets-go") as holder:
+        await holder.holds()
+        with pytest.MonkeyPatch.context() as patches:
+            patches.setattr(_lock_file, "_SET", fcntl.F_SETLK)
+            patches.setattr(_lock_file, "_GET", fcntl.F_GETLK)
+            with pytest.raises(UploadLocked):
+                async with FileLocker(tmp_path).lock("a", interrupt=_unexpected, take_over=False):
+                    pytest.fail("two holders")
+            with anyio.fail_after(_HANDOVER):
+                async with FileLocker(tmp_path).lock("a", interrupt=_unexpected):
+                    pass
+
+
+def test_a_system_without_file_locks_is_told_what_to_use(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['fcntl'] = None; import tusasgi.lockers.file"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.stderr.splitlines()[-1].startswith("ImportError: FileLocker needs")
+    assert "MemoryLocker" in ended.stderr
+    assert "During handling" not in ended.stderr
+
+
+async def test_a_holder_that_leaves_answers_what_it_had_no_time_to_hear(tmp_path: Path) -> None:
+    place = module._place_of("a")
+    os.mkfifo(tmp_path / "2.pipe")
+    async with FileLocker(tmp_path).lock("a", interrupt=_unexpected):
+        file = await run_sync(_lock_file.open_lock_file, str(tmp_path / "locks"))
+        mine = _inbox.open_inbox(file, str(tmp_path), _nothing)
+        assert mine is not None
+        _inbox.tell(str(tmp_path), 1, Message(place, mine.number, time.monotonic()))
+    assert mine.read() == [Message(place, is_freed=True)]
+    mine.close()
+    file.close()
+
+
+async def test_a_newcomer_behind_one_that_came_too_early_interrupts_the_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early, interrupted, other = time.monotonic() - 1, anyio.Event(), FileLocker(tmp_path)
+
+    async def wait() -> None:
+        async with other.lock("a", interrupt=_nothing):
+            pass
+
+    async with (
+        FileLocker(tmp_path).lock("a", interrupt=interrupted.set),
+        anyio.create_task_group() as tasks,
+    ):
+        with monkeypatch.context() as patches:
+            patches.setattr(module, "time", SimpleNamespace(monotonic=lambda: early))
+            tasks.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+        assert not interrupted.is_set()
+        tasks.start_soon(wait)
+        with anyio.fail_after(5):
+            await interrupted.wait()
+        tasks.cancel_scope.cancel()
+
+
+async def test_one_that_gets_the_lock_while_a_newer_waits_behind_it_is_interrupted(
+    tmp_path: Path,
+) -> None:
+    interrupted, other = anyio.Event(), FileLocker(tmp_path, patience=30)
+
+    async def hold(interrupt: Callable[[], None]) -> None:
+        async with other.lock("a", interrupt=interrupt):
+            await interrupted.wait()
 
     async with anyio.create_task_group() as tasks:
-        async with FileLocker(tmp_path).lock("a", interrupt=interrupted.set):
-            # Another process that tries the lock, and is stopped while it does.
-            other = os.open(tmp_path / "a.lock", os.O_RDWR | os.O_NONBLOCK)
-            tasks.start_soon(take)
+        async with FileLocker(tmp_path).lock("a", interrupt=_nothing):
+            tasks.start_soon(hold, interrupted.set)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(hold, _nothing)
+            await anyio.wait_all_tasks_blocked()
+            assert not interrupted.is_set()
+        with anyio.fail_after(5):
+            await interrupted.wait()
+
+
+async def test_the_time_in_the_queue_counts_as_time_of_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, first, refused = FileLocker(tmp_path, patience=30), anyio.CancelScope(), anyio.Event()
+
+    async def wait() -> None:
+        async with other.lock("a", interrupt=_nothing):
+            pytest.fail("two holders")
+
+    async def wait_and_leave() -> None:
+        with first:
+            await wait()
+
+    async def be_refused() -> None:
+        with pytest.raises(UploadLocked):
+            await wait()
+        refused.set()
+
+    async with (
+        FileLocker(tmp_path).lock("a", interrupt=_nothing),
+        anyio.create_task_group() as tasks,
+    ):
+        for newcomer in (wait_and_leave, be_refused):
+            tasks.start_soon(newcomer)
+            await anyio.wait_all_tasks_blocked()
+        later = time.monotonic() + 60
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: later))
+        first.cancel()
+        with anyio.fail_after(5):
+            await refused.wait()
+
+
+async def test_a_newcomer_is_told_by_a_holder_that_goes_on_with_other_uploads(
+    tmp_path: Path,
+) -> None:
+    interrupted, got_it, locker = anyio.Event(), anyio.Event(), FileLocker(tmp_path)
+    async with (
+        anyio.create_task_group() as tasks,
+        locker.lock("b", interrupt=_unexpected),
+    ):
+        async with locker.lock("a", interrupt=interrupted.set):
+            tasks.start_soon(_take, tmp_path, got_it)
+            await interrupted.wait()
             await anyio.wait_all_tasks_blocked()
         with anyio.fail_after(5):
             await got_it.wait()
-        os.close(other)
-    assert left_in(tmp_path) == []
 
 
-async def test_a_name_that_is_not_a_pipe_any_more_is_an_error_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.lock"
-
-    def replace_by_a_folder(pipe: int, operation: int) -> None:
-        path.unlink()
-        path.mkdir()
-        raise BlockingIOError
-
-    monkeypatch.setattr(module.fcntl, "flock", replace_by_a_folder)
-    with pytest.raises(IsADirectoryError):
-        async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail):
-            pytest.fail("locked")
-
-
-async def test_a_newcomer_that_loses_the_race_for_a_new_name_takes_it_for_one_that_was_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mkfifo, made = os.mkfifo, []
-
-    def somebody_was_quicker(path: str) -> None:
-        made.append(path)
-        mkfifo(path)
-        if len(made) == 1:
-            mkfifo(path)  # and dies before it has the lock
-
-    monkeypatch.setattr(module.os, "mkfifo", somebody_was_quicker)
-    async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail):
-        assert len(made) == 2
-    assert left_in(tmp_path) == []
+async def test_a_wish_that_comes_after_the_lock_was_freed_is_answered(tmp_path: Path) -> None:
+    place, locker = module._place_of("a"), FileLocker(tmp_path)
+    os.mkfifo(tmp_path / "2.pipe")
+    async with locker.lock("b", interrupt=_unexpected):
+        answered = anyio.Event()
+        file = await run_sync(_lock_file.open_lock_file, str(tmp_path / "locks"))
+        mine = _inbox.open_inbox(file, str(tmp_path), answered.set)
+        assert mine is not None
+        _inbox.tell(str(tmp_path), 1, Message(place, mine.number, time.monotonic()))
+        with anyio.fail_after(5):
+            await answered.wait()
+        assert mine.read() == [Message(place, is_freed=True)]
+        mine.close()
+        file.close()

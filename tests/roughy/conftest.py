@@ -23,7 +23,7 @@ from .api import ORIGIN, Api, Clock
 
 ALICE, BOB = "sk_alice_0123456789abcdef", "sk_bob_0123456789abcdef"
 
-_IN_LOCKER = {"lock", "_try", "_open_pipe", "_is_current"}
+_IN_LOCKER = {"lock", "_hear"}
 _IN_ASYNCPG = {"_parse_connect_dsn_and_args"}
 
 

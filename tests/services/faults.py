@@ -23,8 +23,10 @@ from multidict import CIMultiDict
 from yarl import URL
 
 Kind = Literal[
+    "error_403",  # AccessDenied; nothing is forwarded
     "error_429",  # TooManyRequests; nothing is forwarded
     "error_500",  # InternalError; nothing is forwarded
+    "error_501",  # NotImplemented; nothing is forwarded
     "error_503",  # SlowDown; nothing is forwarded
     "reset",  # the connection is reset; nothing is forwarded
     "reset_mid_body",  # half of the request's body is forwarded, then both sides are cut
@@ -37,8 +39,10 @@ Kind = Literal[
 
 _AFTER_THE_ANSWER = ("lost_answer", "late_answer", "cut_answer")
 _ERRORS = {
+    "error_403": (403, "AccessDenied"),
     "error_429": (429, "TooManyRequests"),
     "error_500": (500, "InternalError"),
+    "error_501": (501, "NotImplemented"),
     "error_503": (503, "SlowDown"),
 }
 _HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding", "expect")

@@ -245,6 +245,7 @@ OPERATIONS = [
         saving(_append),
     ),
     Operation("refused-saving", begun(300 * KIB, length=9 * MIB, more=8 * MIB), saving(_refused)),
+    Operation("refused-pieces", begun(300 * KIB, length=7 * MIB, more=4 * MIB), saving(_refused)),
     Operation("refused", begun(300 * KIB, length=7 * MIB, more=6 * MIB), _refused),
     Operation("refused-onto-parts", begun(6 * MIB, length=13 * MIB, more=6 * MIB), _refused),
     Operation("refused-staged", begun(300 * KIB, length=7 * MIB, more=6 * MIB), _REFUSED_STAGED),

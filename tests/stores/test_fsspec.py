@@ -2,12 +2,15 @@
 
 import errno
 import random
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +30,30 @@ from tests.stores._fsspec import (
     Memory,
     Plain,
     Watched,
+    WatchedObjects,
     WithoutOpen,
     names_below,
     over_files,
     over_memory,
 )
 from tusasgi import (
+    Expiry,
     InvalidUploadId,
     OffsetConflict,
     StoreFull,
     StoreUnavailable,
+    TooLarge,
     Upload,
     UploadExists,
     UploadNotFound,
     Uploads,
 )
+from tusasgi._models import Renewal
 from tusasgi.stores import Overtaken
 from tusasgi.stores import fsspec as store_module
 from tusasgi.stores._fsspec import Entry, Filesystem
 from tusasgi.stores._pieces import Piece, alone_name, merges, piece_of, run_of, sized_name
+from tusasgi.stores._record import load_record
 from tusasgi.stores.fsspec import FsspecStore, UnusableFilesystem
 from tusasgi.testing import Arriving, new_upload
 
@@ -772,3 +780,207 @@ async def test_large_parts_are_joined_by_the_filesystem(
     final = await store.concat(final)
     assert (fs.merged > 0) == is_merged
     assert await content(store, final) == whole
+
+
+# What is not ours, and what cannot be read.
+
+
+async def test_what_is_not_ours_among_our_files_is_left_alone_and_stops_no_sweep(
+    watched: Watched, root: str
+) -> None:
+    store = FsspecStore(watched, root)
+    hours = (0, HOUR)
+    uploads = [await created(store, b"abc", expires=NOW) for _ in range(3)]
+    shared = f"{root}/state/{uploads[0].id}/folder/notes"
+    foreign = [
+        f"{root}/due/notes.txt",
+        f"{root}/due/7",
+        f"{root}/due/somewhere/notes",
+        f"{root}/due/8/folder/notes",
+        f"{root}/uploads/folder/notes",
+        *(f"{root}/due/{hour}/{name}" for hour in hours for name in ("notes.txt", "README")),
+        *(f"{root}/due/{hour}/{name}/notes" for hour in hours for name in ("folder", "a.b")),
+        shared,
+    ]
+    for path in foreign:
+        watched.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        watched.fs.pipe_file(path, b"not a time")
+
+    def no_folder(name: str, path: str) -> None:
+        if name == "ls" and path.endswith("/due/7"):
+            raise NotADirectoryError(path)
+
+    watched.before = no_folder
+    later = datetime.now(UTC) + timedelta(days=1)  # marks tell when they were written
+    for removed in (3, 0):
+        assert await Uploads(store, clock=lambda: later).sweep() == removed
+    assert names_below(watched, root) == sorted(foreign)
+
+
+async def test_bytes_go_on_beside_a_folder_among_the_pieces(watched: Watched, root: str) -> None:
+    store = FsspecStore(watched, root)
+    upload = await created(store, b"abc", length=6)
+    # One that is named as a piece would be one, by a size that folders have on some disks.
+    name = "folder" if isinstance(watched, WatchedObjects) else alone_name(3)
+    folder = f"{root}/state/{upload.id}/{name}"
+    watched.fs.makedirs(folder, exist_ok=True)
+    watched.fs.pipe_file(f"{folder}/notes", b"notes")
+    upload = await store.append(await store.get(upload.id), Arriving(b"de"))
+    upload = await store.append(await store.get(upload.id), Arriving(b"f"))
+    assert await content(store, await store.finish(upload)) == b"abcdef"
+
+
+@pytest.mark.parametrize("what", ["/record", "/due/"], ids=["record", "mark"])
+@pytest.mark.parametrize("error", [PermissionError, IsADirectoryError, partial(ServerError, 403)])
+async def test_a_file_that_may_not_be_read_keeps_no_sweep_from_the_others(
+    what: str, error: Callable[[], Exception], watched: Watched, root: str
+) -> None:
+    store = FsspecStore(watched, root)
+    uploads = [await created(store, b"abc", expires=NOW) for _ in range(3)]
+    hidden = uploads[1]
+    if what == "/due/":  # which is read where there is no record
+        watched.fs.rm_file(f"{root}/state/{hidden.id}/record")
+
+    def hide(name: str, path: str) -> None:
+        if name == "cat_file" and hidden.id in path and what in path:
+            raise error()
+
+    watched.before = hide
+    assert hidden.id in [upload_id async for upload_id in store.due(NOW)]
+    sweeper = Uploads(store, clock=lambda: NOW + timedelta(days=1))
+    if what == "/record":
+        with pytest.raises(ExceptionGroup) as raised:
+            await sweeper.sweep()
+        assert [e.__notes__ for e in raised.value.exceptions] == [[f"upload {hidden.id}"]]
+    else:
+        await sweeper.sweep()
+    for upload in (uploads[0], uploads[2]):
+        with pytest.raises(UploadNotFound):
+            await store.get(upload.id)
+
+
+async def test_a_mark_that_a_power_cut_has_emptied_is_found_and_removed(
+    watched: Watched, root: str
+) -> None:
+    store = FsspecStore(watched, root)
+    upload = await created(store, b"abc", expires=NOW)
+    watched.fs.rm_file(f"{root}/state/{upload.id}/record")
+    watched.fs.pipe_file(f"{root}/due/{HOUR}/{upload.id}", b"\0" * 10)
+    sweeper = Uploads(store, clock=lambda: NOW + timedelta(days=1))
+    await sweeper.sweep()
+    later = datetime.now(UTC) + timedelta(days=1)
+    await Uploads(store, clock=lambda: later).sweep()
+    assert names_below(watched, root) == []
+
+
+async def test_a_copy_of_a_record_under_another_name_is_no_upload(
+    watched: Watched, root: str
+) -> None:
+    store = FsspecStore(watched, root)
+    upload = await created(store, b"abc")
+    watched.fs.makedirs(f"{root}/state/copy", exist_ok=True)
+    record = watched.fs.cat_file(f"{root}/state/{upload.id}/record")
+    watched.fs.pipe_file(f"{root}/state/copy/record", record)
+    with pytest.raises(ValueError, match="a copy"):
+        await store.get("copy")
+    await store.terminate("copy")
+    assert await store.get(upload.id) == upload
+
+
+@pytest.mark.parametrize("text", [b"[]", b"7", b"null", b'{"version": 1}', b"[" * 100_000])
+def test_what_is_json_and_no_record_is_told_as_any_other(text: bytes) -> None:
+    with pytest.raises(ValueError):
+        load_record(text, offset=0)
+
+
+def test_a_system_without_some_numbers_of_errors_will_do() -> None:
+    program = """
+import errno
+for name in ("EREMOTEIO", "EDQUOT", "EHOSTDOWN", "ENETDOWN", "ENOTCONN"):
+    delattr(errno, name)  # as on macOS, and more than that
+from tusasgi.stores import _fsspec
+assert errno.EBUSY in _fsspec._UNREACHABLE and errno.ENOSPC in _fsspec._NO_ROOM
+"""
+    # fsspec is imported first: what it needs itself is not ours to judge.
+    subprocess.run([sys.executable, "-c", f"import fsspec{program}"], check=True)
+
+
+# The date.
+
+
+@pytest.mark.parametrize("is_staged", [False, True], ids=["at-once", "staged"])
+async def test_a_refusal_takes_everything_back_but_a_later_date(
+    is_staged: bool, watched: Watched, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_LINGER", 0.01)
+    store, now, window = FsspecStore(watched, root), NOW, timedelta(minutes=1)
+    upload = await created(store, b"abc", length=None, expires=NOW + window)
+    renewal = Renewal(expiry=Expiry(initial=window), clock=lambda: now)
+
+    async def one_too_many() -> AsyncIterator[bytes]:
+        nonlocal now
+        for _ in range(8):
+            now += window / 4
+            yield b"x"
+            found = await alive(store, upload.id, now)
+            assert not is_staged or replace(found, expires=upload.expires) == upload
+        raise TooLarge("one too many")
+
+    changed = replace(upload, facts={"kind": "mp4"}, length=11)
+    with pytest.raises(TooLarge):
+        await store.append(changed, one_too_many(), staged=is_staged, renewal=renewal)
+    kept = await FsspecStore(watched, root).get(upload.id)
+    assert not kept.is_expired(now)
+    assert replace(kept, expires=upload.expires) == upload
+    later = now + timedelta(hours=1)  # and the mark has moved along with it
+    assert upload.id in [upload_id async for upload_id in store.due(later)]
+
+
+async def test_staged_pieces_that_were_refused_or_shown_do_not_stay(
+    watched: Watched, root: str
+) -> None:
+    store = FsspecStore(watched, root, piece_size=LEAST)
+    upload = await created(store, b"abc", length=None)
+    before = names_below(watched, root)
+    with pytest.raises(TooLarge):
+        chunks = Arriving(b"x" * 3 * LEAST, error=TooLarge("one too many"))
+        await store.append(upload, chunks, staged=True)
+    assert names_below(watched, root) == before
+    await store.append(upload, Arriving(b"x" * 3 * LEAST), staged=True)
+    assert not [name for name in names_below(watched, root) if "staged" in name]
+
+
+async def alive(store: FsspecStore, upload_id: str, now: datetime) -> Upload:
+    for _ in range(500):  # it may be on its way to the store for a while
+        found = await store.get(upload_id)
+        if not found.is_expired(now):
+            return found
+        await anyio.sleep(0.02)
+    raise AssertionError("the upload expired although its bytes arrive")
+
+
+async def test_pieces_that_take_long_to_be_shown_keep_the_date(watched: Watched, root: str) -> None:
+    store, now, window = FsspecStore(watched, root, piece_size=LEAST), NOW, timedelta(minutes=1)
+    upload = await created(store, length=None, expires=NOW + window)
+    renewal = Renewal(expiry=Expiry(initial=window), clock=lambda: now)
+    chunks = b"x" * (9 * LEAST)
+    seen: list[bool] = []
+
+    class Ended(Arriving):
+        async def __anext__(self) -> bytes:
+            try:
+                return await super().__anext__()
+            except StopAsyncIteration:
+                watched.before = slowly
+                raise
+
+    def slowly(name: str, path: str) -> None:
+        nonlocal now
+        if name in ("mv", "cat_file") and "staged" in path:
+            now += window / 4
+            seen.append(store._get_state().get(upload.id).is_expired(now))
+
+    kept = await store.append(upload, Ended(chunks), staged=True, renewal=renewal)
+    assert kept.offset == len(chunks) and not kept.is_expired(now)
+    assert now > NOW + window and not any(seen)
+    assert await FsspecStore(watched, root).get(upload.id) == kept

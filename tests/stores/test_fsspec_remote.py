@@ -16,7 +16,8 @@ from anyio.to_thread import run_sync
 
 from tests.stores import _fsspec_sftp
 from tests.stores._fsspec_sftp import SftpServer
-from tusasgi import OffsetConflict, StoreUnavailable, UploadExists, UploadNotFound
+from tusasgi import Expiry, OffsetConflict, StoreUnavailable, UploadExists, UploadNotFound
+from tusasgi._models import Renewal
 from tusasgi.stores import Overtaken, _pieces
 from tusasgi.stores._pieces import alone_name
 from tusasgi.stores.fsspec import FsspecStore
@@ -98,9 +99,10 @@ async def test_an_upload_in_several_appends_is_joined_and_read(make_store: MakeS
     upload = await make_store().create(new_upload(length=len(sent), expires=NOW))
     cuts = [0, 1, 300_000, 300_001, MIB, len(sent)]
     store = make_store()
+    renewal = Renewal(expiry=Expiry(after_append=timedelta(hours=2)), clock=lambda: NOW)
     for start, stop in pairwise(cuts):
         upload = await store.append(
-            upload, Arriving(sent[start:stop]), staged=start == MIB, expires=lambda: NOW
+            upload, Arriving(sent[start:stop]), staged=start == MIB, renewal=renewal
         )
         assert await store.get(upload.id) == upload
     other = make_store()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import unquote, urlsplit
 
 import anyio
@@ -21,11 +22,17 @@ from tusasgi import (
     StoreUnavailable,
     TusApp,
     Upload,
+    UploadExpired,
     UploadNotFound,
+    UploadPending,
     Uploads,
 )
-from tusasgi.stores import BytesGone, Overtaken, _s3_client
+from tusasgi._models import Creation
+from tusasgi.stores import BytesGone, Overtaken, PartGone, _s3_client
 from tusasgi.stores._rope import Rope
+from tusasgi.stores._s3_bucket import DescribeFailed
+from tusasgi.stores._s3_client import Gone
+from tusasgi.stores._s3_state import Part, load_state
 from tusasgi.stores.s3 import S3Object, S3Store
 from tusasgi.testing import ASGIDriver
 from tusasgi.testing._stores import new_upload
@@ -209,6 +216,25 @@ async def test_bytes_that_are_damaged_on_the_way_are_not_kept(
 
 
 @pytest.mark.parametrize("integrity", ["md5", "crc32", "none"])
+async def test_the_truth_is_proved_whatever_the_integrity(
+    integrity: str, damaged: Place, damaging: Damaging
+) -> None:
+    store = damaged.store(integrity=integrity)
+    upload = await filled(store, CONTENT[: 12 * MIB], 300 * KIB)
+    state = await store._bucket.read(upload.id)
+    damaging.operation = "PutObject"
+    damaging.times = 1
+    with pytest.raises(StoreUnavailable):
+        await store.update(replace(upload, facts={"kind": "mp4"}))
+    assert await damaged.store().get(upload.id) == upload
+    damaging.times = 1
+    parts = tuple(Part(number=number, etag='"0"') for number in range(1, 1002))
+    with pytest.raises(StoreUnavailable):
+        await store._bucket.paged(replace(state, parts=parts))
+    assert damaging.times == 0
+
+
+@pytest.mark.parametrize("integrity", ["md5", "crc32", "none"])
 async def test_every_kind_of_integrity_completes(integrity: str, either: Place) -> None:
     store = either.store(integrity=integrity)
     for length, sizes in ((12 * MIB, [6 * MIB, 6 * MIB]), (300 * KIB, [300 * KIB])):
@@ -262,9 +288,73 @@ async def test_the_facts_that_come_with_the_first_bytes_decide(either: Place) ->
     assert (await run_sync(head, either.server, key))["ContentType"] == "video/webm"
 
 
+@pytest.mark.parametrize("length", [300 * KIB, 6 * MIB])
+async def test_what_was_decided_with_the_first_bytes_stays(length: int, either: Place) -> None:
+    kinds = ["mp4"]
+
+    def describe(upload: Upload) -> S3Object:
+        return S3Object(key=f"objects/{upload.id}.{kinds[-1]}")
+
+    store = either.store(describe=describe)
+    upload = await filled(store, CONTENT[:length], 10)
+    kinds.append("webm")
+    upload = await completed(store, await appended(store, upload, CONTENT[10:length]))
+    names = [name for name in await either.left() if "/objects/" in name]
+    assert names == [f"{either.prefix}/objects/{upload.id}.mp4"]
+
+
 def head(server: S3Server, key: str) -> dict[str, Any]:
     found: dict[str, Any] = server.client.head_object(Bucket=server.bucket, Key=key)
     return found
+
+
+# What a host's own lookup may raise, of another upload perhaps.
+FAILURES = [
+    UploadExpired("another one"),
+    UploadNotFound(),
+    StoreUnavailable("elsewhere"),
+    Overtaken(),
+    BytesGone(),
+    PartGone(),
+    Gone("NoSuchKey"),
+    KeyError("kind"),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+async def test_what_describe_raises_is_a_failure_of_the_host_and_refuses_nothing(
+    failure: Exception, place: Place
+) -> None:
+    failures = [failure]
+
+    def describe(upload: Upload) -> S3Object:
+        if failures and not upload.is_partial:
+            raise failures[0]
+        return S3Object(key=f"objects/{upload.id}")
+
+    uploads = Uploads(store := place.store(describe=describe))
+    # With the first bytes: a failure like any other.
+    for length in (300 * KIB, 7 * MIB):
+        upload = await uploads.create(length=length)
+        for is_staged in (False, True):
+            with pytest.raises(DescribeFailed) as raised:
+                await store.append(upload, chunks_of(CONTENT[:length]), staged=is_staged)
+            assert raised.value.__cause__ is failure
+        assert (await place.store().get(upload.id)).offset == 0
+    # With the last byte: it is repeated until it works.
+    fields = {"is_partial": True, "expires": None}
+    part = await completed(store, await filled(store, CONTENT[:MIB], MIB, **fields))
+    for creation in ({"length": 0}, {"length": MIB, "parts": (part.id,)}):
+        name = secrets.token_hex(6)
+        with pytest.raises(UploadPending):
+            await uploads.create_from(Creation(upload_id=name, **creation))
+        with pytest.raises(ExceptionGroup):
+            await uploads.sweep()
+        failures.clear()
+        upload = await uploads.get(name)
+        assert upload.is_complete and upload.removal is None
+        assert await read(store, upload) == CONTENT[: upload.offset]
+        failures.append(failure)
 
 
 BAD_KEYS = [
@@ -558,6 +648,8 @@ async def test_a_removal_of_pieces_is_proved_as_every_server_knows_it(place: Pla
         removals = [call for call in proxy.calls if call.operation == "DeleteObjects"]
         assert removals
         assert all(call.headers["Content-MD5"] for call in removals)
+        newer = [name for call in removals for name in call.headers if "checksum" in name.lower()]
+        assert newer == []  # which some servers refuse
 
 
 async def test_a_server_that_does_not_answer_is_waited_for_within_reason(
@@ -585,6 +677,122 @@ async def test_a_piece_that_is_not_as_long_as_it_was_is_never_part_of_an_upload(
     with pytest.raises(OSError, match="not as long as it was"):
         await appended(other, await other.get(upload.id), CONTENT[400 * KIB : 8 * MIB])
     assert (await place.store().get(upload.id)).offset == 400 * KIB
+
+
+async def test_what_is_not_ours_among_our_objects_is_left_alone_and_stops_no_sweep(
+    place: Place,
+) -> None:
+    past = datetime.now(UTC) - timedelta(days=1)
+    store = place.store()
+    uploads = [await filled(store, CONTENT[: 8 * MIB], MIB, expires=past) for _ in range(3)]
+    kept = await filled(store, CONTENT[: 8 * MIB], MIB, expires=None)
+    copy = (await store._client.read(f"{place.prefix}/state/{kept.id}"))[1]
+    unreadable = {
+        "state/hello": b"hi",
+        "state/list": b"[1]  \n",
+        "state/nested": b"[" * 100_000 + b"\n ",
+        "state/record": b'{"version":1,"record":[]} \n'.rjust(40),
+        "state/copy": copy,
+    }
+    foreign = {
+        **unreadable,
+        "state/": b"",
+        "state/notes.txt": b"hi",
+        f"state/old/{kept.id}": copy,
+        f"state/old/{uploads[0].id}": b"hi",
+        "pieces/": b"",
+        "pieces/notes.txt": b"hi",
+        "pieces/somebody/notes": b"hi",
+        f"pieces/{kept.id}/notes": b"hi",
+    }
+    for name, content in foreign.items():
+        await overwrite(store, f"{place.prefix}/{name}", content)
+    with pytest.raises(ExceptionGroup) as caught:
+        await Uploads(place.store(), clock=lambda: past + timedelta(days=90)).sweep()
+    told = {f"upload {name.removeprefix('state/')}" for name in unreadable}
+    assert {error.__notes__[0] for error in caught.value.exceptions} == told
+    left = await place.left()
+    assert {f"{place.prefix}/{name}" for name in foreign} <= set(left)
+    assert not [name for name in left if any(upload.id in name for upload in uploads[1:])]
+    for upload in uploads:
+        with pytest.raises(UploadNotFound):
+            await place.store().get(upload.id)
+    kept = await place.store().get(kept.id)
+    kept = await completed(store, await appended(store, kept, CONTENT[MIB : 8 * MIB]))
+    assert await read(place.store(), kept) == CONTENT[: 8 * MIB]
+
+
+@pytest.mark.parametrize("line", ["[1]", "7", "null", '{"version":1,"record":[]}', "[" * 100_000])
+def test_what_is_json_and_no_state_is_told_as_any_other(line: str) -> None:
+    with pytest.raises(ValueError):
+        load_state(line.encode() + b"\n", "")
+
+
+async def test_a_state_that_may_not_be_read_stops_no_sweep(place: Place) -> None:
+    past = datetime.now(UTC) - timedelta(days=1)
+    uploads = [await filled(place.store(), CONTENT[:10], 3, expires=past) for _ in range(3)]
+    hidden = min(upload.id for upload in uploads)
+    left = await place.store()._bucket.put_piece(hidden, Rope([b"left behind"]))
+    with FaultProxy(place.server.endpoint) as proxy:
+        store = place.store(proxy.endpoint, name="through the proxy")
+        proxy.fail("error_403", operation="GetObject", key=hidden, times=None)
+        with pytest.raises(ExceptionGroup) as caught:
+            await Uploads(store, clock=lambda: past + timedelta(days=90)).sweep()
+        await store.aclose()
+    assert [error.__notes__ for error in caught.value.exceptions] == [[f"upload {hidden}"]]
+    assert sorted(await place.left()) == [left.key, f"{place.prefix}/state/{hidden}"]
+
+
+async def test_a_copy_of_a_state_under_another_name_is_no_upload(place: Place) -> None:
+    store = place.store()
+    upload = await filled(store, CONTENT[: 8 * MIB], MIB)
+    copy = (await store._client.read(f"{place.prefix}/state/{upload.id}"))[1]
+    await overwrite(store, f"{place.prefix}/state/copy", copy)
+    with pytest.raises(ValueError, match="a copy"):
+        await store.get("copy")
+    upload = await completed(store, await appended(store, upload, CONTENT[MIB : 8 * MIB]))
+    assert await read(store, upload) == CONTENT[: 8 * MIB]
+
+
+async def test_a_listing_that_never_ends_is_left(place: Place) -> None:
+    store = place.store()
+    await store.create(new_upload(id="a"))
+    loop = await store._client._ready()
+    call = loop.call
+
+    async def again(operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        answer = await call(operation, parameters)
+        if operation == "list_objects_v2":
+            parameters.pop("ContinuationToken", None)
+            answer |= {"IsTruncated": True, "NextContinuationToken": "the same"}
+        return answer
+
+    with patch.object(loop, "call", again), anyio.fail_after(10):
+        found = {found["Key"] async for found in store._client.listed(place.prefix)}
+    assert found == {f"{place.prefix}/state/a"}
+
+
+async def test_what_is_small_does_not_wait_for_long_bodies(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_s3_client, "_TRANSFERS", 2)
+    with FaultProxy(place.server.endpoint) as proxy:
+        store = place.store(proxy.endpoint, name="through the proxy")
+        uploads = [await store.create(new_upload(length=12 * MIB)) for _ in range(3)]
+        other = await place.store().create(new_upload())
+        stalls = [proxy.fail("stall", operation="UploadPart", at=at, times=1) for at in (1, 2)]
+        async with anyio.create_task_group() as tasks:
+            for upload in uploads:
+                tasks.start_soon(appended, store, upload, CONTENT[: 12 * MIB])
+            for stall in stalls:
+                await run_sync(stall.wait)
+            with anyio.fail_after(5):
+                assert await store.get(other.id) == other
+                assert (await store.update(other)).id == other.id
+                await store.terminate(other.id)
+            for stall in stalls:
+                stall.release()
+        await store.aclose()
 
 
 async def overwrite(store: S3Store, key: str, content: bytes) -> None:
@@ -634,7 +842,7 @@ async def test_a_source_that_is_removed_while_it_is_joined_ends_the_joining(plac
 
     wire.before = remove
     async with wire.listening():
-        with pytest.raises(UploadNotFound):
+        with pytest.raises(PartGone):
             await store.concat(final)
 
 

@@ -26,6 +26,7 @@ FEW = [
     "append-saving",
     "append-staged",
     "refused-saving",
+    "refused-pieces",
     "finish-with-a-tail",
     "complete-parts",
     "terminate-parts",

@@ -103,7 +103,7 @@ async def test_who_was_overtaken_leaves_the_pieces_that_the_other_one_may_return
     wire = Wire(rival)
 
     async def tell(number: int, name: str, parameters: dict[str, Any]) -> None:
-        if "upload_part" in wire.names and "/state/" in parameters["Key"]:
+        if "upload_part" in wire.names and "/state/" in parameters.get("Key", ""):
             saved.set()  # the piece is in a part now, and no state names it
 
     wire.after = tell

@@ -76,10 +76,11 @@ async def test_many_that_fill_a_part_with_little_share_the_budget(
     put_part = store._bucket.put_part
     monkeypatch.setattr(store._bucket, "load", counted)
     monkeypatch.setattr(store._bucket, "put_part", sent)
-    async with anyio.create_task_group() as tasks:
-        for upload in uploads:
-            content = CONTENT[upload.offset :][: 64 * KIB]
-            tasks.start_soon(appended, store, upload, content)
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            for upload in uploads:
+                content = CONTENT[upload.offset :][: 64 * KIB]
+                tasks.start_soon(appended, store, upload, content)
     assert 0 < most <= 2 * PART
 
 
@@ -205,7 +206,7 @@ async def test_the_budget_is_given_back_however_an_append_ends(
         upload = await store.create(new_upload(length=None))
         if end == "failed":
             proxy.fail("error_503", operation="UploadPart")
-        with anyio.CancelScope() as scope:
+        with anyio.fail_after(60), anyio.CancelScope() as scope:
             try:
                 await store.append(upload, chunks(end))
             except Exception:

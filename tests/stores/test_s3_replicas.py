@@ -15,13 +15,11 @@ from tusasgi import (
     StoreUnavailable,
     TusApp,
     Upload,
-    UploadExpired,
-    UploadLocked,
     UploadNotFound,
     UploadPending,
     Uploads,
 )
-from tusasgi.stores import _s3_append
+from tusasgi.stores import BytesGone, Overtaken, PartGone, _s3_append
 from tusasgi.stores.s3 import S3Store
 from tusasgi.testing import ASGIDriver
 from tusasgi.testing._stores import new_upload
@@ -47,7 +45,7 @@ from ._s3_scenes import (
 
 pytestmark = pytest.mark.anyio
 
-REFUSALS = (UploadLocked, UploadNotFound, UploadExpired, UploadPending)
+REFUSALS = (Overtaken, PartGone, BytesGone, UploadNotFound, UploadPending)
 Moment = Literal["before", "after", "late"]
 
 

@@ -16,6 +16,7 @@ class Locker(Protocol):
         If the upload is held, its holder's `interrupt` is called (in the holder's event loop)
         and the lock is awaited for as long as the locker is patient; then `UploadLocked` is
         raised. With `take_over` off nobody is asked and `UploadLocked` is raised at once.
-        While held, `interrupt` may be called more than once.
+        While held, `interrupt` may be called more than once; it must not raise. However the task
+        is cancelled, the lock is never let go before the body has ended, and always then.
         """
         ...

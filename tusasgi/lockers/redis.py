@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -19,6 +19,8 @@ from redis.utils import str_if_bytes
 
 from tusasgi._errors import StoreUnavailable, UploadLocked
 from tusasgi._models import check_upload_id
+
+T = TypeVar("T")
 
 _log = logging.getLogger("tusasgi")
 
@@ -205,12 +207,16 @@ class RedisLocker:
         claim.may_be_held = True
         # From before the question, so that it never ends later here than in Redis.
         claim.lease_end = anyio.current_time() + self._lease
-        # Not to be cut: a lock that is taken and not known of would stay until its lease ends.
-        with anyio.CancelScope(shield=True):
+
+        async def ask() -> int:
             claim.fence, claim.arrival, left = await link.ask(
                 _ACQUIRE, claim, self._lease_ms, claim.arrival, int(take_over)
             )
-        claim.may_be_held = claim.fence > 0
+            claim.may_be_held = claim.fence > 0
+            return left
+
+        # Not to be cut: a lock that is taken and not known of would stay until its lease ends.
+        left = await _to_its_end(ask())
         return (left + 1) / 1000  # in the very millisecond of its end a lease still counts
 
     @property
@@ -262,8 +268,8 @@ class RedisLocker:
     async def _release(self, link: "_Link", claim: _Claim) -> None:
         if claim.may_be_held:
             # If Redis is away the lease ends by itself.
-            with anyio.CancelScope(shield=True), suppress(StoreUnavailable):
-                await link.ask(_RELEASE, claim)
+            with suppress(StoreUnavailable):
+                await _to_its_end(link.ask(_RELEASE, claim))
 
     def _join(self) -> "_Link":
         """Return the way to Redis, which is there until `_leave` was called as often."""
@@ -279,7 +285,7 @@ class RedisLocker:
         link.users -= 1
         if not link.users:
             self._link = None  # whoever comes while it closes opens another
-            await link.close()
+            await _to_its_end(link.close())
 
     def _new_link(self) -> "_Link":
         seconds = min(self._lease / 3, _LONGEST_ANSWER)
@@ -298,6 +304,25 @@ def _new_client(url: str, seconds: float) -> Redis:
         retry=Retry(NoBackoff(), 1),
         driver_info=None,  # it is read from the disk for each connection
     )
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Do the work to its end, whoever cancels meanwhile, and be cancelled then.
+
+    asyncio's own cancellation (`Task.cancel`) passes a shield, so it is done in another task.
+    """
+    task = asyncio.create_task(work)
+    cancellation: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancellation = error
+    if cancellation is not None:
+        task.exception()  # looked at, so that nobody is warned of it
+        raise cancellation
+    return task.result()
 
 
 def _away() -> StoreUnavailable:
@@ -382,8 +407,7 @@ class _Link:
 
     async def close(self) -> None:
         self._listening.cancel()
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait([self._task])
+        await asyncio.wait([self._task])
         if not self._task.cancelled():
             self._task.result()  # raises what can only be a bug of ours
 

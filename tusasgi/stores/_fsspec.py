@@ -29,17 +29,23 @@ _BLOCK = 5 * 1024 * 1024  # the least that S3 takes as a part, and a multiple of
 _MOST_MERGED = 32  # what GCS composes in one call
 _TRIES = 3
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_UNREACHABLE = {
-    errno.EBUSY,  # s3fs: 503
-    errno.EREMOTEIO,  # s3fs: 500
-    errno.EHOSTDOWN,
-    errno.EHOSTUNREACH,
-    errno.ENETDOWN,
-    errno.ENETUNREACH,
-    errno.ENOTCONN,
-    errno.ETIMEDOUT,
-}
+
+def _numbers(*names: str) -> set[int]:
+    """Return the numbers of errors; not every system has a number for each."""
+    return {getattr(errno, name) for name in names if hasattr(errno, name)}
+
+
+_NO_ROOM = _numbers("ENOSPC", "EDQUOT", "EFBIG")
+_UNREACHABLE = _numbers(
+    "EBUSY",  # s3fs: 503
+    "EREMOTEIO",  # s3fs: 500
+    "EHOSTDOWN",
+    "EHOSTUNREACH",
+    "ENETDOWN",
+    "ENETUNREACH",
+    "ENOTCONN",
+    "ETIMEDOUT",
+)
 # By name, because none of these packages has to be there.
 _UNREACHABLE_BY_NAME = {
     ("aiohttp", "ClientConnectionError"),
@@ -68,6 +74,9 @@ class Entry:
 
     name: str
     size: int
+    is_file: bool = True
+    is_folder: bool = False
+    """Both are true where the filesystem does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +154,7 @@ class Filesystem:
         # Some list a folder in itself, and some leave out the slash that paths begin with.
         paths = {self._fs._strip_protocol(entry["name"]).strip("/"): entry for entry in found}
         paths.pop(folder.strip("/"), None)
-        return [Entry(path.rpartition("/")[2], entry["size"] or 0) for path, entry in paths.items()]
+        return [_entry(path, about) for path, about in paths.items()]
 
     def size(self, path: str) -> int | None:
         """Return the size of a file; None if it is missing."""
@@ -240,8 +249,8 @@ class Filesystem:
         """Close a file that is not to be finished; what is left of it is nothing to rely on."""
         with contextlib.suppress(*_CANNOT), self._asked():
             if isinstance(file, AbstractBufferedFile):
+                disown(file)
                 file.discard()
-                file.closed = True  # or it would be finished when it is collected
             elif isinstance(file, _Spooled):
                 file.discard()
             else:
@@ -389,6 +398,22 @@ class _Spooled:
     def discard(self) -> None:
         self._file.close()
         os.unlink(self._path)
+
+
+def disown(file: Any) -> None:
+    """Keep a file that is not to be finished from being finished when it is collected."""
+    if isinstance(file, AbstractBufferedFile):
+        file.closed = True
+
+
+def _entry(path: str, about: Mapping[str, Any]) -> Entry:
+    kind = about.get("type")
+    return Entry(
+        path.rpartition("/")[2],
+        about["size"] or 0,
+        is_file=kind != "directory",
+        is_folder=kind != "file",
+    )
 
 
 @contextlib.contextmanager

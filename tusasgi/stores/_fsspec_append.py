@@ -4,20 +4,23 @@ import contextlib
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from tusasgi._errors import OffsetConflict, TusError, UploadNotFound
-from tusasgi._models import Upload
-from tusasgi.stores._fsspec import Source
+from tusasgi._models import Renewal, Upload
+from tusasgi.stores._fsspec import Source, disown
 from tusasgi.stores._fsspec_state import State
 from tusasgi.stores._pieces import alone_name, sized_name
+from tusasgi.stores._record import during
 
 
 class Appending:
     """An append whose bytes are seen as they come. `upload` is what is stored by now."""
 
-    def __init__(self, upload: Upload, piece_size: int) -> None:
+    def __init__(self, upload: Upload, piece_size: int, renewal: Renewal | None) -> None:
         self.upload = upload
         self._piece_size = piece_size
+        self._renewal = renewal
         self._before: Upload | None = None  # what the record said, if it was replaced
         self._is_begun = False
         self._names: list[str] = []
@@ -30,6 +33,7 @@ class Appending:
     def put(self, state: State, data: bytes, is_last: bool) -> None:
         """Store the next bytes. Raises `OffsetConflict` or `Overtaken` for a second writer."""
         self._begin(state)
+        self._renew(state)
         self._show(state, data)
 
     def show_more(self, state: State) -> bool:
@@ -41,7 +45,8 @@ class Appending:
         folder = state.folder(self.upload.id)
         state.files.remove(f"{folder}/{name}" for name in self._names[:1])
         if self._before is not None:
-            state.replace(self.upload, self._before)
+            # A later date stays: the client that sent too much may send again.
+            state.replace(self.upload, replace(self._before, expires=self.upload.expires))
         state.files.remove(f"{folder}/{name}" for name in self._names[1:])
 
     def clean(self, state: State) -> None:
@@ -61,6 +66,15 @@ class Appending:
         state.files.remove(f"{folder}/{name}" for name in contents.rest)
         state.merge_small(self.upload.id, contents.run, self._piece_size)
         self._is_begun = True
+
+    def _renew(self, state: State) -> None:
+        """Give the record, whatever else it says, a later date if it would soon expire."""
+        renewed = during(self.upload, self._renewal)
+        if renewed.expires == self.upload.expires:
+            return
+        stored = replace(state.record(self.upload.id), offset=self.upload.offset)
+        kept = state.replace(stored, replace(stored, expires=renewed.expires))
+        self.upload = replace(renewed, version=kept.version)
 
     def _show(self, state: State, data: bytes) -> None:
         """Make a piece of the bytes, at the end of the upload."""
@@ -92,8 +106,8 @@ class Appending:
 class Staged(Appending):
     """An append whose bytes are seen when all of them have come."""
 
-    def __init__(self, upload: Upload, piece_size: int) -> None:
-        super().__init__(upload, piece_size)
+    def __init__(self, upload: Upload, piece_size: int, renewal: Renewal | None) -> None:
+        super().__init__(upload, piece_size, renewal)
         self._prefix = f"staged-{uuid.uuid4().hex}"
         self._lengths: list[int] = []
         self._shown = 0
@@ -105,6 +119,7 @@ class Staged(Appending):
 
     def put(self, state: State, data: bytes, is_last: bool) -> None:
         self._begin(state)
+        self._renew(state)
         if is_last:  # most have one piece, which needs no detour
             self._last = data
             return
@@ -113,6 +128,7 @@ class Staged(Appending):
 
     def show_more(self, state: State) -> bool:
         if self._shown < len(self._lengths):
+            self._renew(state)  # to move or copy a lot of them takes its time as well
             self._show_stored(state, self._path(state, self._shown), self._lengths[self._shown])
             self._shown += 1
             return True
@@ -146,10 +162,13 @@ class Staged(Appending):
 class Joining:
     """The finished bytes of an upload on their way."""
 
-    def __init__(self, state: State, upload_id: str) -> None:
-        self._path = state.finished_path(upload_id)
+    def __init__(self, upload_id: str) -> None:
+        self._upload_id = upload_id
         self._size = 0
-        self._file = state.files.open_to_write(self._path)
+        self._file: Any = None
+
+    def open(self, state: State) -> None:
+        self._file = state.files.open_to_write(state.finished_path(self._upload_id))
 
     def copy(self, state: State, source: Source) -> None:
         data = state.read(source)
@@ -158,8 +177,15 @@ class Joining:
 
     def close(self, state: State) -> None:
         state.files.close(self._file)
-        if state.files.size(self._path) != self._size:
+        self._file = None  # there is nothing to abandon any more
+        if state.files.size(state.finished_path(self._upload_id)) != self._size:
             raise OSError("the joined bytes are not as they were written")
 
+    def disown(self) -> None:
+        """Have it not finished by whoever collects it, which may be long after. Does not block."""
+        if self._file is not None:
+            disown(self._file)
+
     def abandon(self, state: State) -> None:
-        state.files.abandon(self._file)
+        if self._file is not None:
+            state.files.abandon(self._file)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from tusasgi._errors import UploadExists, UploadNotFound
+from tusasgi._errors import InvalidUploadId, StoreUnavailable, UploadExists, UploadNotFound
 from tusasgi._models import Upload, check_upload_id
 from tusasgi.stores import Overtaken, PartGone
 from tusasgi.stores._due import NOW, due_hours, hour_of, hours_of, marked_hours
@@ -118,7 +118,10 @@ class State:
             raise UploadNotFound() from None
         if record == _REMOVED:
             raise UploadNotFound()
-        return replace(load_record(record, offset=0), version=_version(record))
+        upload = load_record(record, offset=0)
+        if upload.id != upload_id:
+            raise ValueError("this record is a copy of that of another upload")
+        return replace(upload, version=_version(record))
 
     def is_recorded(self, upload: Upload) -> bool:
         """True if the record says what `upload` says; at no cost if it was just read."""
@@ -158,7 +161,8 @@ class State:
 
     def _remove_rest(self, upload_id: str) -> None:
         folder = self.folder(upload_id)
-        names = {entry.name for entry in self.files.entries(folder)} - {"record"}
+        # A folder is not ours, and would keep a removal from its end for ever.
+        names = {e.name for e in self.files.entries(folder) if e.is_file} - {"record"}
         self.files.remove(f"{folder}/{name}" for name in names)
         self.files.remove([self.finished_path(upload_id)])
         self.files.remove([f"{folder}/record"])
@@ -183,7 +187,7 @@ class State:
         return contents
 
     def _listed(self, upload_id: str) -> Contents:
-        entries = self.files.entries(self.folder(upload_id))
+        entries = [e for e in self.files.entries(self.folder(upload_id)) if e.is_file]
         pieces = [piece for entry in entries if (piece := piece_of(entry.name, entry.size))]
         run = run_of(pieces)
         used = {piece.name for piece in run} | {"record"}
@@ -300,22 +304,29 @@ class State:
 
     def due_hours(self, now: datetime) -> list[int]:
         entries = self.files.entries(f"{self.files.root}/due")
-        return due_hours((entry.name for entry in entries), now)
+        return due_hours((entry.name for entry in entries if entry.is_folder), now)
 
     def due_uploads(self, hour: int, now: datetime) -> list[str]:
         entries = self.files.entries(self._hour_path(hour))
-        return [entry.name for entry in entries if self._is_due(entry.name, hour, now)]
+        names = (entry.name for entry in entries if entry.is_file and _is_id(entry.name))
+        return [name for name in names if self._is_worth_a_look(name, hour, now)]
 
     def remove_hour_if_empty(self, hour: int) -> None:
         self.files.remove_folder(self._hour_path(hour))
+
+    def _is_worth_a_look(self, upload_id: str, hour: int, now: datetime) -> bool:
+        try:
+            return self._is_due(upload_id, hour, now)
+        except StoreUnavailable:
+            raise
+        except Exception:  # whoever looks after it finds out why, and goes on with others
+            return True
 
     def _is_due(self, upload_id: str, hour: int, now: datetime) -> bool:
         try:
             upload = self.get(upload_id)
         except UploadNotFound:
             return self._is_left_behind(upload_id, hour, now)
-        except UNREADABLE:
-            return True  # whoever looks after it finds out why, and goes on with others
         if hour == NOW:
             return True  # whoever holds its lock can tell whether it is
         if hour in hours_of(upload):
@@ -329,7 +340,9 @@ class State:
             written = self.files.read(f"{self._hour_path(hour)}/{upload_id}")
         except FileNotFoundError:
             return False
-        if float(written or 0) >= now.timestamp() - _UNDER_WAY_FOR:
+        # A power cut may have emptied it. With anything else in it, it is no mark of ours.
+        since = written.strip(b"\0") or b"0"
+        if not since.isdigit() or int(since) >= now.timestamp() - _UNDER_WAY_FOR:
             return False
         if hour != NOW:
             self._mark(upload_id, NOW)  # where `terminate` takes it away last
@@ -352,6 +365,14 @@ def steps(sources: list[Source], size: int) -> Iterator[Source]:
     for source in sources:
         for start in range(source.start, source.stop, size):
             yield Source(source.path, start, min(start + size, source.stop))
+
+
+def _is_id(name: str) -> bool:
+    try:
+        check_upload_id(name)
+    except InvalidUploadId:
+        return False
+    return True
 
 
 def _taken() -> UploadExists:

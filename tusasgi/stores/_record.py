@@ -44,9 +44,15 @@ def dump_record(upload: Upload) -> bytes:
 def load_record(text: bytes, *, offset: int) -> Upload:
     """Read a record, one of an earlier release too.
 
-    Raises `ValueError` for one written by a later, incompatible release.
+    Raises `ValueError` for what is none, or was written by a later, incompatible release.
     """
-    record: dict[str, Any] = json.loads(text)
+    try:
+        return _upload_of(json.loads(text), offset)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("this is no record of an upload") from error
+
+
+def _upload_of(record: dict[str, Any], offset: int) -> Upload:
     if record["version"] != _VERSION:
         raise ValueError(f"record version {record['version']} is not {_VERSION}")
     return Upload(

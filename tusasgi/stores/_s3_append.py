@@ -17,7 +17,7 @@ import anyio
 from tusasgi._errors import StoreFull, StoreUnavailable, UploadNotFound
 from tusasgi._models import Renewal, Upload
 from tusasgi.stores import Overtaken
-from tusasgi.stores._record import after
+from tusasgi.stores._record import after, during
 from tusasgi.stores._rope import Buffer, Rope
 from tusasgi.stores._s3_bucket import Bucket
 from tusasgi.stores._s3_state import MOST_PARTS, State, part_size
@@ -290,7 +290,13 @@ class Append(Writing):
 
     @property
     def _is_time_to_save(self) -> bool:
-        return self._has_news and anyio.current_time() >= self._save_at
+        return self._would_expire or (self._has_news and anyio.current_time() >= self._save_at)
+
+    @property
+    def _would_expire(self) -> bool:
+        """True if the upload would soon be past its time, although its bytes come."""
+        has_come = self._draft.offset + self._buffer.size != self._base.offset
+        return has_come and during(self._upload, self._renewal) is not self._upload
 
     def _part_size(self) -> int:
         return part_size(self._draft, self._least_part)
@@ -312,9 +318,8 @@ class Append(Writing):
         finally:
             self._budget.give(held)
             self._taken.set()  # what is not in a part has become less
-        if self._may_show and self._is_time_to_save:
-            await self._swap(self._shown, reserve=True)
-            self._saved_at = anyio.current_time()
+        if self._is_time_to_save:
+            await self._tell(reserve=True)
 
     async def _send_part(self, content: Rope) -> None:
         """Make a part of all that is not in one yet, and of the content."""
@@ -336,16 +341,20 @@ class Append(Writing):
 
     async def _save(self) -> None:
         """Make safe what came, and give back the memory of a client that takes its time."""
-        may_show = self._may_show
-        if not may_show or self._draft.offset == self._committed.offset:
+        if not self._may_show or self._draft.offset == self._committed.offset:
             held, self._held = self._held, 0
             try:
                 await self._keep_rest(INLINE)
             finally:
                 self._budget.give(held)
                 self._taken.set()
-        if may_show:
-            await self._swap(self._shown, reserve=self._draft.multipart_id is not None)
+        await self._tell(reserve=self._draft.multipart_id is not None)
+
+    async def _tell(self, *, reserve: bool) -> None:
+        """Let the world see what may be seen; a later date, if it is time for one, in any case."""
+        if self._may_show or self._would_expire:
+            self._upload = during(self._upload, self._renewal)
+            await self._swap(self._shown, reserve=reserve)
         self._saved_at = anyio.current_time()
 
     async def _keep_rest(self, inline: int) -> None:
@@ -372,32 +381,43 @@ class Append(Writing):
             await self._keep_rest(self._part_size() if has_all else INLINE)
         if self._draft == self._base and self._committed is self._base:
             return
-        await self._swap(lambda: self._with_record(self._draft), is_last=True)
+        await self._swap(self._final, is_last=True)
 
     # What the world knows.
 
     def _shown(self) -> State:
-        if not self._is_staged:
-            return self._with_record(self._draft)
-        return replace(
-            self._base,
-            object=self._draft.object,
-            multipart_id=self._draft.multipart_id,
-            part_size=self._draft.part_size,
-        )
+        if self._is_staged:
+            return replace(
+                self._dated(self._base),
+                object=self._draft.object,
+                multipart_id=self._draft.multipart_id,
+                part_size=self._draft.part_size,
+            )
+        if self._draft.offset == self._upload.length:  # what is one too many may yet come
+            return self._dated(self._committed)
+        return self._with_record(self._draft)
+
+    def _final(self) -> State:
+        if self._draft.offset == self._base.offset:
+            return self._dated(self._draft)
+        state = self._with_record(self._draft)
+        return replace(state, upload=after(state.upload, self._renewal))
 
     def _with_record(self, state: State) -> State:
-        """Return the state with the record that the first byte brings, and a new date."""
+        """Return the state with the record that the first byte brings."""
         if state.offset == self._base.offset:
             return state
         stored = state.object or self._bucket.object_of(self._upload)
-        upload = after(replace(self._upload, offset=state.offset), self._renewal)
-        return replace(state, upload=upload, object=stored)
+        return replace(state, upload=replace(self._upload, offset=state.offset), object=stored)
+
+    def _dated(self, state: State) -> State:
+        """Return the state with the date that the upload has by now, and nothing else of it."""
+        return replace(state, upload=replace(state.upload, expires=self._upload.expires))
 
     async def _take_back(self) -> None:
         """Return to where the upload was before."""
         taken = self._draft
-        self._draft = replace(self._base, used_to=taken.used_to)
+        self._draft = replace(self._dated(self._base), used_to=taken.used_to)
         # A swap that failed may have taken effect, or may yet: not after this one.
         if self._committed is not self._base or self._failure is not None:
             await self._swap(lambda: self._draft)

@@ -50,7 +50,12 @@ _SWAP_TRIES = 5
 _TURN = 1.0  # seconds, after which the same key may be written again
 _PAUSE = 0.1  # seconds before a swap is repeated that met another one that failed
 _KEY_SEGMENT = re.compile(r"[^/\x00-\x1f\x7f]+")
+_RANDOM = re.compile(r"[0-9a-f]{32}")
 _LONGEST_KEY = 700  # bytes; S3 allows 1,024 with the prefix
+
+
+class DescribeFailed(RuntimeError):
+    """The host's `describe` raised; its `__cause__` says what."""
 
 
 class Bucket:
@@ -97,14 +102,17 @@ class Bucket:
         known = self._states.get(upload_id)
         condition = {} if known is None else {"IfNoneMatch": known.etag}
         try:
-            answer, text = await self.client.read(key, **condition)
+            answer, text = await self.client.read_small(key, **condition)
         except Gone:
             self._states.drop(upload_id)
             raise UploadNotFound() from None
         except NotModified:
             assert known is not None
             return known
-        return self._remembered(load_state(text, answer["ETag"]), len(text))
+        state = load_state(text, answer["ETag"])
+        if state.upload.id != upload_id:
+            raise ValueError("this state is a copy of that of another upload")
+        return self._remembered(state, len(text))
 
     def known(self, upload_id: str) -> State | None:
         """Return the newest state that this process has seen, without asking."""
@@ -141,10 +149,10 @@ class Bucket:
             "put_object",
             Key=self._state_key(state.upload.id),
             Body=body,
-            **await self._proof(body),
+            **await self._proof(body, is_truth=True),
             **condition,
         )
-        answer = await _in_turn(put)
+        answer = await in_turn(put)
         return self._remembered(replace(state, etag=answer["ETag"]), body.weight)
 
     def _remembered(self, state: State, size: int) -> State:
@@ -156,12 +164,11 @@ class Bucket:
 
     # Pieces.
 
-    async def put_piece(self, upload_id: str, content: Rope) -> Piece:
+    async def put_piece(self, upload_id: str, content: Rope, *, is_truth: bool = False) -> Piece:
         """Store bytes that never change under a name of their own."""
         piece = Piece(key=f"{self.pieces_of(upload_id)}{_random()}", size=len(content))
-        await self.client.transfer(
-            "put_object", Key=piece.key, Body=content, **await self._proof(content)
-        )
+        proof = await self._proof(content, is_truth=is_truth)
+        await self.client.transfer("put_object", Key=piece.key, Body=content, **proof)
         self._pieces.put(piece.key, content, content.weight)
         return piece
 
@@ -211,7 +218,7 @@ class Bucket:
         while len(state.parts) > 2 * _PAGE_PARTS:
             oldest = state.parts[:_PAGE_PARTS]
             text = json.dumps(dump_parts(oldest), separators=(",", ":")).encode()
-            piece = await self.put_piece(state.upload.id, Rope([text]))
+            piece = await self.put_piece(state.upload.id, Rope([text]), is_truth=True)
             made.add(piece.key)
             page = replace(piece, size=len(oldest))
             state = replace(state, pages=(*state.pages, page), parts=state.parts[_PAGE_PARTS:])
@@ -226,8 +233,15 @@ class Bucket:
     # The finished object, and the multipart upload that it grows in.
 
     def object_of(self, upload: Upload) -> S3Object:
-        """Ask the host how an upload is to be stored."""
-        stored = self._describe(upload)
+        """Ask the host how an upload is to be stored: the one door to `describe`.
+
+        Raises `DescribeFailed`, whatever the host raised: an error that it got from another
+        upload must not look like one of this upload. `ValueError` for a key outside the rule.
+        """
+        try:
+            stored = self._describe(upload)
+        except Exception as failure:
+            raise DescribeFailed("describe failed for an upload") from failure
         *folders, name = stored.key.split("/")
         if (
             not all(_KEY_SEGMENT.fullmatch(part) and part not in (".", "..") for part in folders)
@@ -362,12 +376,15 @@ class Bucket:
             raise _taken_away()
         raise Overtaken("another server has changed this upload meanwhile")
 
-    async def _proof(self, content: Rope) -> dict[str, str]:
-        """Return what has the server check that the bytes arrived as they were sent."""
-        if self._integrity == "md5":
-            return {"ContentMD5": await run_sync(content.md5)}
+    async def _proof(self, content: Rope, *, is_truth: bool = False) -> dict[str, str]:
+        """Return what has the server check that the bytes arrived as they were sent.
+
+        That of the truth, which tells where all bytes are, is not left out.
+        """
         if self._integrity == "crc32":
             return {"ChecksumCRC32": await run_sync(content.crc32)}
+        if self._integrity == "md5" or is_truth:
+            return {"ContentMD5": await run_sync(content.md5)}
         return {}
 
     def _described(self, stored: S3Object) -> dict[str, Any]:
@@ -414,6 +431,15 @@ def id_in(key: str) -> str:
     return key.rpartition("/")[2].partition(".")[0]
 
 
+def piece_of(name: str) -> str | None:
+    """Return the id of the upload that a piece is of, by its name below `pieces/`.
+
+    None for the name of something that is not ours.
+    """
+    upload_id, _, rest = name.partition("/")
+    return upload_id if _RANDOM.fullmatch(rest) else None
+
+
 async def together(calls: Iterable[Callable[[], Awaitable[None]]]) -> None:
     """Make calls at the same time; raise the first failure as it is, with the others given up."""
     failures: list[Exception] = []
@@ -432,7 +458,7 @@ async def together(calls: Iterable[Callable[[], Awaitable[None]]]) -> None:
         raise failures[0]
 
 
-async def _in_turn(put: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+async def in_turn(put: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
     """Write to a key that was just written: some servers take one write in a second."""
     for _ in range(_SWAP_TRIES - 1):
         with contextlib.suppress(TooFast):

@@ -9,9 +9,9 @@ import base64
 import contextlib
 import hashlib
 import threading
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -59,8 +59,20 @@ _FULL = {
     "QuotaExceededException",
 }
 
-# `BadDigest`: the body was damaged on its way.
-_PASSING = {"SlowDown", "RequestTimeout", "InternalError", "BadDigest"}
+# What time heals although its status may say otherwise.
+_PASSING = {
+    "BadDigest",  # the body was damaged on its way
+    "BandwidthLimitExceeded",
+    "IncompleteBody",  # or cut
+    "InternalError",
+    "OperationAborted",  # by another one on the same thing
+    "RequestLimitExceeded",
+    "RequestTimeout",
+    "SlowDown",
+}
+# What it does not: the server cannot do this at all, now or later.
+_NEVER = {"NotImplemented", "XNotImplemented", "MethodNotAllowed"}
+_NEVER_STATUS = {501, 505}
 
 
 class Gone(Exception):
@@ -82,21 +94,27 @@ class TooFast(StoreUnavailable):
 class Client:
     """Calls on one bucket, from any event loop and from trio.
 
-    With `check_prefix` the first call tries below it whether the server honours conditions.
+    `check` gets what calls an operation before the first call is made, and raises if the server
+    cannot be relied on.
 
     An S3 client belongs to the asyncio loop that it was made in: each loop gets one with its
     first call. Under trio the calls run in an asyncio loop of their own in a thread.
     """
 
-    def __init__(self, bucket: str, options: Mapping[str, Any], check_prefix: str | None) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        options: Mapping[str, Any],
+        check: Callable[[Callable[..., Awaitable[dict[str, Any]]]], Awaitable[None]] | None = None,
+    ) -> None:
         self.bucket = bucket
-        self._check_prefix = check_prefix
+        self._check = check
         self._session = _Session(options)
         self._loops: dict[object, _Loop] = {}
         self._lock = threading.Lock()
 
     async def open(self) -> None:
-        """Connect, and see that the server does what it has to: see `check_conditions`."""
+        """Connect, and see that the server does what it has to."""
         await self._ready()
 
     async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
@@ -105,8 +123,7 @@ class Client:
         Raises `Gone`, `Conflict`, `NotModified`, `StoreFull`, `StoreUnavailable` for everything
         that time may heal, and the error of the SDK for what it will not.
         """
-        loop = await self._ready()
-        return await loop.run(loop.call, operation, {"Bucket": self.bucket, **parameters})
+        return await self._ask(await self._ready(), operation, **parameters)
 
     async def transfer(self, operation: str, **parameters: Any) -> dict[str, Any]:
         """Call an operation with a long body, when there is a slot for it."""
@@ -115,10 +132,15 @@ class Client:
             return await loop.run(loop.call, operation, {"Bucket": self.bucket, **parameters})
 
     async def read(self, key: str, **parameters: Any) -> tuple[dict[str, Any], bytes]:
-        """Return the answer to GetObject and the whole object."""
+        """Return the answer to GetObject and the whole object, when there is a slot for it."""
         loop = await self._ready()
         async with loop.slots:
             return await loop.run(loop.read, {"Bucket": self.bucket, "Key": key, **parameters})
+
+    async def read_small(self, key: str, **parameters: Any) -> tuple[dict[str, Any], bytes]:
+        """Return the same at once: what is small does not wait for long bodies."""
+        loop = await self._ready()
+        return await loop.run(loop.read, {"Bucket": self.bucket, "Key": key, **parameters})
 
     async def listed(self, prefix: str) -> AsyncIterator[dict[str, Any]]:
         """Yield what stands under a prefix, as ListObjectsV2 tells it."""
@@ -127,9 +149,11 @@ class Client:
             answer = await self.call("list_objects_v2", Prefix=prefix, **more)
             for found in answer.get("Contents", []):
                 yield found
-            if not answer.get("IsTruncated"):
+            following = {"ContinuationToken": answer.get("NextContinuationToken")}
+            # Some servers give the same page for ever.
+            if not answer.get("IsTruncated") or following in (more, {"ContinuationToken": None}):
                 return
-            more = {"ContinuationToken": answer["NextContinuationToken"]}
+            more = following
 
     async def multiparts(self, prefix: str) -> AsyncIterator[dict[str, Any]]:
         """Yield the unfinished multipart uploads whose keys begin with a prefix."""
@@ -177,12 +201,15 @@ class Client:
     async def _ready(self) -> "_Loop":
         """Return the client of this event loop, once it is known that it can be relied on."""
         loop = self._loop()
-        if self._check_prefix is not None:
+        if self._check is not None:
             async with loop.checking:
-                if self._check_prefix is not None:
-                    await _check_conditions(loop, self.bucket, self._check_prefix)
-                    self._check_prefix = None
+                if self._check is not None:
+                    await self._check(partial(self._ask, loop))
+                    self._check = None
         return loop
+
+    async def _ask(self, loop: "_Loop", operation: str, **parameters: Any) -> dict[str, Any]:
+        return await loop.run(loop.call, operation, {"Bucket": self.bucket, **parameters})
 
     def _loop(self) -> "_Loop":
         key = _loop_key()
@@ -318,7 +345,13 @@ class _BridgedLoop(_Loop):
 
 
 def _add_md5(request: Any, **about: object) -> None:
-    """Prove DeleteObjects as every server knows it; the SDK sends a newer checksum alone."""
+    """Prove DeleteObjects as every server knows it, without the newer checksum of the SDK.
+
+    Some servers refuse a header that they do not know.
+    """
+    for name in list(request.headers):
+        if name.lower().startswith(("x-amz-checksum-", "x-amz-sdk-checksum-")):
+            del request.headers[name]
     proof = hashlib.md5(request.data, usedforsecurity=False).digest()
     request.headers["Content-MD5"] = base64.b64encode(proof).decode()
 
@@ -360,46 +393,12 @@ def _meaning(error: Any) -> Exception:
         return StoreFull("the store has no room left; what it acknowledged is safe")
     if status == 429:
         return TooFast("the object storage takes no more for now; go on in a moment")
-    if status >= 500 or code in _PASSING:
+    is_final = code in _NEVER or status in _NEVER_STATUS
+    if code in _PASSING or (status >= 500 and not is_final):
         return _away()
-    unchanged: Exception = error
+    unchanged: Exception = error  # which names the operation and the code
     return unchanged
 
 
 def _away() -> TusError:
     return StoreUnavailable("the object storage cannot be reached for now; go on in a moment")
-
-
-async def _check_conditions(loop: _Loop, bucket: str, prefix: str) -> None:
-    """Write a small object a few times to see that conditions are honoured.
-
-    Raises `RuntimeError` if they are not: two servers could then overwrite each other's work.
-    """
-    named = {"Bucket": bucket, "Key": f"{prefix}check-{uuid.uuid4().hex}"}
-
-    async def put(body: bytes, **condition: str) -> str:
-        answer = await loop.run(loop.call, "put_object", {**named, "Body": body, **condition})
-        return str(answer["ETag"])
-
-    async def must_fail(name: str, **condition: str) -> None:
-        with contextlib.suppress(Conflict, Gone):
-            await put(b"3", **condition)
-            raise RuntimeError(
-                f"this S3 server ignores {name} on PutObject, so two servers could overwrite "
-                "each other's work: use one with conditional writes"
-            )
-
-    try:
-        first = await put(b"1", IfNoneMatch="*")
-        await must_fail("If-None-Match", IfNoneMatch="*")
-        second = await put(b"2", IfMatch=first)
-        if second == first:
-            raise RuntimeError("this S3 server does not change an ETag along with the object")
-        await must_fail("If-Match", IfMatch=first)
-        removed = {"Objects": [{"Key": named["Key"]}], "Quiet": True}
-        await loop.run(loop.call, "delete_objects", {"Bucket": bucket, "Delete": removed})
-        await must_fail("If-Match", IfMatch=second)
-    finally:
-        # What failed above is what counts.
-        with anyio.CancelScope(shield=True), contextlib.suppress(Exception):
-            await loop.run(loop.call, "delete_object", named)

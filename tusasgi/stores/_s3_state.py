@@ -153,9 +153,18 @@ def dump_state(state: State) -> Rope:
 
 
 def load_state(text: bytes, etag: str) -> State:
-    """Read what `dump_state` wrote. Raises `ValueError` for a later, incompatible release."""
+    """Read what `dump_state` wrote.
+
+    Raises `ValueError` for what is no state, or was written by a later, incompatible release.
+    """
     end = text.index(b"\n")
-    found: dict[str, Any] = json.loads(text[:end])
+    try:
+        return _state_of(json.loads(text[:end]), Rope([memoryview(text)[end + 1 :]]), etag)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("this is no state of an upload") from error
+
+
+def _state_of(found: dict[str, Any], tail: Rope, etag: str) -> State:
     if found["version"] != _VERSION:
         raise ValueError(f"state version {found['version']} is not {_VERSION}")
     record = json.dumps(found["record"]).encode()
@@ -172,7 +181,7 @@ def load_state(text: bytes, etag: str) -> State:
         part_size=found["part_size"],
         used_to=found["used_to"],
         segments=tuple(Piece(key=key, size=size) for key, size in found["segments"]),
-        tail=Rope([memoryview(text)[end + 1 :]]),
+        tail=tail,
         unused=tuple(found["unused"]),
         etag=etag,
     )

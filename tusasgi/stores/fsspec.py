@@ -22,11 +22,10 @@ from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import anyio
-from anyio.lowlevel import RunVar
-from anyio.to_thread import run_sync
 
 from tusasgi._errors import StoreUnavailable
 from tusasgi._models import Renewal, Upload, check_upload_id
+from tusasgi._threads import Threads
 from tusasgi.stores import PartGone
 from tusasgi.stores._fsspec import Filesystem, Source, UnusableFilesystem, open_filesystem
 from tusasgi.stores._fsspec_append import Appending, Joining, Staged
@@ -85,7 +84,7 @@ class FsspecStore:
         self._lock = threading.Lock()
         self._state: State | None = None
         self._opening: Future[State] | None = None
-        self._limiter: RunVar[anyio.CapacityLimiter] = RunVar("tusasgi.stores.fsspec")
+        self._threads = Threads(_THREADS)
 
     def path(self, upload_id: str) -> str:
         """Return where the bytes of the upload are once it is finished, as the place was given."""
@@ -108,7 +107,7 @@ class FsspecStore:
         renewal: Renewal | None = None,
     ) -> Upload:
         check_upload_id(upload.id)
-        appending = (Staged if staged else Appending)(upload, self._piece_size)
+        appending = (Staged if staged else Appending)(upload, self._piece_size, renewal)
         try:
             await self._gather(appending, chunks)
             while await self._thread(appending.show_more):
@@ -186,12 +185,14 @@ class FsspecStore:
         """Write the sources to the place of the finished bytes, in steps."""
         if await self._thread(State.merge, upload_id, sources):
             return
-        joining = await self._thread(Joining, upload_id)
+        joining = Joining(upload_id)
         try:
+            await self._thread(joining.open)
             for step in steps(sources, self._piece_size):
                 await self._thread(joining.copy, step)
             await self._thread(joining.close)
         except BaseException:
+            joining.disown()  # at once: asyncio's own cancellation may pass the shield
             with anyio.CancelScope(shield=True):
                 await self._thread(joining.abandon)
             raise
@@ -199,12 +200,12 @@ class FsspecStore:
     async def _thread(
         self, step: Callable[Concatenate[State, P], T], /, *arguments: P.args, **keywords: P.kwargs
     ) -> T:
-        """Take a step, in a worker thread: everything that asks the filesystem blocks."""
-        limiter = self._limiter.get(None)
-        if limiter is None:
-            limiter = anyio.CapacityLimiter(_THREADS)
-            self._limiter.set(limiter)
-        return await run_sync(lambda: self._take(step, *arguments, **keywords), limiter=limiter)
+        """Take a step, in a worker thread: everything that asks the filesystem blocks.
+
+        Returns or raises when the step is at its end, whoever cancels: who then lets go of the
+        lock on the upload leaves nobody behind who still changes it.
+        """
+        return await self._threads.run(self._take, step, *arguments, **keywords)
 
     # What runs in worker threads.
 

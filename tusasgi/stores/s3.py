@@ -9,20 +9,22 @@ import enum
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
-from tusasgi._errors import UploadNotFound, UploadPending
+from tusasgi._errors import StoreUnavailable, UploadNotFound, UploadPending
 from tusasgi._models import Renewal, Upload
 from tusasgi.stores import Overtaken, PartGone
 from tusasgi.stores._s3_append import Append, Budget
-from tusasgi.stores._s3_bucket import Bucket, Integrity, id_in
+from tusasgi.stores._s3_bucket import Bucket, DescribeFailed, Integrity, id_in, piece_of
+from tusasgi.stores._s3_check import check_conditions
 from tusasgi.stores._s3_client import CONFIGURATION, Client, Conflict, Gone
 from tusasgi.stores._s3_join import Join
 from tusasgi.stores._s3_state import S3Object, State, is_settled_size
 
-__all__ = ["S3Object", "S3Store"]
+__all__ = ["DescribeFailed", "S3Object", "S3Store"]
 
 _MIB = 1024 * 1024
 _LEAST_PART = 5 * _MIB  # what S3 takes
@@ -48,6 +50,7 @@ class S3Store:
 
     `describe` says under which key, with which content type and metadata the object of an upload
     is stored; it sees the facts of the inspection, and is asked when the first bytes are kept.
+    What it raises is a failure of the host (`DescribeFailed`), and no refusal of the upload.
     `part_size` is the least size of a part in bytes. A running append holds at most two parts;
     `memory` bounds what all of them hold together, and as much again as `remembered` may be kept
     of states and short tails to be spared calls. `integrity` says what the server compares with
@@ -76,7 +79,11 @@ class S3Store:
             raise ValueError("memory must have room for two parts")
         if integrity not in ("md5", "crc32", "none"):
             raise ValueError('integrity must be "md5", "crc32" or "none"')
-        client = Client(bucket, _with_configuration(options), prefix if check else None)
+        client = Client(
+            bucket,
+            _with_configuration(options),
+            partial(check_conditions, prefix=prefix) if check else None,
+        )
         self._client = client
         self._bucket = Bucket(
             client, prefix, integrity=integrity, describe=describe, recent=remembered
@@ -245,16 +252,19 @@ class S3Store:
         await self._bucket.remove_state(upload_id)
 
     async def due(self, now: datetime) -> AsyncIterator[str]:
-        async for found in self._client.listed(f"{self._bucket.prefix}state/"):
+        prefix = f"{self._bucket.prefix}state/"
+        async for found in self._client.listed(prefix):
+            upload_id = found["Key"].removeprefix(prefix)
             if is_settled_size(found["Size"]):
                 continue
-            upload_id = found["Key"].rpartition("/")[2]
             try:
                 upload = await self.get(upload_id)
             except UploadNotFound:
-                continue  # removed meanwhile
-            except (ValueError, KeyError):
-                yield upload_id  # whoever looks after it finds out why, and goes on with others
+                continue  # removed meanwhile, or its name is none of ours
+            except StoreUnavailable:
+                raise
+            except Exception:  # whoever looks after it finds out why, and goes on with others
+                yield upload_id
                 continue
             if upload.is_expired(now) or upload.is_unsettled:
                 yield upload_id
@@ -284,8 +294,9 @@ class S3Store:
             if state.upload.removal is None:
                 return
             stored = state.object
-        stored = stored or self._bucket.object_of(upload)
-        await self._client.delete([self._bucket.key_of(stored)])
+        with contextlib.suppress(DescribeFailed):
+            stored = stored or self._bucket.object_of(upload)
+            await self._client.delete([self._bucket.key_of(stored)])
 
     async def _sealed(self, state: State, upload: Upload) -> State:
         """Return the state with all of its bytes in parts."""
@@ -307,8 +318,9 @@ class S3Store:
         prefix = f"{self._bucket.prefix}pieces/"
         async for found in self._client.listed(prefix):
             key = found["Key"]
-            if found["LastModified"] < before:
-                use = await fence.use_of(key, key.removeprefix(prefix).partition("/")[0])
+            upload_id = piece_of(key.removeprefix(prefix))
+            if upload_id is not None and found["LastModified"] < before:
+                use = await fence.use_of(key, upload_id)
                 if use is not _Use.NAMED:
                     await self._bucket.remove_pieces([key])
         async for found in self._client.multiparts(self._bucket.prefix):
@@ -339,8 +351,10 @@ class _Fence:
     async def use_of(self, name: str, upload_id: str) -> _Use:
         try:
             state = await self._state(upload_id)
-        except (ValueError, KeyError):
-            return _Use.NAMED  # as far as one can tell
+        except StoreUnavailable:
+            raise
+        except Exception:  # there is a state that cannot be read: as far as one can tell
+            return _Use.NAMED
         if state is None:
             return _Use.UNKNOWN
         if name in state.names or name == state.multipart_id:

@@ -1,5 +1,6 @@
 """Cancels an operation at a chosen await, so that a test can do it at each of them."""
 
+import asyncio
 import types
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
@@ -26,6 +27,31 @@ async def cancelled_at(suspension: int, operation: Coroutine[Any, Any, object]) 
 
     with anyio.CancelScope() as scope:
         await _watched(operation, on_suspension)
+    return seen >= suspension
+
+
+async def natively_cancelled_at(
+    suspension: int, operation: Coroutine[Any, Any, object], *, times: int = 1
+) -> bool:
+    """Do the same by asyncio's own `Task.cancel`, for which there are no shields.
+
+    It is called at so many suspensions in a row, as by somebody who loses patience.
+    """
+    seen = -1
+
+    def on_suspension() -> None:
+        nonlocal seen
+        seen += 1
+        if suspension <= seen < suspension + times:
+            task.cancel()
+
+    async def run() -> None:
+        await _watched(operation, on_suspension)
+
+    task = asyncio.create_task(run())
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
     return seen >= suspension
 
 

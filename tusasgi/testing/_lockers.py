@@ -1,8 +1,10 @@
 """What every locker promises, as a suite of tests to be run on a locker of your own."""
 
 import abc
+import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -12,11 +14,12 @@ import pytest
 
 from tusasgi import UploadLocked
 from tusasgi.lockers import Locker
-from tusasgi.testing._faults import cancelled_at
+from tusasgi.testing._faults import cancelled_at, natively_cancelled_at
 
 _PATIENT, _IMPATIENT = 30.0, 0.1  # seconds
 _SOME_TIME = 0.5  # seconds, in which a poller would ask a dozen times
 _FEW = 4
+_CROWD = 20
 
 
 class LockerSuite(abc.ABC):
@@ -62,6 +65,11 @@ class LockerSuite(abc.ABC):
     @pytest.fixture
     def impatient(self, place: Path) -> Locker:
         return self.make_locker(place, patience=_IMPATIENT)
+
+    @pytest.fixture
+    def _asyncio(self, anyio_backend_name: str) -> None:
+        if anyio_backend_name != "asyncio":
+            pytest.skip("asyncio alone cancels tasks past every shield")
 
     @pytest.fixture
     async def _nothing_is_left(self, locker: Locker, place: Path) -> AsyncIterator[None]:
@@ -134,6 +142,51 @@ class LockerSuite(abc.ABC):
             assert not holders[-1].is_interrupted.is_set()
             for holder in holders:
                 holder.released.set()
+
+    async def test_of_a_crowd_the_newest_goes_on_and_then_everybody_else_gets_an_answer(
+        self, locker: Locker, other: Locker, _nothing_is_left: None
+    ) -> None:
+        holders = [_Holder((locker, other)[number % 2]) for number in range(_CROWD)]
+        newest, all_answered = _Holder(other), anyio.Event()
+
+        async def hold_or_be_refused(holder: _Holder) -> None:
+            with suppress(UploadLocked):
+                await holder.hold_until_interrupted()
+
+        async def answer_all() -> None:
+            async with anyio.create_task_group() as tasks:
+                for holder in holders:
+                    tasks.start_soon(hold_or_be_refused, holder)
+            all_answered.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(answer_all)
+            await _until_all_wait()
+            tasks.start_soon(newest.hold_until_interrupted)
+            with anyio.fail_after(_CROWD * self.handover_seconds):
+                await newest.has_lock.wait()
+                await _until_all_wait()
+                assert not newest.is_interrupted.is_set()
+                for holder in (newest, *holders):
+                    holder.released.set()
+                await all_answered.wait()
+
+    async def test_a_clock_that_is_set_back_keeps_no_newcomer_from_the_lock(
+        self,
+        locker: Locker,
+        other: Locker,
+        monkeypatch: pytest.MonkeyPatch,
+        _nothing_is_left: None,
+    ) -> None:
+        first, second = _Holder(locker), _Holder(other)
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(first.hold_until_interrupted)
+            now = time.time()
+            monkeypatch.setattr(time, "time", lambda: now - 3600)
+            tasks.start_soon(second.hold_until_released)
+            with anyio.fail_after(2 * self.handover_seconds):
+                await second.has_lock.wait()
+            second.released.set()
 
     async def test_a_holder_that_does_not_let_go_makes_the_newcomer_give_up(
         self, place: Path, impatient: Locker
@@ -326,6 +379,67 @@ class LockerSuite(abc.ABC):
                 await anyio.lowlevel.checkpoint()
         await _can_be_taken(other)
 
+    @pytest.mark.parametrize("times", [1, 2, 3])
+    async def test_a_holder_that_asyncio_cancels_has_the_lock_until_its_body_ends(
+        self, times: int, locker: Locker, other: Locker, _asyncio: None, _nothing_is_left: None
+    ) -> None:
+        has_lock, may_end = anyio.Event(), anyio.Event()
+
+        async def hold() -> None:
+            async with locker.lock("a", interrupt=_nothing):
+                has_lock.set()
+                while not may_end.is_set():  # as if a thread were still at work
+                    with suppress(asyncio.CancelledError):
+                        await may_end.wait()
+                raise asyncio.CancelledError
+
+        task = asyncio.create_task(hold())
+        await has_lock.wait()
+        for _ in range(times):
+            task.cancel()
+            await _until_all_wait()
+            with pytest.raises(UploadLocked):
+                async with other.lock("a", interrupt=_nothing, take_over=False):
+                    pytest.fail("two holders")
+        may_end.set()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        await _can_be_taken(other)
+
+    @pytest.mark.parametrize("times", [1, 2, 3])
+    async def test_a_newcomer_that_asyncio_cancels_at_any_await_leaves_a_lock_that_works(
+        self, times: int, locker: Locker, other: Locker, _asyncio: None, _nothing_is_left: None
+    ) -> None:
+        async def take() -> None:
+            async with other.lock("a", interrupt=_nothing):
+                await anyio.lowlevel.checkpoint()
+
+        at, was_cut = 0, True
+        while was_cut:
+            holder = _Holder(locker)
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(holder.hold_until_interrupted)
+                was_cut = await natively_cancelled_at(at, take(), times=times)
+                holder.released.set()
+            await _can_be_taken(locker)
+            at += 1
+        assert at > 1
+
+    @pytest.mark.parametrize("times", [1, 2, 3])
+    async def test_a_lock_that_nobody_else_wants_is_free_again_wherever_asyncio_cancels(
+        self, times: int, locker: Locker, other: Locker, _asyncio: None, _nothing_is_left: None
+    ) -> None:
+        async def take() -> None:
+            async with locker.lock("a", interrupt=_unexpected):
+                await anyio.lowlevel.checkpoint()
+
+        at, was_cut = 0, True
+        while was_cut:
+            was_cut = await natively_cancelled_at(at, take(), times=times)
+            await _can_be_taken(other)
+            at += 1
+        assert at > 1
+
 
 class _Holder:
     """Somebody who takes the lock on upload `a` and tells what happens."""
@@ -390,4 +504,5 @@ def _nothing() -> None:
 
 
 def _unexpected() -> None:
-    pytest.fail("nobody has asked for this lock")
+    # An event loop reports an exception of a callback to the test, but not what pytest raises.
+    raise AssertionError("nobody has asked for this lock")

@@ -1,0 +1,254 @@
+"""What the S3 store shows of an append while it runs, its date, and the memory that is shared."""
+
+import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from tests.services.s3 import SeaweedFS
+from tusasgi import Expiry, TooLarge, Upload
+from tusasgi._models import Renewal
+from tusasgi.stores import _s3_append
+from tusasgi.stores._s3_append import Budget
+from tusasgi.stores.s3 import S3Store
+from tusasgi.testing._stores import NOW, new_upload
+
+from ._s3_scenes import CONTENT, KIB, MIB, PART, Place, appended, chunks_of, filled, new_place
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def place(seaweedfs: SeaweedFS) -> AsyncIterator[Place]:
+    place = new_place(seaweedfs)
+    yield place
+    await place.aclose()
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came is saved at every opportunity."""
+    monkeypatch.setattr(_s3_append, "_FIRST_SAVE", 0.0)
+    monkeypatch.setattr(_s3_append, "_SAVE", 0.0)
+
+
+# What is shown.
+
+
+@pytest.mark.parametrize("begun", [0, 200 * KIB, 6 * MIB])
+@pytest.mark.parametrize("length", [300 * KIB, 2 * PART, 11 * MIB])
+async def test_what_may_be_one_too_many_is_not_shown_before_the_end(
+    begun: int, length: int, place: Place, at_once: None
+) -> None:
+    if begun >= length:
+        return
+    store, other = place.store(name="one"), place.store(name="other")
+    upload = await filled(store, CONTENT[:length], begun)
+    before = multiparts(await place.left())
+    seen: list[Upload] = []
+
+    async def one_too_many() -> AsyncIterator[bytes]:
+        async for chunk in chunks_of(CONTENT[begun:length]):
+            yield chunk
+        for _ in range(500):
+            await anyio.sleep(0.02)
+            seen.append(await other.get(upload.id))
+            if len(seen) > 8 and len({found.version for found in seen[-4:]}) == 1:
+                raise TooLarge("the body runs past the end of the upload")
+        raise AssertionError("what may not be shown is saved again and again")
+
+    changed = replace(upload, facts={"kind": "mp4"})
+    with pytest.raises(TooLarge):
+        await store.append(changed, one_too_many())
+    assert all(found.offset < length for found in seen)
+    kept = await other.get(upload.id)
+    assert kept == upload and kept.facts == {}
+    assert multiparts(await place.left()) == before
+    upload = await appended(other, kept, CONTENT[begun:length])
+    assert await place.content(other, upload) == CONTENT[:length]
+
+
+def multiparts(names: list[str]) -> list[str]:
+    return [name for name in names if "(multipart)" in name]
+
+
+async def test_a_length_is_declared_by_the_first_byte_and_by_no_refused_one(
+    place: Place, at_once: None
+) -> None:
+    store = place.store()
+    upload = await store.create(new_upload(length=None))
+    declared = replace(upload, length=300 * KIB)
+    for is_staged in (False, True):
+        chunks = chunks_of(CONTENT[: 300 * KIB], error=TooLarge("one too many"))
+        with pytest.raises(TooLarge):
+            await store.append(declared, chunks, staged=is_staged)
+        upload = await place.store().get(upload.id)
+        assert (upload.offset, upload.length) == (0, None)
+        declared = replace(upload, length=300 * KIB)
+    kept = await appended(store, declared, CONTENT[: 100 * KIB])
+    assert (await place.store().get(upload.id)) == kept
+    assert (kept.offset, kept.length) == (100 * KIB, 300 * KIB)
+
+
+# The date.
+
+
+class Slow:
+    """A client that sends a byte in a quarter of the time that an upload lives."""
+
+    window = timedelta(minutes=1)
+
+    def __init__(self, other: S3Store, upload: Upload) -> None:
+        self.now = NOW
+        self.renewal = Renewal(expiry=Expiry(initial=self.window), clock=lambda: self.now)
+        self.seen: list[Upload] = []
+        self._other = other
+        self._upload = upload
+
+    async def bytes(self, count: int) -> AsyncIterator[bytes]:
+        for number in range(count):
+            self.now += self.window / 4
+            yield CONTENT[number : number + 1]
+            self.seen.append(await self._renewed())
+
+    async def _renewed(self) -> Upload:
+        for _ in range(500):  # it may be on its way to the store for a while
+            found = await self._other.get(self._upload.id)
+            assert found.expires is not None
+            if found.expires == self.now + self.window:
+                return found
+            await anyio.sleep(0.02)
+        raise AssertionError("the date stands still although bytes arrive")
+
+
+async def test_the_last_byte_moves_the_date_and_is_not_shown(place: Place) -> None:
+    store = place.store(name="one")
+    upload = await store.create(new_upload(length=8, expires=NOW + Slow.window))
+    slow = Slow(place.store(name="other"), upload)
+    kept = await store.append(upload, slow.bytes(8), renewal=slow.renewal)
+    assert [found.offset for found in slow.seen][-1] < 8
+    assert kept.offset == 8
+
+
+@pytest.mark.parametrize("begun", [0, 3, 6 * MIB])
+async def test_staged_bytes_move_the_date_and_nothing_else(begun: int, place: Place) -> None:
+    store, expires = place.store(name="one"), NOW + Slow.window
+    upload = await filled(store, CONTENT[: 12 * MIB], begun, expires=expires)
+    slow = Slow(place.store(name="other"), upload)
+    chunks = slow.bytes(9)
+    changed = replace(upload, facts={"kind": "mp4"})
+    kept = await store.append(changed, chunks, staged=True, renewal=slow.renewal)
+    for found in slow.seen:
+        assert replace(found, expires=upload.expires) == upload
+    assert slow.seen[-1].expires is not None and slow.seen[-1].expires > expires
+    assert (kept.offset, kept.facts) == (begun + 9, {"kind": "mp4"})
+    assert kept == await place.store().get(upload.id) and not kept.is_expired(slow.now)
+
+
+@pytest.mark.parametrize("is_staged", [False, True], ids=["at-once", "staged"])
+async def test_a_refusal_takes_everything_back_but_a_later_date(
+    is_staged: bool, place: Place
+) -> None:
+    store = place.store(name="one")
+    upload = await filled(store, CONTENT[:MIB], 10, expires=NOW + Slow.window)
+    slow = Slow(place.store(name="other"), upload)
+
+    async def refused() -> AsyncIterator[bytes]:
+        async for chunk in slow.bytes(9):
+            yield chunk
+        raise TooLarge("one too many")
+
+    changed = replace(upload, facts={"kind": "mp4"})
+    with pytest.raises(TooLarge):
+        await store.append(changed, refused(), staged=is_staged, renewal=slow.renewal)
+    kept = await place.store().get(upload.id)
+    assert not kept.is_expired(slow.now)
+    assert replace(kept, expires=upload.expires) == upload
+
+
+async def test_an_append_of_nothing_moves_no_date(place: Place) -> None:
+    store = place.store()
+    upload = await filled(store, CONTENT[:MIB], 10, expires=NOW)
+    renewal = Renewal(expiry=Expiry(after_append=Slow.window), clock=lambda: NOW)
+
+    async def nothing() -> AsyncIterator[bytes]:
+        await anyio.sleep(0.1)
+        for chunk in ():
+            yield chunk
+
+    for is_staged in (False, True):
+        await store.append(upload, nothing(), staged=is_staged, renewal=renewal)
+    assert await place.store().get(upload.id) == upload
+
+
+# The memory that all appends share.
+
+
+async def test_a_cancelled_waiter_holds_up_nobody_and_takes_nothing() -> None:
+    budget = Budget(10)
+    assert await budget.take(6) == 6
+    got: list[int] = []
+
+    async def wait(size: int) -> None:
+        got.append(await budget.take(size))
+
+    async with anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as impatient:
+                impatient.start_soon(wait, 10)
+                await anyio.wait_all_tasks_blocked()
+                tasks.start_soon(wait, 4)
+                await anyio.wait_all_tasks_blocked()
+                assert got == []  # first come, first served
+                scope.cancel()
+        await anyio.wait_all_tasks_blocked()
+        assert got == [4]
+    budget.give(4)
+    budget.give(6)
+    with anyio.fail_after(1):
+        assert await budget.take(10) == 10
+
+
+async def test_a_waiter_that_is_cancelled_when_its_turn_has_come_gives_it_back() -> None:
+    budget = Budget(10)
+    await budget.take(10)
+    async with anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as impatient:
+                impatient.start_soon(budget.take, 7)
+                await anyio.wait_all_tasks_blocked()
+                scope.cancel()
+                budget.give(10)  # before it hears of either
+        tasks.cancel_scope.cancel()
+    with anyio.fail_after(1):
+        assert await budget.take(10) == 10
+
+
+async def test_a_budget_is_whole_again_whoever_was_cancelled() -> None:
+    chance = random.Random(7)
+    budget = Budget(10)
+    held = 0
+
+    async def work() -> None:
+        nonlocal held
+        with anyio.move_on_after(chance.random() / 500):
+            async with budget.taken(size := chance.randrange(1, 13)):
+                held += min(size, 10)
+                assert held <= 10
+                try:
+                    await anyio.sleep(chance.random() / 500)
+                finally:
+                    held -= min(size, 10)
+
+    with anyio.fail_after(20):
+        for _ in range(20):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(20):
+                    tasks.start_soon(work)
+                    if chance.random() < 0.5:
+                        await checkpoint()
+        assert await budget.take(10) == 10
