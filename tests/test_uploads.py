@@ -1299,3 +1299,20 @@ async def test_what_a_store_tells_the_engine_is_told_to_hosts_in_their_words(
     signals.append(Overtaken())
     with pytest.raises(UploadLocked):
         await uploads.terminate(upload.id)
+
+
+async def test_a_refused_upload_that_somebody_else_is_changing_is_locked() -> None:
+    class Refusing(Hooks):
+        head_size = 1
+
+        async def inspect(self, upload: Upload, head: bytes) -> dict[str, Any]:
+            raise UnsupportedMedia("not of this kind")
+
+    class Changing(MemoryStore):
+        async def update(self, upload: Upload) -> Upload:
+            raise Overtaken
+
+    uploads = Uploads(Changing(), hooks=Refusing())
+    upload = await uploads.create(length=3)
+    with pytest.raises(UploadLocked):
+        await uploads.append(upload.id, Append(offset=0), body(b"abc"))

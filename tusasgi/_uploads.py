@@ -481,10 +481,10 @@ class Uploads:
         """Store the bytes, and with the first of them what is known of the upload by now."""
         chunks = Chunks(source, room=room_for(declared, declared.length), checksum=append.checksum)
         try:
-            judged = await self._inspection.judge(declared, chunks, source)
-            if judged is None:
-                return upload
             with _signals_told():
+                judged = await self._inspection.judge(declared, chunks, source)
+                if judged is None:
+                    return upload
                 stored = await self.store.append(
                     judged, chunks, staged=append.checksum is not None, renewal=self._renewal
                 )
