@@ -21,7 +21,6 @@ from tusasgi._settling import Settling
 from tusasgi._uploads import Uploads
 from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.stores._s3_append import Writing
-from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
 from tusasgi.stores.s3 import S3Store
 
@@ -150,8 +149,15 @@ def _state_removed_first(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(S3Store, "terminate", first)
 
 
-def _unmarked_last_byte(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(FileStore, "_mark", lambda self, upload_id, hour: None)
+def _unmarked(patch: pytest.MonkeyPatch) -> None:
+    open_file = os.open
+
+    def open_unmarked(path: str, flags: int, *more: int) -> int:
+        if "/due/" in path and flags & os.O_CREAT:
+            raise FileExistsError
+        return open_file(path, flags, *more)
+
+    patch.setattr(os, "open", open_unmarked)
 
 
 def _record_after_removal(patch: pytest.MonkeyPatch) -> None:
@@ -201,7 +207,7 @@ FAULTS = (
         "part numbers are not reserved", "s3", "grown:patch|patch", _part_numbers_not_reserved, 2
     ),
     Fault("the state goes first", "s3", "begun:piece+delete", _state_removed_first),
-    Fault("the last byte is not marked", "file", "begun:patch+head", _unmarked_last_byte),
+    Fault("the last byte is not marked", "file", "begun:patch+head", _unmarked),
     Fault(
         "a record comes back after its removal",
         "memory",

@@ -8,7 +8,7 @@ from tests.explorer.explore import Bounds, at_random, every, follow, parse_order
 from tests.explorer.faults import FAULTS, Fault
 from tests.explorer.scenarios import scenarios
 
-ORDERS = 16  # of each scenario; the command tries all
+ORDERS = 20  # of each scenario; the command tries all
 RANDOM = 25  # of each store
 ENOUGH = 400  # orders within which a fault has to be seen
 
@@ -21,6 +21,7 @@ _WORST = (
     "begun:sum|badsum",
     "begun:over|head",
     "failing:patch|head",
+    "refused:leave|delete",
     "unrefused:patch+head",
     "deferred:declare|piece",
     "parts:final|delete",
