@@ -501,8 +501,8 @@ class Uploads:
             async with self._hold(upload_id, take_over=False):
                 is_removed = await self._look_after(upload_id)
             found.removed += is_removed
-        except (UploadLocked, Overtaken):
-            return  # somebody is at work on it
+        except (UploadLocked, Overtaken, UploadNotFound):
+            return  # somebody is at work on it, or was
         except Exception as failure:  # one upload must not keep the others alive
             failure.add_note(f"upload {upload_id}")
             found.failures.append(failure)

@@ -239,7 +239,7 @@ class Schedule:
         return [step for step in self._waiting if step.actor.number == number]
 
     def _disturbances_of(self, step: Step) -> list[Option]:
-        kinds = "sxk" + ("XLl" if step.is_sent else "") + ("eE" if step.failure else "")
+        kinds = "sxk" + ("XLlE" if step.is_sent else "") + ("e" if step.failure else "")
         options = []
         if step.actor.has_begun:
             allowed = [kind for kind in kinds if kind in self._disturbances]

@@ -28,6 +28,16 @@ _WORST = (
     "removed:delete|tidy",
     "fresh:post+create+tidy",
 )
+# Where the explorer has found faults that are mended.
+_FOUND = (
+    ("s3", "refused:leave|delete"),
+    ("s3", "refused:patch+patch"),
+    ("s3", "grown:sweep|sweep"),
+    ("s3", "parts:delete|sweep"),
+    ("file", "begun:patch|patch"),
+    ("file", "begun:piece|sweep"),
+    ("file", "full:get|delete"),
+)
 _CASES = [
     (store, name)
     for store in ("memory", "file", "s3")
@@ -39,6 +49,12 @@ _CASES = [
 @pytest.mark.parametrize(("store", "name"), _CASES)
 def test_every_promise_is_kept_in_every_order(store: str, name: str) -> None:
     for followed in islice(every(store, name, Bounds()), ORDERS):
+        assert followed.violation is None, followed.line
+
+
+@pytest.mark.parametrize(("store", "name"), _FOUND)
+def test_what_was_found_once_is_tried_in_all_orders(store: str, name: str) -> None:
+    for followed in every(store, name, Bounds(disturbances=0)):
         assert followed.violation is None, followed.line
 
 
