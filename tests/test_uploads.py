@@ -1279,6 +1279,20 @@ async def test_a_sweep_leaves_what_somebody_else_is_changing_to_them(
     assert await uploads.sweep() == 1
 
 
+async def test_a_sweep_beside_another_one_loses_nothing_if_that_is_faster(
+    hooks: Recorder, clock: Clock
+) -> None:
+    class Removed(MemoryStore):
+        async def update(self, upload: Upload) -> Upload:
+            await self.terminate(upload.id)
+            return await super().update(upload)
+
+    uploads = Uploads(Removed(), hooks=hooks, expiry=Expiry(initial=HOUR), clock=clock)
+    await uploads.create(length=3)
+    clock.now += 2 * HOUR
+    assert await uploads.sweep() == 0
+
+
 async def test_what_a_store_tells_the_engine_is_told_to_hosts_in_their_words(
     hooks: Recorder,
 ) -> None:
@@ -1299,3 +1313,20 @@ async def test_what_a_store_tells_the_engine_is_told_to_hosts_in_their_words(
     signals.append(Overtaken())
     with pytest.raises(UploadLocked):
         await uploads.terminate(upload.id)
+
+
+async def test_a_refused_upload_that_somebody_else_is_changing_is_locked() -> None:
+    class Refusing(Hooks):
+        head_size = 1
+
+        async def inspect(self, upload: Upload, head: bytes) -> dict[str, Any]:
+            raise UnsupportedMedia("not of this kind")
+
+    class Changing(MemoryStore):
+        async def update(self, upload: Upload) -> Upload:
+            raise Overtaken
+
+    uploads = Uploads(Changing(), hooks=Refusing())
+    upload = await uploads.create(length=3)
+    with pytest.raises(UploadLocked):
+        await uploads.append(upload.id, Append(offset=0), body(b"abc"))

@@ -481,10 +481,10 @@ class Uploads:
         """Store the bytes, and with the first of them what is known of the upload by now."""
         chunks = Chunks(source, room=room_for(declared, declared.length), checksum=append.checksum)
         try:
-            judged = await self._inspection.judge(declared, chunks, source)
-            if judged is None:
-                return upload
             with _signals_told():
+                judged = await self._inspection.judge(declared, chunks, source)
+                if judged is None:
+                    return upload
                 stored = await self.store.append(
                     judged, chunks, staged=append.checksum is not None, renewal=self._renewal
                 )
@@ -501,8 +501,8 @@ class Uploads:
             async with self._hold(upload_id, take_over=False):
                 is_removed = await self._look_after(upload_id)
             found.removed += is_removed
-        except (UploadLocked, Overtaken):
-            return  # somebody is at work on it
+        except (UploadLocked, Overtaken, UploadNotFound):
+            return  # somebody is at work on it, or was
         except Exception as failure:  # one upload must not keep the others alive
             failure.add_note(f"upload {upload_id}")
             found.failures.append(failure)

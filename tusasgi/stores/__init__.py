@@ -141,9 +141,10 @@ class SupportsVersions(Protocol):
     """
 
     async def latest(self, upload: Upload) -> Upload:
-        """Return the newest state of the upload that this process knows of, at no cost.
+        """Return the newest state of the upload that this process knows of.
 
-        What others have changed meanwhile is found by the operations that follow.
+        At no cost, but for an upload of which it knows nothing: that may have been removed. What
+        others have changed meanwhile is found by the operations that follow.
         """
         ...
 

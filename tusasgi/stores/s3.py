@@ -119,7 +119,9 @@ class S3Store:
 
     async def latest(self, upload: Upload) -> Upload:
         known = self._bucket.known(upload.id)
-        return upload if known is None else known.told()
+        if known is None:  # it was removed, or there is no room to remember it
+            return await self.get(upload.id)
+        return known.told()
 
     async def append(
         self,
