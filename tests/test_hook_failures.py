@@ -235,6 +235,16 @@ async def test_an_inspection_that_cannot_judge_now_keeps_nothing_and_the_upload(
     assert hooks.events == ["inspect", "inspect", "completed"]
 
 
+@pytest.mark.parametrize("signal", [Overtaken(), PartGone(), BytesGone()], ids=repr)
+async def test_a_signal_of_a_store_that_an_inspection_lets_out_is_a_bug_of_the_host(
+    make: MakeStage, signal: Exception
+) -> None:
+    stage = make(hooks=Failing(inspect=signal))
+    upload = await stage.upload(length=3)
+    assert await patched(stage, upload.id) == 500
+    assert await stage.store.get(upload.id) == upload
+
+
 @pytest.mark.parametrize("failure", PASSING)
 async def test_of_a_creation_whose_bytes_cannot_be_judged_now_nothing_is_left(
     make: MakeStage, failure: TusError

@@ -123,6 +123,8 @@ class Table(Observer):
             before = state_of(replace(upload, removal=None), self._clock())
             if event in (Event.FILLED, Event.APPENDED):
                 before = State.RECEIVING
+            elif event is Event.COMPLETED and self._states[upload.id] is State.RECEIVING:
+                before = State.COMPLETING  # it was filled by a request that died with its last byte
         if (before, event) not in TRANSITIONS:
             self.unknown.append((before, event))
         self._states[upload.id] = TRANSITIONS.get((before, event))

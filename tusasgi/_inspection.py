@@ -6,7 +6,7 @@ from dataclasses import replace
 from tusasgi._chunks import Chunks
 from tusasgi._errors import TooSmall, TusError, will_pass
 from tusasgi._models import Ending, Source, Upload
-from tusasgi._settling import Settling
+from tusasgi._settling import Settling, signals_told
 from tusasgi.hooks import Hooks
 from tusasgi.stores import Store, SupportsRead, SupportsTerminate
 
@@ -77,7 +77,8 @@ class Inspection:
             await chunks.verify()  # what was damaged on the way is no reason to refuse for good
             await self._settling.call_refused(upload, refusal)
             if isinstance(self._store, SupportsTerminate):
-                await self._settling.remove(upload, "terminated")
+                with signals_told():
+                    await self._settling.remove(upload, "terminated")
             raise
         return replace(upload, facts=facts) if facts else upload  # kept with the first byte
 

@@ -8,20 +8,29 @@ Hooks that may not refuse are called through one door (`_call`): whatever leaves
 `TusError` about another upload too, means that the hook failed, and nothing else.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
 import anyio
 from anyio.to_thread import run_sync
 
-from tusasgi._errors import TryAgain, TusError, UploadPending
+from tusasgi._errors import (
+    TryAgain,
+    TusError,
+    UploadExpired,
+    UploadLocked,
+    UploadNotFound,
+    UploadPending,
+)
 from tusasgi._life import Event
 from tusasgi._models import Removal, Upload
 from tusasgi.hooks import Hooks
 from tusasgi.observer import Observer
 from tusasgi.stores import (
+    BytesGone,
     Overtaken,
     PartGone,
     Store,
@@ -30,6 +39,19 @@ from tusasgi.stores import (
     SupportsRead,
     SupportsTerminate,
 )
+
+
+@contextlib.contextmanager
+def signals_told() -> Iterator[None]:
+    """Turn what a store tells the engine into what a client is told."""
+    try:
+        yield
+    except Overtaken:
+        raise UploadLocked("another request is changing this upload") from None
+    except PartGone:
+        raise UploadNotFound("the uploads that this one was to be joined from are gone") from None
+    except BytesGone:
+        raise UploadExpired("the bytes of this upload are no longer stored: start anew") from None
 
 
 class Settling:

@@ -48,7 +48,7 @@ from tusasgi._rules import (
     room_for,
     unusable_part,
 )
-from tusasgi._settling import Settling
+from tusasgi._settling import Settling, signals_told
 from tusasgi.hooks import Hooks
 from tusasgi.lockers import Locker
 from tusasgi.lockers.memory import MemoryLocker
@@ -76,19 +76,6 @@ def _no_interrupt() -> None:
 
 
 _SWEPT_AT_ONCE = 8
-
-
-@contextlib.contextmanager
-def _signals_told() -> Iterator[None]:
-    """Turn what a store tells the engine into what a client is told."""
-    try:
-        yield
-    except Overtaken:
-        raise UploadLocked("another request is changing this upload") from None
-    except PartGone:
-        raise UploadNotFound("the uploads that this one was to be joined from are gone") from None
-    except BytesGone:
-        raise UploadExpired("the bytes of this upload are no longer stored: start anew") from None
 
 
 def _random_id() -> str:
@@ -376,11 +363,11 @@ class Uploads:
             raise
 
     async def _settle(self, upload: Upload) -> Upload:
-        with _signals_told():
+        with signals_told():
             return await self._settling.settle(upload)
 
     async def _remove(self, upload: Upload, removal: Removal) -> None:
-        with _signals_told():
+        with signals_told():
             await self._settling.remove(upload, removal)
 
     async def _get_alive(self, upload_id: str) -> Upload:
@@ -472,7 +459,7 @@ class Uploads:
         if append.size != 0 and source.ending is not Ending.COMPLETE:
             return upload  # nothing is kept of a request that broke before its first byte
         assert isinstance(self.store, SupportsDeferLength)  # it took the upload without a length
-        with _signals_told():
+        with signals_told():
             return await self.store.declare_length(upload, append.length)
 
     async def _store(
@@ -481,10 +468,10 @@ class Uploads:
         """Store the bytes, and with the first of them what is known of the upload by now."""
         chunks = Chunks(source, room=room_for(declared, declared.length), checksum=append.checksum)
         try:
-            with _signals_told():
-                judged = await self._inspection.judge(declared, chunks, source)
-                if judged is None:
-                    return upload
+            judged = await self._inspection.judge(declared, chunks, source)
+            if judged is None:
+                return upload
+            with signals_told():
                 stored = await self.store.append(
                     judged, chunks, staged=append.checksum is not None, renewal=self._renewal
                 )
