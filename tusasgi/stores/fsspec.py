@@ -19,9 +19,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
-
-import anyio
 
 from tusasgi._errors import StoreUnavailable
 from tusasgi._models import Renewal, Upload, check_upload_id
@@ -114,8 +113,7 @@ class FsspecStore:
                 pass
         finally:
             if appending.has_remains:
-                with anyio.CancelScope(shield=True):
-                    await self._thread(appending.clean)
+                await self._surely(appending.clean)
         kept = appending.upload
         if kept.offset == upload.offset or after(kept, renewal) == kept:
             return kept
@@ -177,8 +175,7 @@ class FsspecStore:
         gatherer = Gatherer(put, size=self._piece_size, linger=_LINGER)
         refusal = await gatherer.gather(chunks)
         if refusal is not None:
-            with anyio.CancelScope(shield=True):  # cancelled or not, nothing of it is kept
-                await self._thread(appending.take_back)
+            await self._surely(appending.take_back)  # cancelled or not, nothing of it is kept
             raise refusal
 
     async def _join(self, upload_id: str, sources: list[Source]) -> None:
@@ -192,9 +189,8 @@ class FsspecStore:
                 await self._thread(joining.copy, step)
             await self._thread(joining.close)
         except BaseException:
-            joining.disown()  # at once: asyncio's own cancellation may pass the shield
-            with anyio.CancelScope(shield=True):
-                await self._thread(joining.abandon)
+            joining.disown()  # or whoever collects the file would finish it
+            await self._surely(joining.abandon)
             raise
 
     async def _thread(
@@ -206,6 +202,10 @@ class FsspecStore:
         lock on the upload leaves nobody behind who still changes it.
         """
         return await self._threads.run(self._take, step, *arguments, **keywords)
+
+    async def _surely(self, step: Callable[[State], T]) -> T:
+        """Take a step that cleans up, also when this task is cancelled, by whatever means."""
+        return await self._threads.run_surely(partial(self._take, step))
 
     # What runs in worker threads.
 
