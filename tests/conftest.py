@@ -7,8 +7,21 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from tests._stage import MakeStage, make_stage
+from tests._watchdog import (
+    pytest_configure,
+    pytest_pyfunc_call,
+    pytest_runtest_protocol,
+    pytest_unconfigure,
+)
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
+
+__all__ = [
+    "pytest_configure",
+    "pytest_pyfunc_call",
+    "pytest_runtest_protocol",
+    "pytest_unconfigure",
+]
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -38,7 +38,7 @@ def serving(folder: Path, *options: str) -> Iterator[Server]:
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=30
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=90
     )
 
 
@@ -412,6 +412,31 @@ def test_serve_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
     )
 
 
+WITHOUT_POSIX = """
+import errno, os, sys
+sys.modules.update(fcntl=None, resource=None)
+del errno.EREMOTEIO, os.fork, os.register_at_fork
+from tusasgi._cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        pytest.param("serve --dir data", "a folder of uploads", id="serve"),
+        pytest.param("sweep --dir data", "a folder of uploads", id="sweep"),
+        pytest.param("serve --store s3://bucket --monitor 0", "--monitor", id="monitor"),
+    ],
+)
+def test_what_needs_posix_says_so_where_it_is_missing(words: str, what: str) -> None:
+    result = run("-c", WITHOUT_POSIX, *words.split())
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"tusasgi: {what}")
+    assert line.endswith(" needs a POSIX system (Linux, macOS, WSL)")
+
+
 # The other commands.
 
 
@@ -469,13 +494,14 @@ def _unreadable(folder: Path, upload_id: str) -> None:
 
 
 def test_sweep_tells_each_cause_in_one_line_whatever_it_is(tmp_path: Path) -> None:
-    """`KeyError` stands for all that nobody has foreseen: `ClientError` of an S3, …"""
     for upload_id in ("one", "two"):
         _unreadable(tmp_path, upload_id)
     result = run("-m", "tusasgi", "sweep", "--dir", str(tmp_path))
     assert (result.returncode, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
-    assert line.startswith("tusasgi: not everything could be removed: KeyError: 'version' (upload ")
+    assert line.startswith(
+        "tusasgi: not everything could be removed: ValueError: this is no record"
+    )
     assert line.endswith(" and 1 more)")
 
 

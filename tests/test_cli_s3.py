@@ -16,6 +16,7 @@ from tests.servers._process import ROOT, Server, free_port, running
 from tests.servers._wire import Client, wait_until
 from tests.services.fixtures import seaweedfs as seaweedfs  # the fixture
 from tests.services.s3 import S3Server
+from tests.test_cli import WITHOUT_POSIX
 
 DATA = os.urandom(20_000_000)
 
@@ -30,10 +31,12 @@ def variables(s3: S3Server) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def serving(s3: S3Server, folder: Path, *options: str) -> Iterator[Server]:
+def serving(
+    s3: S3Server, folder: Path, *options: str, start: Sequence[str] = ("-m", "tusasgi")
+) -> Iterator[Server]:
     port = free_port()
     url = f"s3://{s3.bucket}/{folder.name}"
-    command = ["-m", "tusasgi", "serve", "--store", url, "--port", str(port), *options]
+    command = [*start, "serve", "--store", url, "--port", str(port), *options]
     with running("tusasgi serve", command, port, folder, **variables(s3)) as server:
         yield server
 
@@ -75,6 +78,17 @@ def test_an_upload_goes_on_through_another_server_after_a_cut(
         assert client.request("DELETE", path).status == 204
         assert Client(one.port).head(path).status == 404
         assert seaweedfs.keys(seaweedfs.bucket, f"{tmp_path.name}/") == []
+
+
+def test_a_bucket_needs_nothing_of_posix(seaweedfs: S3Server, tmp_path: Path) -> None:
+    with serving(seaweedfs, tmp_path, start=("-c", WITHOUT_POSIX)) as server:
+        client = Client(server.port)
+        path = client.create(len(DATA))
+        client.resume(path, DATA)
+        assert sha256(client.get(path).body).digest() == sha256(DATA).digest()
+    url = f"s3://{seaweedfs.bucket}/{tmp_path.name}"
+    result = run(seaweedfs, "sweep", "--store", url, start=("-c", WITHOUT_POSIX))
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_several_workers_and_a_killed_server_lose_nothing(

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import anyio
@@ -22,10 +23,8 @@ import anyio
 from tusasgi import Expiry, Limits, Observer, TusApp, TusError, Uploads, __version__
 from tusasgi._monitor import Address, Monitor, Target, counting
 from tusasgi.lockers import Locker
-from tusasgi.lockers.file import FileLocker
 from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.stores import Store
-from tusasgi.stores.file import Durability, FileStore
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from starlette.middleware import Middleware
     from starlette.requests import Request
     from starlette.responses import Response
+
+    from tusasgi.stores.file import Durability
 
 logger = logging.getLogger("tusasgi.cli")
 
@@ -66,6 +67,7 @@ _ANSWERED = [
     "Upload-Concat", "Upload-Defer-Length", "Upload-Expires", "Upload-Length", "Upload-Metadata",
     "Upload-Offset",
 ]  # fmt: skip
+_FOLDER = "a folder of uploads (other than --store s3://bucket/prefix)"
 _SAVE_SECONDS = 5  # for what stopped uploads still write; telling their clients takes up to 2
 _PREFLIGHT_SECONDS = 7200  # the longest that Chromium remembers
 
@@ -82,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _serve(options: argparse.Namespace) -> None:
     if not all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn")):
         _fail("serve needs the extra `server`: pip install 'tusasgi[server]'")
+    if options.monitor is not None:
+        _check_posix("--monitor")
     place = _place(options)
     _check_place(place)
     with contextlib.ExitStack() as stack:
@@ -110,6 +114,8 @@ def _open_monitor(stack: contextlib.ExitStack, address: Address) -> Monitor:
 def _run(options: argparse.Namespace, place: str, address: Address) -> None:
     import uvicorn
 
+    from tusasgi._connections import Connection, raise_descriptor_limit
+
     settings = Settings(
         place=place,
         path=options.path,
@@ -123,6 +129,7 @@ def _run(options: argparse.Namespace, place: str, address: Address) -> None:
         logs_requests=options.log_requests,
     )
     os.environ[_ENVIRONMENT] = json.dumps(asdict(settings))
+    raise_descriptor_limit()
     uvicorn.run(
         "tusasgi._cli:create_app",
         factory=True,
@@ -130,6 +137,8 @@ def _run(options: argparse.Namespace, place: str, address: Address) -> None:
         port=address.port,
         workers=options.workers,
         timeout_graceful_shutdown=options.shutdown_timeout + _SAVE_SECONDS,
+        timeout_keep_alive=options.keep_alive,
+        http=partial(Connection, header_timeout=options.header_timeout),  # type: ignore[arg-type]
         ws="none",
         log_level="warning",
         access_log=False,
@@ -140,8 +149,10 @@ def _sweep(options: argparse.Namespace) -> None:
     place = _place(options)
     if _is_bucket(place):
         _check_place(place)
-    elif not os.path.isdir(place):
-        _fail(f"there is no folder {place}")
+    else:
+        _check_posix(_FOLDER)
+        if not os.path.isdir(place):
+            _fail(f"there is no folder {place}")
     try:
         count = anyio.run(_sweep_once, place)
     except* Exception as failures:  # whatever it was: who runs it wants the causes alone
@@ -227,7 +238,13 @@ async def _connect(place: str) -> None:
         pass
 
 
+def _check_posix(what: str) -> None:
+    if not importlib.util.find_spec("fcntl"):
+        _fail(f"{what} needs a POSIX system (Linux, macOS, WSL)")
+
+
 def _check_folder(directory: str) -> None:
+    _check_posix(_FOLDER)
     try:
         os.makedirs(directory, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
@@ -275,7 +292,7 @@ class Settings:
     expires_after: int | None = None
     cors_origins: Sequence[str] = ()
     public_url: str | None = None
-    durability: Durability = "complete"
+    durability: "Durability" = "complete"
     shutdown_timeout: int = 5
     is_monitored: bool = False
     logs_requests: bool = False
@@ -290,6 +307,8 @@ def build_app(settings: Settings) -> "Starlette":
     """Build the app that `serve` runs: uploads, downloads, CORS, and the sweeper."""
     from starlette.applications import Starlette
     from starlette.routing import BaseRoute, Route
+
+    from tusasgi._connections import watch_descriptors
 
     uploads = _uploads(
         settings.place,
@@ -310,6 +329,7 @@ def build_app(settings: Settings) -> "Starlette":
         _stop_by_signal(uploads, settings.shutdown_timeout)
         async with _closing(uploads.store), anyio.create_task_group() as tasks:
             tasks.start_soon(_sweep_on, uploads, _sweep_interval(settings))
+            tasks.start_soon(watch_descriptors)
             yield
             tasks.cancel_scope.cancel()
 
@@ -318,7 +338,7 @@ def build_app(settings: Settings) -> "Starlette":
 
 def _uploads(
     place: str,
-    durability: Durability = "complete",
+    durability: "Durability" = "complete",
     *,
     max_size: int | None = None,
     expires_after: int | None = None,
@@ -335,11 +355,14 @@ def _uploads(
     )
 
 
-def _store(place: str, durability: Durability) -> tuple[Store, Locker]:
+def _store(place: str, durability: "Durability") -> tuple[Store, Locker]:
     if _is_bucket(place):
         from tusasgi.stores.s3 import S3Store
 
         return S3Store(place), MemoryLocker()  # the store itself keeps processes apart
+    from tusasgi.lockers.file import FileLocker
+    from tusasgi.stores.file import FileStore
+
     store = FileStore(place, durability=durability)
     return store, FileLocker(os.path.join(place, "locks"))
 
@@ -480,6 +503,10 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     )
     add("--shutdown-timeout", type=_positive, default=5, metavar="SECONDS",
         help="how long running uploads may go on when stopping (default: %(default)s)")  # fmt: skip
+    add("--header-timeout", type=_positive, default=60, metavar="SECONDS",
+        help="how long the head of a request may take (default: %(default)s)")  # fmt: skip
+    add("--keep-alive", type=_positive, default=75, metavar="SECONDS",
+        help="how long an idle connection is kept open (default: %(default)s)")  # fmt: skip
     add("--monitor", type=_address, metavar="[HOST:]PORT",
         help="answer /metrics and /health there, on 127.0.0.1 if no host is given")  # fmt: skip
 

@@ -48,12 +48,16 @@ class BadNetwork:
     ) -> None:
         self._is_closing = True
         _close(self._listener)
+        self.cut_all()
+        for thread in self._threads:
+            thread.join(_END_SECONDS)
+
+    def cut_all(self) -> None:
+        """Cut every connection there is, as a proxy does that has waited long enough."""
         with self._lock:
             connections = list(self._open)
         for connection in connections:
             _hang_up(connection)
-        for thread in self._threads:
-            thread.join(_END_SECONDS)
 
     @property
     def url(self) -> str:

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from typing import Any
 
 import av
 import av.subtitles.codeccontext  # where PyAV looks only when it meets some
@@ -37,6 +38,11 @@ _MOST_READ = 4 * 1024**2
 
 # A playlist would have FFmpeg open other files, or ask other servers.
 _NOTHING_ELSE = {"protocol_whitelist": "none"}
+
+# Titles may be written in any letters: PyAV 19 takes them all, those before have to be told.
+_ANY_LETTERS: Any = (
+    {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+)
 
 # Frames without a container: what FFmpeg says of their length is a guess from the first few.
 _GUESSED = {"aac", "ac3", "amr", "dts", "eac3", "mp3"}
@@ -140,7 +146,7 @@ def ask(start: int, stop: int) -> bytes:
 @contextmanager
 def opened(source: Source) -> Iterator[InputContainer]:
     """Open the file, whatever letters its title and the like are written in."""
-    with av.open(source, "r", options=_NOTHING_ELSE, metadata_errors="replace") as media:
+    with av.open(source, "r", options=_NOTHING_ELSE, **_ANY_LETTERS) as media:
         yield media
 
 

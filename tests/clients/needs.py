@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,19 @@ def need(*names: str) -> None:
 def chromium() -> str | None:
     """The command of Chromium, by whichever name it is installed."""
     return next(filter(None, map(shutil.which, ["chromium", "chromium-browser"])), None)
+
+
+def java_classes() -> Path:
+    """The folder of what the Java client consists of; Maven brings it, once."""
+    need("java", "mvn")
+    pom, classes = HERE / "java" / "pom.xml", HERE / "java" / "target" / "dependency"
+    if not classes.is_dir() or classes.stat().st_mtime < pom.stat().st_mtime:
+        bring = ["mvn", "--batch-mode", "--quiet", "--file", str(pom)]
+        bring.append("dependency:copy-dependencies")
+        done = subprocess.run(bring, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout[-4000:]
+        classes.touch()
+    return classes
 
 
 def _is_there(name: str) -> bool:

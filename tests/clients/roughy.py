@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 KEY = "sk_test_0123456789abcdefghij"
-_SECONDS = 20.0
+_SECONDS = 60.0
 
 
 class Roughy:

@@ -4,14 +4,15 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.clients.needs import HERE, NODE_MODULES
 from tests.clients.roughy import KEY
 
 DOCS = HERE.parents[1] / "docs"
-_SECONDS = 40.0
+_SECONDS = 90.0
 
 
 def printed(
@@ -86,3 +87,23 @@ def run(
     )
     print(done.stdout[-4000:], done.stderr[-4000:])  # shown beside a test that fails
     return done
+
+
+@contextmanager
+def starting(
+    command: Sequence[str], folder: Path, **environment: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Let the command work while the block lasts, and no longer."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()

@@ -83,6 +83,11 @@ class Ask:
         return "\r\n".join([*lines, "", ""]).encode()
 
 
+def passes(method: str, reply: Reply) -> bool:
+    """True for an answer that says: not now, ask again. To a HEAD that is 423."""
+    return reply.status == (423 if method == "HEAD" else 503)
+
+
 def checksum(data: bytes) -> str:
     """Return the value of `Upload-Checksum` for a body."""
     return f"sha1 {base64.b64encode(hashlib.sha1(data).digest()).decode()}"
@@ -113,7 +118,7 @@ async def bring(port: int, path: str, data: bytes) -> int:
     for _ in range(_ATTEMPTS):
         try:
             reply = await send(port, Ask(method="HEAD", path=path))
-            if reply.status == 503:  # a request that was cut before is just completing it
+            if passes("HEAD", reply):  # a request that was cut before is just completing it
                 await asyncio.sleep(_PAUSE)
                 continue
             assert reply.status == 200, reply

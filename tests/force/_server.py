@@ -85,7 +85,7 @@ def settled_offset(client: Client, path: str) -> int:
 
     def is_settled() -> bool:
         answer = client.head(path)
-        if answer.status == 503:  # whoever appended was done, and is just completing it
+        if answer.status == 423:  # whoever appended was done, and is just completing it
             return False
         assert answer.status == 200, answer
         seen.append(answer.offset)

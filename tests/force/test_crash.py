@@ -3,21 +3,24 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.force import crash
 
 # Another seed each time finds more; the one that found something is in the message.
 SEED = int(os.environ.get("TUSASGI_TEST_SEED", "4"))
 KILLS = 8
+# It is to be a load worth the name, and of every kind.
+KINDS = ["appended", "completed", "cut", "deleted", "joined", "damaged", "refused past the end"]
 
 
+@pytest.mark.timeout(300)  # of which a quick machine takes 10
 def test_nothing_that_was_acknowledged_is_lost_by_kills_under_load(tmp_path: Path) -> None:
     try:
-        memory = crash.run(tmp_path / "data", rounds=KILLS, seed=SEED, say=print)
+        memory = crash.run(tmp_path / "data", rounds=KILLS, seed=SEED, say=print, wanted=KINDS)
     except BaseException:
         print(f"seed {SEED}, {tmp_path}")
         raise
     done = memory.counts
-    assert done["kills"] == KILLS
-    # It was a load worth the name, and of every kind.
-    kinds = ["appended", "completed", "cut", "deleted", "joined", "damaged", "refused past the end"]
-    assert [kind for kind in kinds if done[kind] == 0] == []
+    assert done["kills"] >= KILLS
+    assert [kind for kind in KINDS if done[kind] == 0] == []

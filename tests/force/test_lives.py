@@ -281,6 +281,7 @@ def servers(tmp_path: Path) -> Iterator[tuple[Server, Server]]:
         yield server, quick
 
 
+@pytest.mark.timeout(SECONDS + 110)
 def test_every_life_of_uploads_keeps_what_was_acknowledged_and_mixes_nothing(
     servers: tuple[Server, Server],
 ) -> None:

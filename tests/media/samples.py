@@ -139,7 +139,6 @@ def _video(id: str, muxer: str, video: str, content_type: str, extension: str, *
 _FRAGMENTS = {"movflags": "frag_keyframe+empty_moov"}
 _BARE_MP3 = {"id3v2_version": "0", "write_xing": "0"}
 _PAL = {"size": (720, 576), "fps": 25}
-_AMR = {"rate": 8000, "layout": "mono", "bit_rate": 12_200}
 
 RECIPES = (
     _video("mp4", "mp4", "mpeg4", "video/mp4", "mp4", audio="aac"),
@@ -174,9 +173,7 @@ RECIPES = (
     _video("mov", "mov", "mpeg4", "video/quicktime", "mov", audio="pcm_s16le"),
     _video("mov-prores", "mov", "prores", "video/quicktime", "mov", pix_fmt="yuv422p10le"),
     _video("3gp", "3gp", "mpeg4", "video/3gpp", "3gp", audio="aac"),
-    _audio(
-        "3gp-audio", "3gp", "libopencore_amrnb", "audio/3gpp", "3gp", options=_FRAGMENTS, **_AMR
-    ),
+    _audio("3gp-audio", "3gp", "aac", "audio/3gpp", "3gp", options=_FRAGMENTS),
     _video("3g2", "3g2", "mpeg4", "video/3gpp2", "3g2", audio="aac"),
     _audio("3g2-audio", "3g2", "aac", "audio/3gpp2", "3g2", options=_FRAGMENTS),
     _video("mkv", "matroska", "mpeg4", "video/x-matroska", "mkv", audio="aac"),
@@ -225,7 +222,6 @@ RECIPES = (
     ),
     _audio("caf", "caf", "pcm_s16be", "audio/x-caf", "caf"),
     _audio("caf-alac", "caf", "alac", "audio/x-caf", "caf"),
-    _audio("amr", "amr", "libopencore_amrnb", "audio/amr", "amr", **_AMR),
     _video("flv", "flv", "flv", "video/x-flv", "flv", audio="libmp3lame", rate=44_100),
     _audio("flv-audio", "flv", "libmp3lame", "audio/x-flv", "flv", rate=44_100),
     _video("mxf", "mxf", "mpeg2video", "application/mxf", "mxf", audio="pcm_s16le"),
@@ -383,6 +379,13 @@ HAND_MADE = (
         data=_DTS_FRAME * 3,
         content_type="audio/vnd.dts",
         extension="dts",
+        why=_NO_ENCODER,
+    ),
+    Head(
+        id="amr",
+        data=b"#!AMR\n" + (b"\x3c" + bytes(31)) * 9,
+        content_type="audio/amr",
+        extension="amr",
         why=_NO_ENCODER,
     ),
     Head(

@@ -39,7 +39,7 @@ class Server:
         self.http = httpx.Client(
             base_url=f"http://127.0.0.1:{self.port}",
             headers={"Authorization": f"Bearer {KEY}", "Tus-Resumable": "1.0.0"},
-            timeout=20,
+            timeout=60,
         )
         wait_for(self._is_up, "the server to start")
         return self
@@ -49,7 +49,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=60)
         finally:
             self.kill()
             self.log = self._read_log()
@@ -105,7 +105,7 @@ def path_of(url: str) -> str:
     return urlsplit(url).path
 
 
-def wait_for(holds, what: str, seconds: float = 30) -> None:
+def wait_for(holds, what: str, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, f"waited in vain for {what}"

@@ -11,7 +11,7 @@ from types import TracebackType
 
 TUS = {"Tus-Resumable": "1.0.0"}
 UPLOAD = {**TUS, "Content-Type": "application/offset+octet-stream"}
-_SECONDS = 20.0
+_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ class Client:
         wait_until(is_brought)
 
 
-def wait_until(is_true: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_until(is_true: Callable[[], bool], seconds: float = 60.0) -> None:
     """Ask again and again, for something that another process is about to do."""
     give_up = time.monotonic() + seconds
     while not is_true():

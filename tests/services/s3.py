@@ -24,7 +24,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-_START_SECONDS = 30.0
+_START_SECONDS = 90.0
 _POLL_SECONDS = 0.02
 _GRPC = 10_000
 """SeaweedFS serves gRPC on each of its ports plus this, whether it is asked to or not."""

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import paramiko
 
-_START_SECONDS = 20.0
+_START_SECONDS = 90.0
 _CONFIGURATION = """
 ListenAddress 127.0.0.1
 Port {port}
