@@ -691,3 +691,13 @@ async def test_a_copy_that_fails_otherwise_is_not_tried_in_another_way(fast_plac
     upload = await created(store, length=10)
     with seen_by(Os(copy_file_range=broken)), pytest.raises(StoreUnavailable):
         await store.append(upload, Arriving(b"x" * 10), staged=True)
+
+
+async def test_a_sweeper_that_read_too_early_does_not_remove_what_got_bytes_since(
+    store: FileStore,
+) -> None:
+    read = await created(store, b"abc", length=9, expires=NOW)
+    await store.update(replace(read, expires=NOW + timedelta(hours=1)))
+    with pytest.raises(Overtaken):
+        await store.update(replace(read, removal="expired"))
+    await store.update(replace(read, removal="terminated"))

@@ -99,6 +99,8 @@ class Held:
             raise Overtaken("the upload is being removed")
         if kept.is_complete and not upload.is_complete:
             raise Overtaken("the upload is complete")
+        if upload.removal == "expired" and kept.expires != upload.expires:
+            raise Overtaken("the upload has got bytes, and a later date with them")
 
     def put(self, upload: Upload, *, flushed: int | None = None) -> None:
         """Replace the record, durably, with what is to be known of the upload at its offset."""
