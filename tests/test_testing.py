@@ -30,6 +30,7 @@ from tusasgi.testing import (
     request,
 )
 from tusasgi.testing import _stores as store_suite
+from tusasgi.testing._faults import cancelled_at
 
 pytestmark = pytest.mark.anyio
 
@@ -170,6 +171,8 @@ async def test_the_suite_finds_a_store_that_breaks_its_promise(
 
     if "reopened" in test.__code__.co_varnames:
         arguments = {**arguments, "reopened": reopened}
+    if "cancelled" in test.__code__.co_varnames:
+        arguments = {**arguments, "cancelled": cancelled_at}
     with pytest.raises(Failure):
         await test(Suite(), store=store, **arguments)
 

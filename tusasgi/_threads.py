@@ -76,3 +76,27 @@ class Threads:
             return function(*arguments, **keywords)
 
         return await run_to_end(call, limiter=limiter)
+
+    async def run_surely(self, function: Callable[[], T]) -> T:
+        """Call a function as `run` does, also when this task is cancelled: what cleans up.
+
+        A cancellation that comes meanwhile is raised when the function has ended.
+        """
+        ended: list[T] = []
+        has_begun = False
+
+        def call() -> None:
+            nonlocal has_begun
+            has_begun = True
+            ended.append(function())
+
+        cancellation: asyncio.CancelledError | None = None
+        with anyio.CancelScope(shield=True):
+            while not has_begun:
+                try:
+                    await self.run(call)
+                except asyncio.CancelledError as error:  # asyncio's own; anyio's wait outside
+                    cancellation = error
+        if cancellation is not None:
+            raise cancellation
+        return ended[0]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tusasgi.stores import _files, _writer, file
+from tusasgi.stores import _appending, _files, _held, _place, file
 
 CHANGES = frozenset(
     {
@@ -17,6 +17,7 @@ CHANGES = frozenset(
         "mkdir",
         "fsync",
         "pwritev",
+        "pwrite",
         "ftruncate",
         "rmdir",
         "copy_file_range",
@@ -51,7 +52,7 @@ class Os:
 @contextlib.contextmanager
 def seen_by(shim: Os) -> Iterator[None]:
     """Let the file store call the shim."""
-    rooms: list[Any] = [file, _files, _writer]
+    rooms: list[Any] = [file, _files, _place, _held, _appending]
     for room in rooms:
         room.os = shim
     try:
@@ -88,15 +89,15 @@ class FailsOnce:
     def __init__(self, call: int, error: OSError) -> None:
         self._left = call
         self._error = error
-        self.has_failed = False
+        self.failed: str | None = None
 
     def before(self, name: str, arguments: tuple[Any, ...]) -> None:
-        if name in self._SAFE or self.has_failed:
+        if name in self._SAFE or self.failed is not None:
             return
-        self.has_failed = self._left == 0
-        self._left -= 1
-        if self.has_failed:
+        if self._left == 0:
+            self.failed = name
             raise self._error
+        self._left -= 1
 
 
 class Counts:

@@ -1,11 +1,16 @@
 """The power goes: whatever the disk has kept by then is what was promised.
 
-The model of a disk: the names of each folder change in their order, and the bytes of each file
-arrive in theirs; how far each has come is open, but for what was flushed. States that such a
-disk may be found in are built in folders of their own, and a store is opened on each.
+The model of a disk: the names of each folder change in their order, and how far each folder has
+come is open. Of the bytes of a file that no flush has covered, any pages may have arrived and
+any not, and the file may be as long as it ever was since; what is missing reads as zeros. States
+that such a disk may be found in are built in folders of their own, and a store is opened on each,
+on a machine that was started anew.
 """
 
+import itertools
 import os
+import random
+import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,13 +21,15 @@ from anyio.to_thread import run_sync
 
 from tests.stores.shim import Os, seen_by
 from tusasgi import Upload, UploadNotFound
+from tusasgi.stores import _appending, _kept
 from tusasgi.stores.file import Durability, FileStore
 from tusasgi.testing import Arriving, new_upload
 from tusasgi.testing._stores import NOW
 
 pytestmark = pytest.mark.anyio
 
-CONTENT = bytes(range(251)) * 5
+CONTENT = bytes(range(1, 252)) * 5
+PAGE = 64
 
 
 @dataclass
@@ -35,6 +42,8 @@ class Operation:
     inode: int = -1
     offset: int = 0
     data: bytes = b""
+    until: int = 0
+    """How many operations were there when a flush began: it covers those."""
 
 
 @dataclass
@@ -49,8 +58,12 @@ class Tape:
 
     def shim(self) -> Os:
         own = ("open", "link", "unlink", "rename", "mkdir", "rmdir", "pwritev", "fsync")
-        instead = {name: getattr(self, name) for name in (*own, "ftruncate", "copy_file_range")}
-        return Os(**instead)
+        own += ("pwrite", "ftruncate", "copy_file_range")
+        return Os(**{name: getattr(self, name) for name in own})
+
+    def restart(self) -> None:
+        """Note that the machine was started anew, and happened to have all on its disk."""
+        self._add("restart")
 
     def promise(self, check: Callable[[FileStore], Awaitable[None]]) -> None:
         """Note what has to hold whenever the power goes from now on."""
@@ -101,6 +114,9 @@ class Tape:
         self._add("write", inode=self._files[file][1], offset=offset, data=data)
         return written
 
+    def pwrite(self, file: int, data: bytes, offset: int) -> int:
+        return self.pwritev(file, [memoryview(data)], offset)
+
     def copy_file_range(
         self, source: int, target: int, count: int, position: int, offset: int
     ) -> int:
@@ -115,12 +131,13 @@ class Tape:
         self._add("truncate", inode=self._files[file][1], offset=size)
 
     def fsync(self, file: int) -> None:
-        os.fsync(file)
+        until = len(self.operations)
         local, inode = self._files[file]
+        os.fsync(file)
         if inode < 0:
             self._add("flush-names", path=local)
         else:
-            self._add("flush", inode=inode)
+            self._add("flush", inode=inode, until=until)
 
 
 _NAMES = {"create", "unlink", "rename", "mkdir", "rmdir"}
@@ -133,10 +150,19 @@ def folder_of(one: Operation) -> str:
 
 @dataclass(frozen=True)
 class Kept:
-    """How much a disk has kept: all, but for what was not flushed of these folders or of data."""
+    """How much a disk has kept: all, but for what was not flushed of these folders or of data.
+
+    Of what was not flushed of data it has the pages that `seed` chooses, or none or all of them.
+    """
 
     late: frozenset[str]
-    has_all_bytes: bool
+    pages: str
+    seed: int = 0
+
+    def has(self, page: int) -> bool:
+        if self.pages == "some":
+            return random.Random(f"{self.seed} {page}").random() < 0.5
+        return self.pages == "all"
 
 
 def states_of(operations: list[Operation]) -> Iterator[Kept]:
@@ -145,18 +171,21 @@ def states_of(operations: list[Operation]) -> Iterator[Kept]:
     lates |= {frozenset({folder}) for folder in folders}
     lates |= {frozenset(folders - {folder}) for folder in folders}
     for late in lates:
-        for has_all_bytes in (False, True):
-            yield Kept(late, has_all_bytes)
+        yield Kept(late, "none")
+        yield Kept(late, "all")
+    for seed in range(4):
+        yield Kept(frozenset(), "some", seed + 4 * len(operations))
 
 
 def _kept_names(operations: list[Operation], late: frozenset[str]) -> Iterator[Operation]:
     flushed = {
         one.path: number for number, one in enumerate(operations) if one.kind == "flush-names"
     }
+    restarted = max((n for n, one in enumerate(operations) if one.kind == "restart"), default=-1)
     for number, one in enumerate(operations):
         if one.kind in _NAMES:
             folder = folder_of(one)
-            if folder not in late or number < flushed.get(folder, -1):
+            if folder not in late or number < max(flushed.get(folder, -1), restarted):
                 yield one
 
 
@@ -178,38 +207,62 @@ def build(root: Path, operations: list[Operation], kept: Kept) -> None:
         if inode < 0:
             (root / path).mkdir()
         else:
-            (root / path).write_bytes(_bytes_of(inode, operations, kept.has_all_bytes))
+            (root / path).write_bytes(_bytes_of(inode, operations, kept))
 
 
-def _bytes_of(inode: int, operations: list[Operation], has_all: bool) -> bytes:
-    own = [one for one in operations if one.inode == inode and one.kind not in _NAMES]
-    if not has_all:
-        last = max((number for number, one in enumerate(own) if one.kind == "flush"), default=-1)
-        own = own[: last + 1]
+def _bytes_of(inode: int, operations: list[Operation], kept: Kept) -> bytes:
+    covered = 0
+    for number, one in enumerate(operations):
+        if one.kind == "restart":
+            covered = number
+        elif one.kind == "flush" and one.inode == inode:
+            covered = max(covered, one.until)
+    durable, size = _content(inode, operations[:covered]), 0
+    newest = _content(inode, operations)
+    sizes = [len(durable)]
+    for number in range(covered, len(operations)):
+        if operations[number].inode == inode:
+            sizes.append(len(_content(inode, operations[: number + 1])))
+    size = random.Random(f"{kept.seed} size").choice(sizes)
+    if kept.pages != "some":
+        size = len(newest) if kept.pages == "all" else len(durable)
+    found = bytearray(durable.ljust(size, b"\0")[:size])
+    for start in range(0, size, PAGE):
+        if kept.has(start // PAGE):
+            page = newest[start : start + PAGE][: size - start]
+            found[start : start + len(page)] = page
+    return bytes(found)
+
+
+def _content(inode: int, operations: list[Operation]) -> bytes:
     content = bytearray()
-    for one in own:
-        if one.kind == "write":
+    for one in operations:
+        if one.inode == inode and one.kind == "write":
             content[one.offset : one.offset + len(one.data)] = one.data
-        elif one.kind == "truncate":
+        elif one.inode == inode and one.kind == "truncate":
             del content[one.offset :]
     return bytes(content)
 
 
-async def check_every_state(tape: Tape, place: Path, always: Any) -> None:
+async def check_every_state(
+    tape: Tape, place: Path, always: Any, start_machine: Callable[[], None], *, since: int = 1
+) -> None:
     """Let the power go at every instant, in every way."""
+    start_machine()
     seen = 0
-    for instant in range(1, len(tape.operations) + 1):
+    for instant in range(since, len(tape.operations) + 1):
         past = tape.operations[:instant]
         for kept in states_of(past):
             folder = place / str(seen)
             await run_sync(build, folder, past, kept)
             store = FileStore(folder)
-            await always(store)
-            for since, check in tape.promises:
-                if instant >= since:
+            for promised, check in tape.promises:
+                if instant >= promised:
                     await check(store)
+            await always(store)
+            await run_sync(shutil.rmtree, folder)
             seen += 1
-    assert seen > len(tape.operations)
+    assert seen > len(tape.operations) - since
 
 
 def found_with(upload: Upload, offset: int) -> Callable[[FileStore], Awaitable[None]]:
@@ -235,30 +288,60 @@ def gone(upload: Upload) -> Callable[[FileStore], Awaitable[None]]:
     return check
 
 
-def due(upload: Upload) -> Callable[[FileStore], Awaitable[None]]:
-    async def check(store: FileStore) -> None:
-        assert upload.id in [key async for key in store.due(NOW)]
+def goes_on(upload: Upload, content: bytes) -> Callable[[FileStore], Awaitable[None]]:
+    """What is there is right, and with the rest it is the whole."""
 
-    return check
-
-
-def beginning_of(upload: Upload, content: bytes) -> Callable[[FileStore], Awaitable[None]]:
     async def check(store: FileStore) -> None:
         try:
             kept = await store.get(upload.id)
         except UploadNotFound:
             return
-        if kept.offset > 0:
-            read = [chunk async for chunk in store.read(kept, 0, kept.offset)]
-            assert b"".join(read) == content[: kept.offset]
+        assert await read(store, kept) == content[: kept.offset]
+        if kept.removal is None and not kept.is_complete:
+            if not kept.has_all_bytes:
+                kept = await store.append(kept, Arriving(content[kept.offset :]))
+            kept = await store.finish(kept)
+            await store.update(replace(kept, is_complete=True))
+            assert await read(store, await store.get(upload.id)) == content
 
     return check
 
 
+async def read(store: FileStore, upload: Upload) -> bytes:
+    if upload.offset == 0:
+        return b""
+    return b"".join([chunk async for chunk in store.read(upload, 0, upload.offset)])
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """What starts the machine anew."""
+    runs = itertools.count()
+
+    def start() -> None:
+        name = f"run {next(runs)}"
+        monkeypatch.setattr(_kept, "boot_id", lambda: name)
+
+    start()
+    return start
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """One is enough for thousands of disks: what is written to them is the same on both."""
+    return "asyncio"
+
+
+@pytest.fixture(params=[250, 32 * 1024 * 1024], ids=["flushed-often", "flushed-at-the-end"])
+def flush_every(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_appending, "_FLUSH_EVERY", request.param)
+
+
+@pytest.mark.usefixtures("flush_every")
 @pytest.mark.parametrize("durability", ["complete", "append"])
 @pytest.mark.parametrize("is_staged", [False, True], ids=["at-once", "staged"])
 async def test_whenever_the_power_goes_an_upload_is_what_was_promised(
-    durability: Durability, is_staged: bool, fast_place: Path
+    durability: Durability, is_staged: bool, fast_place: Path, machine: Callable[[], None]
 ) -> None:
     tape = Tape(str(fast_place / "store"))
     (fast_place / "store").mkdir()
@@ -274,12 +357,51 @@ async def test_whenever_the_power_goes_an_upload_is_what_was_promised(
             if durability == "append":
                 tape.promise(found_with(upload, stop))
         await store.finish(kept)
+        tape.promise(found_with(upload, len(CONTENT)))  # a hook is told that it is whole
         await store.update(replace(kept, is_complete=True))
         tape.promise(complete(upload))
-    await check_every_state(tape, fast_place, beginning_of(upload, CONTENT))
+    await check_every_state(tape, fast_place, goes_on(upload, CONTENT), machine)
 
 
-async def test_whenever_the_power_goes_a_terminated_upload_stays_away(fast_place: Path) -> None:
+@pytest.mark.usefixtures("flush_every")
+@pytest.mark.parametrize("durability", ["complete", "append"])
+async def test_when_the_power_goes_again_an_upload_goes_on_again(
+    durability: Durability, fast_place: Path, machine: Callable[[], None]
+) -> None:
+    tape = Tape(str(fast_place / "store"))
+    (fast_place / "store").mkdir()
+    upload = new_upload(length=len(CONTENT))
+    with seen_by(tape.shim()):
+        store = FileStore(tape.root, durability=durability)
+        await store.create(upload)
+        await store.append(upload, Arriving(b"lost when the power goes" * 20))
+        await store.append(await store.get(upload.id), Arriving(b"this too" * 30))
+        tape.restart()
+        machine()
+        again = FileStore(tape.root, durability=durability)
+        kept = await again.get(upload.id)
+        assert kept.offset % (720 if durability == "append" else 480) == 0
+        content = (b"lost when the power goes" * 20 + b"this too" * 30)[: kept.offset]
+        content += CONTENT[kept.offset :]
+        since = len(tape.operations)
+        for stop in (800, 1000):
+            kept = await again.append(kept, Arriving(content[kept.offset : stop]))
+            if durability == "append":
+                tape.promise(found_with(upload, stop))
+    tape.promises.append((since, found_with(upload, 0)))
+
+    async def always(store: FileStore) -> None:
+        kept = await store.get(upload.id)
+        if kept.offset > 0:
+            assert await read(store, kept) == content[: kept.offset]
+        await goes_on(upload, content)(store)
+
+    await check_every_state(tape, fast_place, always, machine, since=since)
+
+
+async def test_whenever_the_power_goes_a_terminated_upload_stays_away(
+    fast_place: Path, machine: Callable[[], None]
+) -> None:
     tape = Tape(str(fast_place / "store"))
     (fast_place / "store").mkdir()
     upload = new_upload(length=len(CONTENT), expires=NOW)
@@ -287,27 +409,28 @@ async def test_whenever_the_power_goes_a_terminated_upload_stays_away(fast_place
         store = FileStore(tape.root)
         await store.create(upload)
         upload = await store.append(upload, Arriving(CONTENT[:500]))
-        await store.update(replace(upload, removal="terminated"))
+        removed = await store.update(replace(upload, removal="terminated"))
+        tape.promise(removed_or_gone(removed))
         until = len(tape.operations)
-        checks = due(upload)
         await store.terminate(upload.id)
         tape.promise(gone(upload))
+    assert until < len(tape.operations)
+    await check_every_state(tape, fast_place, goes_on(upload, CONTENT), machine)
 
-    async def always(store: FileStore) -> None:
-        await beginning_of(upload, CONTENT)(store)
+
+def removed_or_gone(upload: Upload) -> Callable[[FileStore], Awaitable[None]]:
+    async def check(store: FileStore) -> None:
         try:
-            kept = await store.get(upload.id)
+            assert (await store.get(upload.id)).removal == upload.removal
         except UploadNotFound:
             return
-        if kept.removal is not None:
-            await checks(store)  # somebody will go on with it
+        assert upload.id in [key async for key in store.due(NOW)]  # somebody will go on with it
 
-    assert until < len(tape.operations)
-    await check_every_state(tape, fast_place, always)
+    return check
 
 
 async def test_whenever_the_power_goes_a_joined_upload_is_whole_or_goes_on(
-    fast_place: Path,
+    fast_place: Path, machine: Callable[[], None]
 ) -> None:
     tape = Tape(str(fast_place / "store"))
     (fast_place / "store").mkdir()
@@ -340,7 +463,7 @@ async def test_whenever_the_power_goes_a_joined_upload_is_whole_or_goes_on(
         if not kept.is_complete:
             assert final.id in [key async for key in store.due(NOW)]
             kept = await store.concat(kept)
-        read = [chunk async for chunk in store.read(kept, 0, kept.offset)]
-        assert b"".join(read) == CONTENT
+            await store.finish(kept)
+        assert await read(store, kept) == CONTENT
 
-    await check_every_state(tape, fast_place, always)
+    await check_every_state(tape, fast_place, always, machine)

@@ -1,9 +1,9 @@
 """Stores that break a promise about their signatures: mypy must refuse each marked line."""
 
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable
 from datetime import datetime
 
-from tusasgi import Upload, Uploads
+from tusasgi import Renewal, Upload, Uploads
 from tusasgi.stores import SupportsSweep, SupportsTerminate
 
 
@@ -29,7 +29,7 @@ class NoUpdate:
         chunks: AsyncIterable[bytes],
         *,
         staged: bool = False,
-        expires: Callable[[], datetime] | None = None,
+        renewal: Renewal | None = None,
     ) -> Upload:
         return upload
 

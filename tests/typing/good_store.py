@@ -1,9 +1,9 @@
 """A store that keeps every promise about its signatures: mypy must accept it."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator
 from datetime import datetime
 
-from tusasgi import Upload, Uploads
+from tusasgi import Renewal, Upload, Uploads
 from tusasgi.lockers import Locker
 from tusasgi.lockers.file import FileLocker
 from tusasgi.lockers.memory import MemoryLocker
@@ -31,7 +31,7 @@ class GoodStore:
         chunks: AsyncIterable[bytes],
         *,
         staged: bool = False,
-        expires: Callable[[], datetime] | None = None,
+        renewal: Renewal | None = None,
     ) -> Upload:
         return upload
 

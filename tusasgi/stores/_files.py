@@ -2,62 +2,95 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
-from tusasgi._errors import OffsetConflict, StoreFull
+from tusasgi._errors import StoreFull, StoreUnavailable
+from tusasgi._threads import Threads
 from tusasgi.stores import Overtaken
 
+try:
+    import fcntl
+except ImportError:
+    raise ImportError(
+        "tusasgi.stores.file needs a POSIX system (Linux, macOS, BSD): it locks files with flock"
+    ) from None
+
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _UNDER_WAY_FOR = 3600.0  # seconds after which what is not finished counts as left behind
 _COPY_SIZE = 1024 * 1024
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
+_AWAY = {
+    errno.ENOENT,  # whatever can be missing is looked for; the rest was there a moment ago
+    errno.EIO,
+    errno.EROFS,  # what a file system becomes that has met an error
+    errno.ENXIO,
+    errno.ENODEV,
+    errno.ENOTCONN,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+}
 _NOT_IN_KERNEL = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
 
 
-# Writing.
-
-
-def open_alone(path: str, offset: int) -> int:
-    """Open a file to write on at `offset`, its end, as the only writer of any process.
-
-    The kernel keeps others out as long as this process lives, whatever became of the lock that
-    it was given: `Overtaken`. `OffsetConflict`: somebody else was there before.
-    """
-    while True:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            status = os.fstat(file)
-            if not _is_named(path, status):
-                close_alone(file)  # it was removed meanwhile
-                continue
-            if status.st_size != offset:
-                raise OffsetConflict(f"the upload is at {status.st_size}", offset=status.st_size)
-        except BlockingIOError:
-            os.close(file)
-            raise Overtaken("another request is writing to this upload") from None
-        except OffsetConflict:
-            close_alone(file)
-            raise
-        return file
-
-
-def _is_named(path: str, status: os.stat_result) -> bool:
+@contextlib.contextmanager
+def failures_told() -> Iterator[None]:
+    """Turn failures of the system that pass by themselves into what a client is told."""
     try:
-        return os.path.samestat(os.stat(path), status)
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise StoreFull("the store has no room left; what it acknowledged is safe") from error
+        if error.errno in _NO_DESCRIPTORS:
+            raise StoreUnavailable("too many files are open here for now; try again") from error
+        if error.errno in _AWAY:
+            raise StoreUnavailable("the store cannot be reached for now; try again") from error
+        raise
+
+
+class Workers(Threads):
+    """Threads that work on files, and tell of their failures as `failures_told` does."""
+
+    async def run(self, function: Callable[P, T], /, *arguments: P.args, **keywords: P.kwargs) -> T:
+        with failures_told():
+            return await super().run(function, *arguments, **keywords)
+
+
+# Locks.
+
+
+def lock(file: int) -> None:
+    """Have the file for this open descriptor alone, in all processes, or raise `Overtaken`.
+
+    The kernel frees it when the process ends, in whatever way.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Overtaken("another request is changing this upload") from None
+
+
+def close_locked(file: int) -> None:
+    # Explicitly, because a child process may hold the same open file.
+    fcntl.flock(file, fcntl.LOCK_UN)
+    os.close(file)
+
+
+def is_named(file: int, path: str) -> bool:
+    """True if the open file is the one that has this name, and not one that had it."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file))
     except FileNotFoundError:
         return False
 
 
-def close_alone(file: int) -> None:
-    # Explicitly, because a child process may hold the same open file.
-    fcntl.flock(file, fcntl.LOCK_UN)
-    os.close(file)
+# Bytes.
 
 
 def write_all(file: int, chunks: list[bytes], offset: int) -> int:
@@ -95,46 +128,15 @@ def copy_bytes(source: int, target: int, *, position: int, offset: int, count: i
     return write_all(target, [data], offset) - offset
 
 
-@contextlib.contextmanager
-def no_room_is_store_full() -> Iterator[None]:
+def size_of(path: str) -> int | None:
+    """Return the size of a file, or None if there is none."""
     try:
-        yield
-    except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise StoreFull("the store has no room left; what it acknowledged is safe") from error
-        raise
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return None
 
 
-# Names and folders.
-
-
-@contextlib.contextmanager
-def opened(path: str, flags: int) -> Iterator[int]:
-    """Open a file, making its folder if that is missing."""
-    file = with_folder(path, lambda: os.open(path, flags, 0o666))
-    try:
-        yield file
-    finally:
-        os.close(file)
-
-
-def with_folder(path: str, make: Callable[[], T]) -> T:
-    # Again and again: a sweeper may remove the folder of an hour when it is empty.
-    while True:
-        try:
-            return make()
-        except FileNotFoundError:
-            _make_folder(os.path.dirname(path))
-
-
-def _make_folder(folder: str) -> None:
-    """Make a folder and those above it, each with its name on the disk."""
-    parent = os.path.dirname(folder)
-    if not os.path.isdir(parent):
-        _make_folder(parent)
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(folder)
-    flush_folder(parent)
+# Names.
 
 
 def flush_folder(folder: str) -> None:
@@ -144,13 +146,6 @@ def flush_folder(folder: str) -> None:
         os.fsync(file)
     finally:
         os.close(file)
-
-
-def size_of(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return 0
 
 
 def names_in(folder: str) -> list[str]:
@@ -163,6 +158,17 @@ def names_in(folder: str) -> list[str]:
 def unlink_if_there(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def unlink_unless_locked(path: str) -> None:
+    """Remove a file, unless a process that lives has it locked."""
+    with contextlib.suppress(FileNotFoundError, Overtaken):
+        file = os.open(path, os.O_RDONLY)
+        try:
+            lock(file)
+            os.unlink(path)
+        finally:
+            os.close(file)
 
 
 def remove_if_empty(folder: str) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,8 +14,8 @@ UNREADABLE = (ValueError, KeyError)
 """What `load_record` raises for what is no record, or not one of this release."""
 
 
-def dump_record(upload: Upload) -> bytes:
-    """Write everything but the offset, which is derived from the bytes."""
+def dump_record(upload: Upload, **more: str | int | None) -> bytes:
+    """Write everything but the offset, which is derived from the bytes, and what a store adds."""
     return json.dumps(
         {
             "version": _VERSION,
@@ -36,6 +37,7 @@ def dump_record(upload: Upload) -> bytes:
             "sha256": upload.sha256,
             "is_complete": upload.is_complete,
             "removal": upload.removal,
+            **more,
         },
         indent=1,
     ).encode()
@@ -46,20 +48,26 @@ def load_record(text: bytes, *, offset: int) -> Upload:
 
     Raises `ValueError` for what is none, or was written by a later, incompatible release.
     """
+    upload, _ = load_fields(text)
+    return replace(upload, offset=offset)
+
+
+def load_fields(text: bytes) -> tuple[Upload, dict[str, Any]]:
+    """Read a record as `load_record` does; return all its fields too, for what a store added."""
     try:
-        return _upload_of(json.loads(text), offset)
+        record: dict[str, Any] = json.loads(text)
+        return _upload_of(record), record
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("this is no record of an upload") from error
 
 
-def _upload_of(record: dict[str, Any], offset: int) -> Upload:
+def _upload_of(record: dict[str, Any]) -> Upload:
     if record["version"] != _VERSION:
         raise ValueError(f"record version {record['version']} is not {_VERSION}")
     return Upload(
         id=record["id"],
         length=record["length"],
         created=_moment(record["created"]),
-        offset=offset,
         metadata={key: base64.b64decode(value) for key, value in record["metadata"].items()},
         metadata_header=record["metadata_header"],
         max_size=record["max_size"],

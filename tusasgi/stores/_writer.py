@@ -1,13 +1,12 @@
 """Chunks to a file, in worker threads, while the next chunks arrive."""
 
-import os
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable
 
 import anyio
-from anyio.to_thread import run_sync
+from anyio.abc import TaskGroup
 
-from tusasgi._errors import TusError
-from tusasgi.stores._files import close_alone, no_room_is_store_full, write_all
+from tusasgi.stores._appending import Appending
+from tusasgi.stores._files import Workers
 
 _BATCH_SIZE = 512 * 1024
 _LINGER = 0.02  # seconds a batch waits to be filled, so that a slow client holds no memory
@@ -15,27 +14,18 @@ _BATCH_CHUNKS = 1024  # IOV_MAX on every system we know; tiny chunks cost more t
 
 
 class Writer:
-    """Adds chunks to the end of one file.
+    """Feeds the chunks of one append to its steps, and flushes on the way.
 
-    The file is opened with the first batch, by `open_file` in a worker thread; `before_last` is
-    called there before the bytes are written that reach `length`. `offset` is where the written
-    bytes end.
+    The bytes are written by the threads of `writing`, and flushed by those of `flushing`, one
+    flush at a time, while the next ones are written. Whoever cancels, no thread is at work any
+    more when `write` has ended.
     """
 
-    def __init__(
-        self,
-        open_file: Callable[[], int],
-        offset: int,
-        *,
-        length: int | None = None,
-        before_last: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.offset = offset
-        self._start = offset
-        self._open_file = open_file
-        self._length = length
-        self._before_last = before_last
-        self._file: int | None = None
+    def __init__(self, appending: Appending, *, writing: Workers, flushing: Workers) -> None:
+        self._appending = appending
+        self._writing = writing
+        self._flushing = flushing
+        self._is_flushing = False
         self._failure: Exception | None = None
         self._batch: list[bytes] = []
         self._size = 0
@@ -53,7 +43,7 @@ class Writer:
         """
         refusal: Exception | None = None
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._run)
+            tasks.start_soon(self._run, tasks)
             try:
                 async for chunk in chunks:
                     if self._is_full:
@@ -65,21 +55,11 @@ class Writer:
                 refusal = error
             self._end(discard=refusal is not None)
         if refusal is not None:
-            with anyio.CancelScope(shield=True):  # cancelled or not, nothing of it is kept
-                await run_sync(self._take_back)
+            # Cancelled or not, nothing of it is kept.
+            await self._writing.run_surely(self._appending.take_back)
             raise refusal
         if self._failure is not None:
             raise self._failure
-
-    def flush(self) -> None:
-        """Have everything on the disk. Blocks."""
-        if self._file is not None:
-            with no_room_is_store_full():
-                os.fsync(self._file)
-
-    def close(self) -> None:
-        if self._file is not None:
-            close_alone(self._file)
 
     # The task that brings the chunks.
 
@@ -111,16 +91,19 @@ class Writer:
 
     # The task that has them written.
 
-    async def _run(self) -> None:
+    async def _run(self, tasks: TaskGroup) -> None:
         while self._failure is None:
             await self._wait_for_batch()
             batch, self._batch = self._batch, []
             size, self._size = self._size, 0
             _signal(self._taken)
             if batch:
-                await run_sync(self._write, batch, size)
+                await self._write(batch, size)
             elif self._is_ended:
                 return
+            if self._appending.is_to_be_flushed and not self._is_flushing:
+                self._is_flushing = True
+                tasks.start_soon(self._flush)
         _signal(self._taken)
 
     async def _wait_for_batch(self) -> None:
@@ -132,22 +115,23 @@ class Writer:
             with anyio.move_on_after(_LINGER):
                 await self._filled.wait()
 
-    # What runs in worker threads.
-
-    def _write(self, batch: list[bytes], size: int) -> None:
+    async def _write(self, batch: list[bytes], size: int) -> None:
         try:
-            with no_room_is_store_full():
-                if self._file is None:
-                    self._file = self._open_file()
-                if self._length is not None and self.offset + size >= self._length:
-                    self._before_last()
-                self.offset = write_all(self._file, batch, self.offset)
-        except (OSError, TusError) as failure:
+            await self._writing.run(self._appending.write, batch, size)
+        except Exception as failure:  # raised at the end, outside of the group
             self._failure = failure
 
-    def _take_back(self) -> None:
-        if self._file is not None:
-            os.ftruncate(self._file, self._start)
+    # The tasks that have them flushed.
+
+    async def _flush(self) -> None:
+        try:
+            await self._flushing.run(self._appending.flush)
+        except Exception as failure:  # raised at the end, outside of the group
+            self._failure = failure
+            for event in (self._arrived, self._filled, self._taken):
+                _signal(event)
+        finally:
+            self._is_flushing = False
 
 
 def _signal(event: anyio.Event | None) -> None:

@@ -3,39 +3,45 @@
 The folder of a store:
 
     uploads/<x>/<id>          the bytes; the size of this file is the offset
-    uploads/<x>/<id>.info     the record, replaced by rename
+    uploads/<x>/<id>.info     the record, replaced by rename; whoever changes the upload locks it
     due/<hour>/<id>           an empty file for each upload that expires in that hour (since 1970)
     due/0/<id>                the same for what is unsettled, and for what a removal may leave
     new/                      records, and bytes to be verified, on their way
 
 Every change is one step that either happened or did not, in an order in which a crash between
-two of them leaves at most something for `due` to find: nothing is repaired by hand.
+two of them leaves at most something for `due` to find: nothing is repaired by hand. There are
+never bytes without a record: a removal takes the bytes first.
+
+The rooms of this store, from the ground up: `_files` calls the system, `_kept` is the record,
+`_place` the folder, `_held` an upload that nobody else can change, `_appending` the steps of an
+append, `_writer` takes them while bytes arrive. All but the last one block, and run in threads.
 """
 
 import contextlib
 import os
-import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from typing import Literal
 
-import anyio
-from anyio.to_thread import run_sync
-
-from tusasgi._errors import UploadExists, UploadNotFound
+from tusasgi._errors import StoreFull, StoreUnavailable, UploadExists, UploadNotFound
 from tusasgi._models import Renewal, Upload, check_upload_id
-from tusasgi.stores import PartGone
+from tusasgi.stores import Overtaken, PartGone
 from tusasgi.stores import _files as files
-from tusasgi.stores._due import NOW, due_hours, hours_of, marked_hours
-from tusasgi.stores._record import UNREADABLE, after, dump_record, load_record
+from tusasgi.stores._appending import Appending
+from tusasgi.stores._due import NOW, hours_of, marked_hours
+from tusasgi.stores._held import Held, remove_remains
+from tusasgi.stores._kept import Kept
+from tusasgi.stores._place import Place
+from tusasgi.stores._record import UNREADABLE
 from tusasgi.stores._writer import Writer
 
 Durability = Literal["complete", "append"]
 
 _READ_SIZE = 256 * 1024
 _COPY_SIZE = 64 * 1024 * 1024  # between two of these a long copy can be cancelled
+_THREADS = 40  # for each kind of work, so that none waits for another, or for the host's own
+_FLUSHES = 8
 
 
 class FileStore:
@@ -43,12 +49,13 @@ class FileStore:
 
     Supports termination, deferred lengths, concatenation, sweeping and reading. Any number of
     processes may use the folder at once if their lockers reach each other (`FileLocker`); if
-    they do not, the kernel still lets one at a time write to an upload.
+    they do not, the kernel still lets one at a time change an upload (`Overtaken`).
 
     A complete upload has been flushed to the disk (fsync of file and folder), and so has every
     record. `durability` says what holds for the offsets before: with `"complete"` they survive
-    the death of the process but may step back after a power cut; with `"append"` each append is
-    flushed before it is acknowledged. A running append holds at most 1 MiB and one chunk.
+    the death of the process, and after a power cut an upload goes on where it was last flushed,
+    which happens every 32 MiB; with `"append"` each append is flushed before it is acknowledged.
+    A running append holds at most 1 MiB and one chunk.
     """
 
     def __init__(
@@ -56,21 +63,22 @@ class FileStore:
     ) -> None:
         if durability not in ("complete", "append"):
             raise ValueError('durability must be "complete" or "append"')
-        self._root = os.path.abspath(directory)
-        self._durability = durability
+        self._place = Place(os.path.abspath(directory))
+        self._is_durable = durability == "append"
+        self._reading = files.Workers(_THREADS)
+        self._writing = files.Workers(_THREADS)
+        self._flushing = files.Workers(_FLUSHES)
 
     def path(self, upload_id: str) -> str:
         """Return where the bytes of the upload are, or will be with its first byte."""
-        check_upload_id(upload_id)
-        # The last characters: the first ones are a time stamp in some kinds of uuid.
-        return os.path.join(self._root, "uploads", upload_id[-2:], upload_id)
+        return self._place.path(upload_id)
 
     async def create(self, upload: Upload) -> Upload:
-        await run_sync(self._create, upload)
+        await self._writing.run(self._create, upload)
         return upload
 
     async def get(self, upload_id: str) -> Upload:
-        return await run_sync(self._get, upload_id)
+        return await self._reading.run(self._get, upload_id)
 
     async def append(
         self,
@@ -80,177 +88,154 @@ class FileStore:
         staged: bool = False,
         renewal: Renewal | None = None,
     ) -> Upload:
-        append = self._append_staged if staged else self._append
-        kept = await append(upload, chunks)
-        if kept.offset == upload.offset or after(kept, renewal) == kept:
-            return kept
-        return await self.update(after(kept, renewal))
-
-    async def _append(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
-        path = self.path(upload.id)
-        writer = Writer(
-            partial(self._open, upload),
-            upload.offset,
-            length=upload.length,
-            before_last=partial(self._mark, upload.id, NOW),
-        )
-        try:
+        appending = self._appending(upload, is_staged=staged, renewal=renewal)
+        writer = Writer(appending, writing=self._writing, flushing=self._flushing)
+        async with self._closing(appending):
             await writer.write(chunks)
-            if self._durability == "append" and writer.offset > upload.offset:
-                await run_sync(writer.flush)
-                await run_sync(files.flush_folder, os.path.dirname(path))
-        finally:
-            writer.close()
-        return replace(upload, offset=writer.offset)
+            if not appending.is_open:
+                return upload  # nothing came
+            if staged:
+                while await self._writing.run(appending.copy_staged, _COPY_SIZE):
+                    pass
+            return await self._writing.run(appending.end)
 
     async def update(self, upload: Upload) -> Upload:
-        await run_sync(self._update, upload)
+        await self._writing.run(self._update, upload)
         return upload
 
     async def finish(self, upload: Upload) -> Upload:
-        await run_sync(self._finish, upload)
+        await self._writing.run(self._finish, upload)
         return upload
 
     async def terminate(self, upload_id: str) -> None:
-        await run_sync(self._terminate, upload_id)
+        await self._writing.run(self._terminate, upload_id)
 
     async def declare_length(self, upload: Upload, length: int) -> Upload:
         return await self.update(replace(upload, length=length))
 
     async def concat(self, upload: Upload) -> Upload:
-        pieces = await run_sync(self._rest_of_parts, upload)
-        return await self._copy_in(upload, pieces)
+        appending = self._appending(upload)
+        async with self._closing(appending):
+            await self._writing.run(appending.open)
+            for path, start, stop in await self._reading.run(self._rest_of_parts, upload):
+                while start < stop:
+                    step = min(stop - start, _COPY_SIZE)
+                    start += await self._writing.run(appending.copy_part, path, start, step)
+            return await self._writing.run(appending.end)
 
     async def due(self, now: datetime) -> AsyncIterator[str]:
-        for hour in await run_sync(self._due_hours, now):
-            for upload_id in await run_sync(self._due_uploads, hour, now):
+        for hour in await self._reading.run(self._place.due_hours, now):
+            for upload_id in await self._reading.run(self._place.due_uploads, hour, now):
                 yield upload_id
-            await run_sync(files.remove_if_empty, self._hour_path(hour))
-        await run_sync(self._remove_left_behind, now)
+            await self._writing.run(self._place.forget_hour, hour)
+        await self._writing.run(self._place.remove_left_behind, now)
 
     async def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:
+        reader = _Reader(self._place, upload.id)
         try:
-            file = await run_sync(os.open, self.path(upload.id), os.O_RDONLY)
-        except FileNotFoundError:
-            raise UploadNotFound() from None
-        try:
+            await self._reading.run(reader.open)
             while start < stop:
-                data = await run_sync(os.pread, file, min(_READ_SIZE, stop - start), start)
+                size = min(_READ_SIZE, stop - start)
+                data = await self._reading.run(reader.read, size, start)
                 if not data:
                     return
                 start += len(data)
                 yield data
         finally:
-            os.close(file)
+            reader.close()  # its thread has ended, whoever cancelled
 
-    async def _append_staged(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
-        path = self._new_path(upload.id)
-        writer = Writer(partial(files.with_folder, path, partial(files.open_alone, path, 0)), 0)
-        try:
-            await writer.write(chunks)
-            if writer.offset == 0:
-                return upload
-            if upload.offset + writer.offset == upload.length:
-                await run_sync(self._mark, upload.id, NOW)
-            return await self._copy_in(upload, [(path, 0, writer.offset)])
-        finally:
-            writer.close()
-            with anyio.CancelScope(shield=True):
-                await run_sync(files.unlink_if_there, path)
+    def _appending(
+        self, upload: Upload, *, is_staged: bool = False, renewal: Renewal | None = None
+    ) -> Appending:
+        return Appending(
+            self._place,
+            upload,
+            is_staged=is_staged,
+            is_durable=self._is_durable,
+            renewal=renewal,
+        )
 
-    async def _copy_in(self, upload: Upload, pieces: Iterable[tuple[str, int, int]]) -> Upload:
-        """Add pieces of files (path, start, stop) at the end, in steps."""
-        path = self.path(upload.id)
-        offset = upload.offset
-        target = await run_sync(self._open, upload)
+    @contextlib.asynccontextmanager
+    async def _closing(self, appending: Appending) -> AsyncIterator[None]:
+        """Let go of the upload at the end, whoever cancels."""
         try:
-            for source, start, stop in pieces:
-                while start < stop:
-                    step = min(stop - start, _COPY_SIZE)
-                    copied = await run_sync(_copy, source, target, start, offset, step)
-                    start, offset = start + copied, offset + copied
-            if self._durability == "append":
-                await run_sync(os.fsync, target)
-                await run_sync(files.flush_folder, os.path.dirname(path))
+            yield
         finally:
-            files.close_alone(target)
-        return replace(upload, offset=offset)
+            if appending.is_open:
+                await self._writing.run_surely(appending.close)
 
     # What runs in worker threads.
 
     def _create(self, upload: Upload) -> None:
-        path = self.path(upload.id)
-        with files.no_room_is_store_full():
-            for hour in hours_of(upload):
-                self._mark(upload.id, hour)
-            new = self._write_new(upload)
-            try:
-                self._remove_remains(path)
-                files.with_folder(path, lambda: os.link(new, f"{path}.info"))
-            except FileExistsError:
-                raise UploadExists("an upload with this id exists already") from None
-            finally:
-                os.unlink(new)
-            files.flush_folder(os.path.dirname(path))
-
-    def _open(self, upload: Upload) -> int:
-        """Open the data file to write at its end, as the only writer, with the record as given."""
-        file = files.open_alone(self.path(upload.id), upload.offset)
+        place, path = self._place, self.path(upload.id)
+        for hour in hours_of(upload):
+            place.mark(upload.id, hour)
+        new, file = place.write_new(Kept(upload=upload, boot=place.boot))
         try:
-            if self._get(upload.id) != upload:
-                self._update(upload)
-        except BaseException:
-            files.close_alone(file)
-            raise
-        return file
+            remove_remains(path)
+            place.with_folder(path, lambda: os.link(new, f"{path}.info"))
+        except (FileExistsError, Overtaken):
+            raise UploadExists("an upload with this id exists already") from None
+        finally:
+            files.close_locked(file)
+            files.unlink_if_there(new)
+        place.flush_names(upload.id)
+        self._mark_again(upload)
 
     def _get(self, upload_id: str) -> Upload:
-        path = self.path(upload_id)
-        try:
-            with open(f"{path}.info", "rb") as info:
-                record = info.read()
-        except FileNotFoundError:
-            raise UploadNotFound() from None
-        return load_record(record, offset=files.size_of(path))
+        if upload_id in self._place.doubtful:
+            self._put_anew(upload_id)
+        return self._place.load(upload_id).upload
 
-    def _remove_remains(self, path: str) -> None:
-        """Remove bytes without a record: an earlier upload of this id, half removed."""
-        if not os.path.exists(f"{path}.info"):
-            files.unlink_if_there(path)
+    def _put_anew(self, upload_id: str) -> None:
+        try:
+            with Held(self._place, upload_id) as held:
+                held.put(held.read().upload)
+        except Overtaken:
+            raise StoreUnavailable("the store could not keep this for now; try again") from None
 
     def _update(self, upload: Upload) -> None:
-        path = self.path(upload.id)
-        stored = self._get(upload.id)
-        upload = replace(upload, offset=stored.offset)
-        with files.no_room_is_store_full():
-            # The new marks stand before the record that needs them.
-            for hour in hours_of(upload):
-                self._mark(upload.id, hour)
-            os.rename(self._write_new(upload), f"{path}.info")
-            files.flush_folder(os.path.dirname(path))
-        for hour in marked_hours(stored) - hours_of(upload):
-            self._unmark(upload.id, hour)
+        with Held(self._place, upload.id) as held:
+            stored = held.read().upload
+            held.check(upload)
+            upload = replace(upload, offset=stored.offset)
+            removal = upload.removal
+            if removal is None or replace(stored, removal=removal) != upload:
+                held.put(upload)
+            else:  # a full disk must let itself be emptied
+                self._place.mark_if_room(upload.id, NOW)
+                held.put_removal(removal)
 
     def _finish(self, upload: Upload) -> None:
-        path = self.path(upload.id)
-        flags = os.O_WRONLY | os.O_CREAT
-        with files.no_room_is_store_full(), files.opened(path, flags) as file:
-            os.fsync(file)
-            files.flush_folder(os.path.dirname(path))
+        with Held(self._place, upload.id) as held:
+            held.read()
+            held.check(upload)
+            held.finish()
 
     def _terminate(self, upload_id: str) -> None:
-        path = self.path(upload_id)
-        hours = {NOW}
-        with contextlib.suppress(UploadNotFound):
-            hours = self._marked_hours(upload_id)
-        # Once the record is gone, the mark alone leads a later sweep to what is left.
-        self._mark(upload_id, NOW)
-        for remains in (f"{path}.info", path):
-            files.unlink_if_there(remains)
-        with contextlib.suppress(FileNotFoundError):  # not even the folder was made
-            files.flush_folder(os.path.dirname(path))
+        place, hours = self._place, {NOW}
+        try:
+            held = Held(place, upload_id)
+        except UploadNotFound:
+            remove_remains(place.path(upload_id))
+        else:
+            with held:
+                with contextlib.suppress(*UNREADABLE):
+                    upload = place.load(upload_id).upload
+                    hours = marked_hours(upload)
+                    if upload.removal is None:
+                        _put_removal_if_room(held)
+                place.mark_if_room(upload_id, NOW)  # leads a later sweep to what is left
+                held.remove()
         for hour in hours:
-            self._unmark(upload_id, hour)
+            place.unmark(upload_id, hour)
+        with contextlib.suppress(UploadNotFound, *UNREADABLE):
+            self._mark_again(place.load(upload_id).upload)
+
+    def _mark_again(self, upload: Upload) -> None:
+        """Mark an upload whose marks a removal of an earlier one of its id may have taken away."""
+        for hour in hours_of(upload):
+            self._place.mark(upload.id, hour)
 
     def _rest_of_parts(self, upload: Upload) -> list[tuple[str, int, int]]:
         """Return what is still to be joined: path, start and stop of each piece."""
@@ -259,7 +244,7 @@ class FileStore:
         position = 0
         for part in upload.parts:
             try:
-                size = self._get(part).offset
+                size = self._place.load(part).upload.offset
             except UploadNotFound:
                 raise PartGone from None
             pieces.append((self.path(part), max(upload.offset - position, 0), size))
@@ -268,90 +253,32 @@ class FileStore:
             raise PartGone  # another upload has taken the id of one
         return pieces
 
-    def _new_path(self, upload_id: str) -> str:
-        return os.path.join(self._root, "new", f"{check_upload_id(upload_id)}.{uuid.uuid4().hex}")
 
-    def _write_new(self, upload: Upload) -> str:
-        new = self._new_path(upload.id)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with files.opened(new, flags) as file:
-            try:
-                files.write_all(file, [dump_record(upload)], 0)
-                os.fsync(file)
-            except OSError:
-                os.unlink(new)
-                raise
-        return new
+class _Reader:
+    """The bytes of an upload, open to be read. `open` and `read` run in worker threads."""
 
-    # Marks: which uploads a sweeper has to look at, and from which hour on.
+    def __init__(self, place: Place, upload_id: str) -> None:
+        self._place = place
+        self._path = place.path(upload_id)
+        self._file: int | None = None
 
-    def _marked_hours(self, upload_id: str) -> set[int]:
+    def open(self) -> None:
         try:
-            return marked_hours(self._get(upload_id))
-        except UNREADABLE:
-            return {NOW}  # a mark of another hour is found without its upload, and removed then
+            self._file = os.open(self._path, os.O_RDONLY)
+        except FileNotFoundError:
+            self._place.check_is_there()
+            raise UploadNotFound() from None
 
-    def _hour_path(self, hour: int) -> str:
-        return os.path.join(self._root, "due", str(hour))
+    def read(self, size: int, start: int) -> bytes:
+        assert self._file is not None
+        return os.pread(self._file, size, start)
 
-    def _mark(self, upload_id: str, hour: int) -> None:
-        mark = os.path.join(self._hour_path(hour), upload_id)
-        with (
-            contextlib.suppress(FileExistsError),
-            files.opened(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL),
-        ):
-            files.flush_folder(self._hour_path(hour))
-
-    def _unmark(self, upload_id: str, hour: int) -> None:
-        files.unlink_if_there(os.path.join(self._hour_path(hour), upload_id))
-
-    def _due_hours(self, now: datetime) -> list[int]:
-        return due_hours(files.names_in(os.path.join(self._root, "due")), now)
-
-    def _due_uploads(self, hour: int, now: datetime) -> list[str]:
-        names = files.names_in(self._hour_path(hour))
-        return [name for name in names if self._is_due(name, hour, now)]
-
-    def _is_due(self, upload_id: str, hour: int, now: datetime) -> bool:
-        try:
-            upload = self._get(upload_id)
-        except UploadNotFound:
-            return self._is_left_behind(upload_id, hour, now)
-        except UNREADABLE:
-            return True  # whoever looks after it finds out why, and goes on with others
-        if hour == NOW:
-            return True  # whoever holds its lock can tell whether it is
-        if hour in hours_of(upload):
-            return upload.is_expired(now) and not upload.is_unsettled  # it was found before
-        self._unmark(upload_id, hour)  # it was finished, or has another mark by now
-        return False
-
-    def _is_left_behind(self, upload_id: str, hour: int, now: datetime) -> bool:
-        """A mark without a record: a creation that is under way, or the remains of a crash."""
-        if not files.is_left_behind(os.path.join(self._hour_path(hour), upload_id), now):
-            return False
-        if hour != NOW:
-            self._mark(upload_id, NOW)  # where `_terminate` takes it away last
-            self._unmark(upload_id, hour)
-        return True
-
-    def _remove_left_behind(self, now: datetime) -> None:
-        folder = os.path.join(self._root, "new")
-        for path in [os.path.join(folder, name) for name in files.names_in(folder)]:
-            if files.is_left_behind(path, now):
-                files.unlink_if_there(path)
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
 
 
-def _copy(source: str, target: int, position: int, offset: int, count: int) -> int:
-    try:
-        file = os.open(source, os.O_RDONLY)
-    except FileNotFoundError:
-        raise PartGone from None
-    try:
-        with files.no_room_is_store_full():
-            copied = files.copy_bytes(file, target, position=position, offset=offset, count=count)
-    finally:
-        os.close(file)
-    if copied == 0:
-        raise PartGone  # shorter than it was: it cannot be the same file
-    return copied
+def _put_removal_if_room(held: Held) -> None:
+    """Tell of a removal in the record, where the file system writes over it in its place."""
+    with contextlib.suppress(StoreFull), files.failures_told():
+        held.put_removal("terminated")

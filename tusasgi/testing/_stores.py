@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,10 @@ from tusasgi.stores import (
     SupportsSweep,
     SupportsTerminate,
 )
-from tusasgi.testing._faults import cancelled_at
+from tusasgi.testing._faults import cancelled_at, natively_cancelled_at
+
+Cancelled = Callable[[int, Coroutine[Any, Any, object]], Awaitable[bool]]
+"""Runs an operation and cancels it at its n-th suspension; False if it was done before that."""
 
 NOW = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
 _MIB = 1024 * 1024
@@ -123,6 +127,16 @@ class StoreSuite(abc.ABC):
             return await run_sync(self.make_store, place) if self.is_persistent else store
 
         return reopened
+
+    @pytest.fixture(params=["anyio", "asyncio", "asyncio-twice"])
+    def cancelled(self, request: pytest.FixtureRequest, anyio_backend: object) -> Cancelled:
+        """What cancels an operation at one of its suspensions, in one of the ways there are."""
+        if request.param == "anyio":
+            return cancelled_at
+        name = anyio_backend if isinstance(anyio_backend, str) else anyio_backend[0]  # type: ignore[index]
+        if name != "asyncio":
+            pytest.skip("only asyncio has a cancellation of its own")
+        return partial(natively_cancelled_at, times=2 if request.param == "asyncio-twice" else 1)
 
     async def content(self, store: Store, upload: Upload) -> bytes:
         """Return the bytes up to the offset. Override it for a store that cannot read."""
@@ -362,14 +376,17 @@ class StoreSuite(abc.ABC):
         assert await (await reopened()).get(upload.id) == upload
 
     async def test_a_staged_append_cancelled_at_any_await_keeps_a_beginning(
-        self, store: Store, reopened: Callable[[], Awaitable[Store]]
+        self,
+        cancelled: Cancelled,
+        store: Store,
+        reopened: Callable[[], Awaitable[Store]],
     ) -> None:
         parts = [bytes([number]) * 400_000 for number in range(4)]
 
         async def cut(at: int) -> bool:
             upload = await _created(store, b"abc")
             operation = store.append(upload, Arriving(*parts), staged=True)
-            was_cut = await cancelled_at(at, operation)
+            was_cut = await cancelled(at, operation)
             await self._check_beginning(await reopened(), upload, b"abc", b"abc" + b"".join(parts))
             return was_cut
 
@@ -427,7 +444,10 @@ class StoreSuite(abc.ABC):
         assert await self.content(store, joined) == b"".join(contents)
 
     async def test_joining_cancelled_at_any_await_goes_on_where_it_was(
-        self, store: Store, reopened: Callable[[], Awaitable[Store]]
+        self,
+        cancelled: Cancelled,
+        store: Store,
+        reopened: Callable[[], Awaitable[Store]],
     ) -> None:
         _supports_concat(store)
         parts, contents = await self._parts(store, [300_000, 0, 400_000])
@@ -435,7 +455,7 @@ class StoreSuite(abc.ABC):
         async def cut(at: int) -> bool:
             final = new_upload(length=700_000, parts=tuple(part.id for part in parts))
             await store.create(final)
-            was_cut = await cancelled_at(at, _supports_concat(store).concat(final))
+            was_cut = await cancelled(at, _supports_concat(store).concat(final))
             again = await reopened()
             joined = await _supports_concat(again).concat(await again.get(final.id))
             assert await self.content(again, joined) == b"".join(contents)
@@ -515,27 +535,33 @@ class StoreSuite(abc.ABC):
         await self._check_beginning(await reopened(), upload, b"abc", b"abc" + b"".join(parts))
 
     async def test_an_append_cancelled_at_any_await_keeps_a_beginning(
-        self, store: Store, reopened: Callable[[], Awaitable[Store]]
+        self,
+        cancelled: Cancelled,
+        store: Store,
+        reopened: Callable[[], Awaitable[Store]],
     ) -> None:
         parts = [bytes([number]) * 400_000 for number in range(7)]
 
         async def cut(at: int) -> bool:
             upload = await _created(store, b"abc")
-            was_cut = await cancelled_at(at, store.append(upload, Arriving(*parts)))
+            was_cut = await cancelled(at, store.append(upload, Arriving(*parts)))
             await self._check_beginning(await reopened(), upload, b"abc", b"abc" + b"".join(parts))
             return was_cut
 
         await _at_every_await(cut)
 
     async def test_an_append_refused_and_cancelled_at_any_await_keeps_a_beginning(
-        self, store: Store, reopened: Callable[[], Awaitable[Store]]
+        self,
+        cancelled: Cancelled,
+        store: Store,
+        reopened: Callable[[], Awaitable[Store]],
     ) -> None:
         parts = [bytes([number]) * 400_000 for number in range(4)]
 
         async def cut(at: int) -> bool:
             upload = await _created(store, b"abc")
             chunks = Arriving(*parts, error=ValueError("these bytes are wrong"))
-            was_cut = await cancelled_at(at, _refused(store.append(upload, chunks)))
+            was_cut = await cancelled(at, _refused(store.append(upload, chunks)))
             await self._check_beginning(await reopened(), upload, b"abc", b"abc" + b"".join(parts))
             return was_cut
 
@@ -552,11 +578,14 @@ class StoreSuite(abc.ABC):
         assert await self.content(store, kept) == sent[: kept.offset - 4] + b"more"
 
     async def test_a_creation_cancelled_at_any_await_happened_or_did_not(
-        self, store: Store, reopened: Callable[[], Awaitable[Store]]
+        self,
+        cancelled: Cancelled,
+        store: Store,
+        reopened: Callable[[], Awaitable[Store]],
     ) -> None:
         async def cut(at: int) -> bool:
             upload = new_upload(expires=NOW)
-            was_cut = await cancelled_at(at, store.create(upload))
+            was_cut = await cancelled(at, store.create(upload))
             with contextlib.suppress(UploadExists):
                 await (await reopened()).create(upload)
             assert await (await reopened()).get(upload.id) == upload
@@ -565,12 +594,15 @@ class StoreSuite(abc.ABC):
         await _at_every_await(cut)
 
     async def test_an_update_cancelled_at_any_await_happened_or_did_not(
-        self, store: Store, reopened: Callable[[], Awaitable[Store]]
+        self,
+        cancelled: Cancelled,
+        store: Store,
+        reopened: Callable[[], Awaitable[Store]],
     ) -> None:
         async def cut(at: int) -> bool:
             upload = await _created(store, b"abc", expires=NOW)
             changed = replace(upload, facts={"a": 1}, expires=NOW + timedelta(days=1))
-            was_cut = await cancelled_at(at, store.update(changed))
+            was_cut = await cancelled(at, store.update(changed))
             kept = await (await reopened()).get(upload.id)
             assert kept in (upload, changed)
             await (await reopened()).update(replace(changed, version=kept.version))
@@ -580,11 +612,14 @@ class StoreSuite(abc.ABC):
         await _at_every_await(cut)
 
     async def test_a_finish_cancelled_at_any_await_can_be_repeated(
-        self, store: Store, reopened: Callable[[], Awaitable[Store]]
+        self,
+        cancelled: Cancelled,
+        store: Store,
+        reopened: Callable[[], Awaitable[Store]],
     ) -> None:
         async def cut(at: int) -> bool:
             upload = await _created(store, b"abcdef")
-            was_cut = await cancelled_at(at, store.finish(upload))
+            was_cut = await cancelled(at, store.finish(upload))
             await (await reopened()).finish(upload)
             assert await (await reopened()).get(upload.id) == upload
             assert await self.content(await reopened(), upload) == b"abcdef"
@@ -593,13 +628,16 @@ class StoreSuite(abc.ABC):
         await _at_every_await(cut)
 
     async def test_a_termination_cancelled_at_any_await_can_be_repeated(
-        self, store: Store, reopened: Callable[[], Awaitable[Store]]
+        self,
+        cancelled: Cancelled,
+        store: Store,
+        reopened: Callable[[], Awaitable[Store]],
     ) -> None:
         _supports_terminate(store)
 
         async def cut(at: int) -> bool:
             upload = await _created(store, b"abcdef", expires=NOW)
-            was_cut = await cancelled_at(at, _supports_terminate(store).terminate(upload.id))
+            was_cut = await cancelled(at, _supports_terminate(store).terminate(upload.id))
             await _supports_terminate(await reopened()).terminate(upload.id)
             with pytest.raises(UploadNotFound):
                 await (await reopened()).get(upload.id)
@@ -685,7 +723,10 @@ class StoreSuite(abc.ABC):
             upload = await store.append(upload, Arriving(content), staged=is_staged)
         assert await _found(sweeping, NOW) == [upload.id]
         assert await _found(_supports_expire(await reopened()), NOW) == [upload.id]
-        await store.update(replace(upload, is_complete=True, removal=None))
+        if upload.removal is None:
+            await store.update(replace(upload, is_complete=True))
+        else:
+            await _supports_terminate(store).terminate(upload.id)
         assert await _found(sweeping, NOW) == []
 
     async def test_a_length_declared_to_be_what_is_there_makes_it_unsettled(
