@@ -116,6 +116,8 @@ class Metrics(Observer):
             self._durations.labels(operation)
             for status in _TROUBLE:
                 self._requests.labels(operation, status)
+        # To a HEAD, what stands in the way for now is 423, whatever it is.
+        self._requests.labels(Operation.GET.value, "423")
         for event in _EVENTS:
             self._uploads.labels(event.value)
         for result in ("removed", "failed"):

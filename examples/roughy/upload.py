@@ -45,6 +45,10 @@ class Unreachable(Exception):
     exit_code = 3
 
 
+class Busy(Unreachable):
+    """Something stands in the way of this upload that will pass."""
+
+
 class Api:
     """The REST half of Roughy."""
 
@@ -61,6 +65,8 @@ class Api:
             response = self._client.request(method, url, **options)
         except httpx.TransportError as error:
             raise Unreachable(f"cannot reach {self.host}: {error}") from None
+        if response.status_code == 423:
+            raise Busy(f"{self.host} is busy with this upload: {_reason(response)}")
         if response.status_code >= 500:
             raise Unreachable(f"{self.host} is out of order: {_reason(response)}")
         if response.status_code >= 400:
@@ -85,7 +91,15 @@ class Api:
         return asset
 
     def length(self, upload_url: str) -> int:
-        """Return the number of bytes that the upload was created for."""
+        """Return the number of bytes that the upload was created for; wait while it is busy."""
+        for delay in DELAYS:
+            try:
+                return self._length(upload_url)
+            except Busy:
+                time.sleep(delay)
+        return self._length(upload_url)
+
+    def _length(self, upload_url: str) -> int:
         response = self.call("HEAD", upload_url, headers={"Tus-Resumable": "1.0.0"})
         return int(response.headers["Upload-Length"])
 

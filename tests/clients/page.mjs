@@ -141,6 +141,27 @@ const scenarios = {
     say("cards", await tab.locator(".card").count())
   },
 
+  /** While an unfinished upload is busy, HEAD is 423. */
+  async busy(tab, say, browser) {
+    await slowDown(tab, browser)
+    await signIn(tab)
+    await tab.setInputFiles("#files", files[0])
+    await moreThan(tab, 0.2)
+    let isBusy = true
+    await tab.route("**/v1/uploads/*", (route) => {
+      if (route.request().method() !== "HEAD" || !isBusy) return route.continue()
+      isBusy = false
+      return route.fulfill({ status: 423, headers: { "Retry-After": "5" } })
+    })
+    await tab.reload()
+    await phase(tab, "unfinished")
+    await tab.waitForFunction(() => /^[1-9]/.test(document.querySelector(".numbers").textContent))
+    say("busy", isBusy)
+    say("errors", await errors(tab))
+    await tab.setInputFiles(".choose input", files[0])
+    await phase(tab, "ready", { timeout: 30_000 })
+  },
+
   /** No network for a while. What is under way, Chromium lets go on; the proxy cuts that. */
   async offline(tab, say, browser) {
     const offsets = patches(tab)

@@ -86,6 +86,13 @@ def test_a_connection_that_is_cut_needs_nobody_to_press_anything(
     account.check_same(account.only_asset(), video)
 
 
+def test_an_upload_that_is_busy_for_now_is_asked_for_again(account: Roughy, video: Path) -> None:
+    with BadNetwork(account.port, bytes_per_second=SLOWLY) as network:
+        told = play("busy", network.url, account, video)
+    assert (told["busy"], told["errors"]) == (False, [""])
+    account.check_same(account.only_asset(), video)
+
+
 def test_a_browser_that_was_offline_goes_on(account: Roughy, video: Path) -> None:
     with BadNetwork(account.port, cuts=[3_300_000], bytes_per_second=SLOWLY) as network:
         told = play("offline", network.url, account, video)

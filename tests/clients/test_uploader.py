@@ -7,10 +7,14 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
+from examples.roughy import upload
 from examples.roughy.bad_network import BadNetwork
 from tests.clients.roughy import Roughy
 from tests.clients.scripts import run
@@ -96,11 +100,11 @@ def test_the_same_command_again_goes_on_too(
 
 def interrupt(account: Roughy, uploader: Uploader, video: Path, url: str) -> str:
     """Press Ctrl-C in the middle of an upload; return what is printed then."""
-    upload = uploader.start(video, "--host", url)
+    process = uploader.start(video, "--host", url)
     account.wait_for_offset(account.wait_for_asset(), 200_000)
-    upload.send_signal(signal.SIGINT)
-    _, told = upload.communicate(timeout=20)
-    assert upload.returncode == 130
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == 130
     return told
 
 
@@ -173,3 +177,36 @@ def test_what_cannot_work_is_told_in_one_line(
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert account.assets() == []
+
+
+class _BusyTwice(BaseHTTPRequestHandler):
+    """HEAD as it is answered while an upload is being completed."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self.asked.append(self.path)
+        is_busy = len(self.asked) < 3
+        self.send_response(423 if is_busy else 200)
+        self.send_header("Retry-After" if is_busy else "Upload-Length", "5")
+        self.end_headers()
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+def test_an_upload_that_is_being_completed_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upload, "DELAYS", (0, 0, 0))
+    with HTTPServer(("127.0.0.1", 0), _BusyTwice) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        api = upload.Api(f"http://127.0.0.1:{server.server_port}", "sk_test")
+        try:
+            assert api.length("/v1/uploads/1") == 5
+        finally:
+            api.close()
+            server.shutdown()
+            thread.join()
+    assert len(_BusyTwice.asked) == 3

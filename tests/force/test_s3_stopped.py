@@ -201,6 +201,9 @@ async def test_in_one_process_the_hand_over_is_exact_to_the_byte(seaweedfs: Seaw
             tasks.start_soon(stale.run)
             await stale.starved()
             began = time.monotonic()
+            # Nothing is saved yet, so that is where the client comes back.
+            late = await stage.patch(upload.id, 0, DATA)
+            assert (late.status, late.headers["upload-offset"]) == (409, str(SEEN))
             fresh = await stage.patch(upload.id, SEEN, DATA[SEEN:])
             assert (fresh.status, fresh.headers["upload-offset"]) == (204, str(len(DATA)))
             assert time.monotonic() - began < SOON

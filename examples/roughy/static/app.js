@@ -4,6 +4,7 @@ const MIB = 1024 * 1024
 const AT_ONCE = 3 // a browser has six connections for a server, and the page needs some itself
 const RETRY_DELAYS = [0, 1000, 3000, 5000, 10_000, 20_000, ...Array(60).fill(30_000)]
 const MAY_PASS = [0, 408, 409, 423, 429] // 0: there was no answer
+const UNEXPLAINED = { 0: "Roughy cannot be reached", 423: "Roughy is busy with this upload, try again later" }
 const SPEED_WINDOW = 5000
 
 const $ = (id) => document.getElementById(id)
@@ -17,7 +18,7 @@ class Refusal extends Error {
   constructor(status, body) {
     const { message, fields } = parseError(body)
     const reason = fields?.map((field) => `${field.field}: ${field.message}`).join("; ") || message
-    const unexplained = status ? `the server answered ${status}` : "Roughy cannot be reached"
+    const unexplained = UNEXPLAINED[status] ?? `the server answered ${status}`
     super(status === 401 ? "Roughy does not know this key." : sentence(reason || unexplained))
     this.status = status
   }
@@ -46,6 +47,20 @@ async function call(method, path, { body, headers } = {}) {
   })
   if (!response.ok) throw new Refusal(response.status, await response.text())
   return response
+}
+
+/** What HEAD says of an upload; while something stands in the way that will pass, ask again. */
+async function head(uploadUrl) {
+  const ask = () => call("HEAD", uploadUrl, { headers: { "Tus-Resumable": "1.0.0" } })
+  for (const delay of [1000, 3000, 5000, 10_000]) {
+    try {
+      return await ask()
+    } catch (refusal) {
+      if (refusal.status !== 423) throw refusal
+    }
+    await sleep(delay)
+  }
+  return ask()
 }
 
 const read = async (path) => (await call("GET", path)).json()
@@ -200,7 +215,7 @@ class Card {
   /** Ask how much of an unfinished upload the server has. */
   async look() {
     this.asset = await read(`assets/${this.asset.id}`)
-    const answer = await call("HEAD", this.asset.upload_url, { headers: { "Tus-Resumable": "1.0.0" } })
+    const answer = await head(this.asset.upload_url)
     this.sent = Number(answer.headers.get("Upload-Offset"))
     this.total = Number(answer.headers.get("Upload-Length"))
     this.draw()
