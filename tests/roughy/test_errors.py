@@ -83,7 +83,8 @@ async def test_a_bug_is_a_500_that_tells_nothing(api: Api, roughy, monkeypatch, 
             answer = await api.patch(url, 0, mp4)
         else:
             answer = await api.head(url)
-    assert answer.status_code == 500
+    # To a HEAD, what stands in the way for now is 423: clients keep the upload then.
+    assert answer.status_code == (423 if where == "upload-head" else 500)
     assert answer.headers["content-type" if where != "upload-head" else "cache-control"]
     assert answer.headers["access-control-allow-origin"] == ORIGIN
     if where == "upload-head":

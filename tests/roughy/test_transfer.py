@@ -119,7 +119,7 @@ async def test_another_protocol_version_is_refused(api: Api, mp4, method, versio
         assert error_of(response) == (412, "precondition_failed")
 
 
-@pytest.mark.parametrize("offset", [None, "", "-1", "+0", "0x0", "1e3", " ", "9" * 19, "\u0660"])
+@pytest.mark.parametrize("offset", [None, "", "-1", "+0", "0x0", "1e3", " ", "9" * 41, "\u0660"])
 async def test_an_offset_that_is_no_number_is_refused(api: Api, mp4, offset):  # U07
     url = await api.new_upload(len(mp4))
     headers = {"Tus-Resumable": "1.0.0", "Content-Type": PATCH_TYPE}
