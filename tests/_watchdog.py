@@ -55,10 +55,7 @@ def _cancelled_after(
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if hasattr(config, "workerinput"):  # one of pytest-xdist, which waits for the others
-        faulthandler.cancel_dump_traceback_later()
-    else:
-        _end_after(config, GRACE)
+    _end_after(config, GRACE)
 
 
 def _end_after(config: pytest.Config, seconds: float) -> None:
