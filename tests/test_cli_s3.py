@@ -116,8 +116,9 @@ def test_the_line_at_the_start_names_the_bucket(seaweedfs: S3Server, tmp_path: P
 
 
 def test_sweep_removes_what_has_expired_in_a_bucket(seaweedfs: S3Server, tmp_path: Path) -> None:
-    with serving(seaweedfs, tmp_path, "--expires-after", "1") as server:
+    with serving(seaweedfs, tmp_path, "--expires-after", "3") as server:
         client = Client(server.port)
+        assert client.head("/files/unknown").status == 404  # it has tried its bucket by then
         path = client.create(10)
         assert client.patch(path, 0, b"abc").status == 204
         kill(server)
