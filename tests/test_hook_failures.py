@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests._stage import OCTETS, MakeStage, Recorder, Stage
+from tests._stage import OCTETS, MakeStage, Recorder, Stage, make_stage
 from tusasgi import (
     Event,
     Expiry,
@@ -281,8 +281,6 @@ class Full(MemoryStore):
 
 
 async def test_a_creation_whose_store_cannot_finish_it_now_is_not_thrown_away() -> None:
-    from tests._stage import make_stage
-
     store, hooks = Full(), Failing()
     stage = make_stage(store, hooks=hooks)
     headers = {"Upload-Length": "3", "Content-Type": OCTETS}
