@@ -82,6 +82,10 @@ async def environment(request: pytest.FixtureRequest) -> dict[str, str]:
     return {"ROUGHY_DATABASE_URL": url}
 
 
+ON_SQLITE = pytest.mark.parametrize("environment", ["sqlite"], indirect=True)
+"""For what is decided before the database is asked, or without it."""
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
