@@ -633,6 +633,59 @@ async def test_a_client_waits_while_another_server_completes() -> None:
         await uploads.get(upload.id)
 
 
+async def test_an_append_that_hangs_behind_the_last_byte_keeps_nobody_from_completing(
+    uploads: Uploads, hooks: Recorder
+) -> None:
+    upload = await uploads.create(length=3)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(uploads.append, upload.id, Append(offset=0), body(b"abc", STALL))
+        while (await uploads.store.get(upload.id)).offset < 3:  # noqa: ASYNC110
+            await anyio.sleep(0.005)
+        with anyio.fail_after(10):
+            assert (await uploads.get(upload.id)).is_complete
+    assert hooks.names.count("completed") == 1
+
+
+async def test_an_append_that_was_overtaken_by_another_server_keeps_nobody_from_completing(
+    hooks: Recorder,
+) -> None:
+    store = MemoryStore()
+    one, other = Uploads(store, hooks=hooks), Uploads(store, hooks=hooks)
+    upload = await one.create(length=3)
+    client = Client([STALL])
+    async with anyio.create_task_group() as tasks:
+        overtaken = Append(offset=0)
+        tasks.start_soon(other.append, upload.id, overtaken, Body(client.receive, timeout=None))
+        await client.starved()
+        hooks.failures["completed"] = RuntimeError("this server is about to die")
+        with pytest.raises(UploadPending):
+            await one.append(upload.id, Append(offset=0), body(b"abc"))
+        hooks.failures.clear()
+        with anyio.fail_after(10):
+            assert (await other.get(upload.id)).is_complete
+
+
+async def test_who_looks_at_an_upload_that_is_being_completed_is_told_soon(
+    store: MemoryStore,
+) -> None:
+    class Scanning(Hooks):
+        def __init__(self) -> None:
+            self.may_end = anyio.Event()
+
+        async def completed(self, upload: Upload) -> None:
+            await self.may_end.wait()
+
+    scanning = Scanning()
+    uploads = Uploads(store, hooks=scanning)
+    upload = await uploads.create(length=3)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(uploads.append, upload.id, Append(offset=0), body(b"abc"))
+        await anyio.wait_all_tasks_blocked()
+        with anyio.fail_after(4), pytest.raises(UploadPending):  # no more than a second, not five
+            await uploads.get(upload.id)
+        scanning.may_end.set()
+
+
 async def test_the_bytes_are_durable_before_the_hook_and_the_record_comes_last() -> None:
     order: list[str] = []
 

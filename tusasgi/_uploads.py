@@ -76,6 +76,7 @@ def _no_interrupt() -> None:
 
 
 _SWEPT_AT_ONCE = 8
+_TURN = 1.0  # seconds that those who only look wait for somebody who completes the upload
 
 
 def _random_id() -> str:
@@ -229,13 +230,11 @@ class Uploads:
         if not upload.is_unsettled:
             return upload
         async with AsyncExitStack() as held:
-            try:
-                await held.enter_async_context(self._hold(upload.id, take_over=False))
-            except UploadLocked:
-                if upload.parts and not upload.has_all_bytes:
-                    return upload
-                raise UploadPending("all bytes are here and are being processed") from None
-            return await self._settle(await self._get_alive(upload.id))
+            if await self._get_turn(upload, held):
+                return await self._settle(await self._get_alive(upload.id))
+        if upload.parts and not upload.has_all_bytes:
+            return upload
+        raise UploadPending("all bytes are here and are being processed")
 
     async def append(
         self, upload_id: str, append: Append, source: Source, *, admitted: Upload | None = None
@@ -361,6 +360,18 @@ class Uploads:
             if (await self._get_alive(upload_id)).is_unsettled:
                 raise UploadPending("all bytes are here and are being processed") from None
             raise
+
+    async def _get_turn(self, upload: Upload, held: AsyncExitStack) -> bool:
+        """Hold an upload to go on with what follows on its last byte; return whether it is free.
+
+        An append that still waits for its client has nothing to add when all bytes are here,
+        and is stopped.
+        """
+        with contextlib.suppress(UploadLocked), anyio.move_on_after(_TURN):
+            holding = self._hold(upload.id, take_over=upload.has_all_bytes)
+            await held.enter_async_context(holding)
+            return True
+        return False
 
     async def _settle(self, upload: Upload) -> Upload:
         with signals_told():

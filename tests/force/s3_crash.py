@@ -256,7 +256,10 @@ class Client:
         entry.history.append(line := [f"{replica.name}: {ask}"])
         began = time.monotonic()
         reply = await self._answer(replica, ask, entry)
-        told = "died" if reply is None else f"{reply.status}, {reply.headers.get('upload-offset')}"
+        told = "died"
+        if reply is not None:
+            said = reply.headers.get("upload-offset") if reply.status < 300 else reply.body[:200]
+            told = f"{reply.status}, {said!r}"
         line.append(f"{told} after {time.monotonic() - began:.2f} s")
         return reply
 

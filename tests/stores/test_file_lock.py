@@ -25,6 +25,7 @@ from tusasgi.testing import Arriving, new_upload
 pytestmark = pytest.mark.anyio
 
 NOW = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
+FAR_FUTURE = NOW + timedelta(days=99_999)
 Change = Callable[[FileStore, Upload], Awaitable[object]]
 
 CHANGES: dict[str, Change] = {
@@ -169,6 +170,47 @@ async def test_who_read_an_upload_before_it_went_on_does_not_take_it_back(
         with pytest.raises(Overtaken):
             await CHANGES[change](second, upload)
     assert await second.get(upload.id) == gone_on
+
+
+WRITES: dict[str, Change] = {
+    "create": lambda store, upload: store.create(new_upload()),
+    "append-staged": CHANGES["append-staged"],
+    "append-with-facts": lambda store, upload: store.append(
+        replace(upload, facts={"a": 1}), Arriving(b"x")
+    ),
+    "update": CHANGES["update"],
+}
+
+
+@pytest.mark.parametrize("is_at_it", [False, True], ids=["sweeper-was-there", "sweeper-is-at-it"])
+@pytest.mark.parametrize("change", WRITES.values(), ids=WRITES)
+async def test_a_sweeper_whose_clock_is_ahead_costs_no_request(
+    change: Change, is_at_it: bool, stores: tuple[FileStore, FileStore], fast_place: Path
+) -> None:
+    first, second = stores
+    upload = await created(first, b"abc")
+    swept: list[int] = []
+
+    def open_(path: str, *more: Any) -> int:
+        """A file on its way is opened, and a sweeper finds it before it is locked."""
+        file = os.open(path, *more)
+        if os.path.basename(os.path.dirname(path)) == "new" and not swept:
+            if is_at_it:
+                swept.append(os.open(path, os.O_RDONLY))
+                _files.lock(swept[0])
+            else:
+                swept.append(0)
+                second._place.remove_left_behind(FAR_FUTURE)
+        return file
+
+    with seen_by(Os(open=open_)):
+        await change(first, upload)
+    assert swept
+    if is_at_it:
+        os.close(swept[0])
+    assert await run_sync(open_below, fast_place) == []
+    await run_sync(second._place.remove_left_behind, FAR_FUTURE)
+    assert await run_sync(os.listdir, fast_place / "place/new") == []
 
 
 async def test_a_new_upload_keeps_its_marks_although_a_removal_of_the_old_one_ends_late(

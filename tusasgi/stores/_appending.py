@@ -38,7 +38,7 @@ class Appending:
         self._is_durable = is_durable
         self._renewal = renewal
         self._offset = upload.offset  # where the bytes of the upload end
-        self._staged_path = place.new_path(upload.id) if is_staged else None
+        self._is_staged = is_staged
         self._staged: int | None = None
         self._staged_size = 0
         self._flushed = 0  # where the last flush was begun
@@ -64,10 +64,10 @@ class Appending:
             self._held.close()
             raise
         self.is_open = True
-        if self._staged_path is None:
-            self._held.put_if_changed(self._upload)
+        if self._is_staged:
+            self._staged_path, self._staged = self._place.open_new(self._upload.id)
         else:
-            self._staged = self._place.open_new(self._staged_path)
+            self._held.put_if_changed(self._upload)
 
     def write(self, chunks: list[bytes], size: int) -> None:
         """Write the chunks, of this size together, where the last ones ended."""
@@ -200,7 +200,7 @@ class Appending:
         return upload
 
     def _close_files(self) -> None:
-        if self._staged is not None and self._staged_path is not None:
+        if self._staged is not None:
             files.close_locked(self._staged)
             files.unlink_if_there(self._staged_path)
         try:

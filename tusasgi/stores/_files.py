@@ -90,6 +90,15 @@ def is_named(file: int, path: str) -> bool:
         return False
 
 
+def lock_named(file: int, path: str) -> bool:
+    """Lock an open file, and return whether it has got the lock and still has this name."""
+    try:
+        lock(file)
+    except Overtaken:
+        return False
+    return is_named(file, path)
+
+
 # Bytes.
 
 

@@ -37,10 +37,6 @@ class Place:
         # The last characters: the first ones are a time stamp in some kinds of uuid.
         return os.path.join(self.root, "uploads", upload_id[-2:], upload_id)
 
-    def new_path(self, upload_id: str) -> str:
-        """Return a name for something on its way, which nobody else has."""
-        return os.path.join(self.root, "new", f"{check_upload_id(upload_id)}.{uuid.uuid4().hex}")
-
     # Records.
 
     @property
@@ -67,14 +63,13 @@ class Place:
 
     def write_new(self, kept: Kept) -> tuple[str, int]:
         """Write a record that has no name yet; return where it is, and the open file."""
-        new = self.new_path(kept.upload.id)
-        file = self.open_new(new)  # locked, as it takes the place of a record that is held
+        new, file = self.open_new(kept.upload.id)  # locked, as the record that it replaces is held
         try:
             files.write_all(file, [_kept.dump(kept)], 0)
             os.fsync(file)
         except BaseException:
             files.close_locked(file)
-            os.unlink(new)
+            files.unlink_if_there(new)
             raise
         return new, file
 
@@ -87,11 +82,24 @@ class Place:
             raise
         self.doubtful.discard(upload_id)
 
-    def open_new(self, new: str) -> int:
-        """Make a file that no sweeper takes for one that was left behind."""
-        file = self.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        files.lock(file)
-        return file
+    def open_new(self, upload_id: str) -> tuple[str, int]:
+        """Make a file for something on its way; return where it is, and the open file.
+
+        It is locked, so that no sweeper takes it for one that was left behind.
+        """
+        folder = os.path.join(self.root, "new")
+        for _ in range(_TRIES):  # a sweeper whose clock is ahead may come before the lock
+            new = os.path.join(folder, f"{check_upload_id(upload_id)}.{uuid.uuid4().hex}")
+            file = self.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            is_ours = False
+            try:
+                is_ours = files.lock_named(file, new)
+            finally:
+                if not is_ours:
+                    os.close(file)
+            if is_ours:
+                return new, file
+        raise StoreUnavailable("files that are written here are removed; try again")
 
     # Folders, and files in them.
 
