@@ -39,8 +39,14 @@ def blockbuster() -> Iterator[BlockBuster]:
         yield detector
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a refusal wait for the rest of a body for no time to speak of."""
+    monkeypatch.setattr("tusasgi._send._LINGER_SECONDS", 0.01)
+
+
 @pytest.fixture(params=["memory", "file"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStage:
+def make(request: pytest.FixtureRequest, tmp_path: Path, impatient: None) -> MakeStage:
     """A function that sets up a stage over the one store of a test."""
     store = MemoryStore() if request.param == "memory" else FileStore(tmp_path / "store")
     return lambda **options: make_stage(store, **options)

@@ -48,11 +48,6 @@ def stage() -> Stage:
     return make_stage(MemoryStore())
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tusasgi._send._LINGER_SECONDS", 0.01)
-
-
 class PlainStore:
     """A store with the core and nothing more."""
 

@@ -412,10 +412,12 @@ def test_serve_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
     )
 
 
-WITHOUT_POSIX = """
+NO_POSIX = """
 import errno, os, sys
 sys.modules.update(fcntl=None, resource=None)
 del errno.EREMOTEIO, os.fork, os.register_at_fork
+"""
+WITHOUT_POSIX = f"""{NO_POSIX}
 from tusasgi._cli import main
 main(sys.argv[1:])
 """

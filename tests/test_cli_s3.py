@@ -15,12 +15,14 @@ import pytest
 from tests.servers._process import ROOT, Server, free_port, running
 from tests.servers._wire import Client, wait_until
 from tests.services.faults import FaultProxy
+from tests.services.fixtures import QUICKLY_CHECKED
 from tests.services.fixtures import moto as moto  # the fixtures
 from tests.services.fixtures import seaweedfs as seaweedfs
 from tests.services.s3 import Moto, S3Server
-from tests.test_cli import WITHOUT_POSIX
+from tests.test_cli import NO_POSIX
 
 DATA = os.urandom(20_000_000)
+QUICKLY = ("-c", QUICKLY_CHECKED, "tusasgi")
 
 
 def variables(s3: "S3Server | Behind") -> dict[str, str]:
@@ -34,7 +36,7 @@ def variables(s3: "S3Server | Behind") -> dict[str, str]:
 
 @contextlib.contextmanager
 def serving(
-    s3: "S3Server | Behind", folder: Path, *options: str, start: Sequence[str] = ("-m", "tusasgi")
+    s3: "S3Server | Behind", folder: Path, *options: str, start: Sequence[str] = QUICKLY
 ) -> Iterator[Server]:
     port = free_port()
     url = f"s3://{s3.bucket}/{folder.name}"
@@ -50,7 +52,7 @@ def kill(server: Server) -> None:
 
 
 def run(
-    s3: "S3Server | Behind", *words: str, start: Sequence[str] = ("-m", "tusasgi")
+    s3: "S3Server | Behind", *words: str, start: Sequence[str] = QUICKLY
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *start, *words],
@@ -83,20 +85,21 @@ def test_an_upload_goes_on_through_another_server_after_a_cut(
 
 
 def test_a_bucket_needs_nothing_of_posix(seaweedfs: S3Server, tmp_path: Path) -> None:
-    with serving(seaweedfs, tmp_path, start=("-c", WITHOUT_POSIX)) as server:
+    without_posix = ("-c", NO_POSIX + QUICKLY_CHECKED, "tusasgi")
+    with serving(seaweedfs, tmp_path, start=without_posix) as server:
         client = Client(server.port)
         path = client.create(len(DATA))
         client.resume(path, DATA)
         assert sha256(client.get(path).body).digest() == sha256(DATA).digest()
     url = f"s3://{seaweedfs.bucket}/{tmp_path.name}"
-    result = run(seaweedfs, "sweep", "--store", url, start=("-c", WITHOUT_POSIX))
+    result = run(seaweedfs, "sweep", "--store", url, start=without_posix)
     assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_several_workers_and_a_killed_server_lose_nothing(
     seaweedfs: S3Server, tmp_path: Path
 ) -> None:
-    with serving(seaweedfs, tmp_path, "--workers", "2") as server:
+    with serving(seaweedfs, tmp_path, "--workers", "2", start=("-m", "tusasgi")) as server:
         client = Client(server.port)
         path = client.create(len(DATA))
         for offset in range(0, 15_000_000, 3_000_000):
@@ -111,7 +114,7 @@ def test_several_workers_and_a_killed_server_lose_nothing(
 
 
 def test_the_line_at_the_start_names_the_bucket(seaweedfs: S3Server, tmp_path: Path) -> None:
-    with serving(seaweedfs, tmp_path) as server:
+    with serving(seaweedfs, tmp_path, start=("-m", "tusasgi")) as server:
         pass
     assert f"the bytes go to s3://{seaweedfs.bucket}/{tmp_path.name}" in server.output()
     assert "Unclosed" not in server.output()

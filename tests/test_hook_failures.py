@@ -36,6 +36,13 @@ HOUR = timedelta(hours=1)
 EXPIRY = Expiry(initial=HOUR)
 
 
+@pytest.fixture
+def make(impatient: None) -> MakeStage:
+    """Over memory alone: what leaves a hook does not come to a store."""
+    store = MemoryStore()
+    return lambda **options: make_stage(store, **options)
+
+
 class TooManyRequests(TusError):
     status = 429
 

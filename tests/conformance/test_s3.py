@@ -1,4 +1,4 @@
-"""Every statement of the protocol again, over object storage.
+"""Every statement of the protocol that a store has a say in again, over object storage.
 
 On asyncio alone: the way from trio to S3 is tested with the store. What is stored is whatever
 lies in the bucket, but for what only tells two writes of the same apart.
@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from tests._stage import MakeStage, Stage, make_stage
-from tests.conformance.test_conformance import test_statement, test_statement_by_hand
+from tests.conformance.generic import run_rule
+from tests.conformance.test_conformance import STORED, test_statement_by_hand
 from tests.services.fixtures import seaweedfs as seaweedfs  # the fixture
 from tests.services.s3 import S3Server
 from tests.stores._s3 import content_of, store_on
 from tusasgi.stores.s3 import S3Store
 
-__all__ = ["test_statement", "test_statement_by_hand"]
+__all__ = ["test_statement_by_hand"]
 
 PART_SIZE = 5 * 1024 * 1024
 _prefixes = (f"conformance-{secrets.token_hex(4)}-{number}" for number in itertools.count())
@@ -78,3 +79,9 @@ async def stage(seaweedfs: S3Server) -> AsyncIterator[MakeStage]:
     yield make
     for store in stores:
         await store.aclose()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("rule_id", STORED)
+async def test_statement(rule_id: str, stage: MakeStage) -> None:
+    await run_rule(rule_id, stage)

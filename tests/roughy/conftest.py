@@ -16,7 +16,8 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from examples.roughy.app import Roughy
 from examples.roughy.settings import Settings
-from tests.services.fixtures import seaweedfs as seaweedfs  # the fixture
+from tests.services.fixtures import quickly_checked as quickly_checked  # the fixtures
+from tests.services.fixtures import seaweedfs as seaweedfs
 
 from . import media, postgres
 from .api import ORIGIN, Api, Clock
@@ -79,6 +80,10 @@ async def environment(request: pytest.FixtureRequest) -> dict[str, str]:
     url = request.getfixturevalue("postgres_server")
     await empty(url)
     return {"ROUGHY_DATABASE_URL": url}
+
+
+ON_SQLITE = pytest.mark.parametrize("environment", ["sqlite"], indirect=True)
+"""For what is decided before the database is asked, or without it."""
 
 
 @pytest.fixture

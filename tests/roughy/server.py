@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,14 +20,15 @@ ROOT = Path(__file__).parents[2]
 class Server:
     """`python -m examples.roughy` on a free port. Ends with the `with` block at the latest."""
 
-    def __init__(self, data: Path, **environ: str) -> None:
+    def __init__(self, data: Path, *, start: Sequence[str] = ("-m",), **environ: str) -> None:
         self._data = data
+        self._start = start
         self._environ = {"ROUGHY_API_KEYS": KEY, "ROUGHY_INITIAL_CREDITS": "100", **environ}
         self.log = ""
 
     def __enter__(self) -> "Server":
         self.port = _free_port()
-        command = [sys.executable, "-m", "examples.roughy", "--port", str(self.port)]
+        command = [sys.executable, *self._start, "examples.roughy", "--port", str(self.port)]
         # A file, not a pipe: it takes more than a pipe holds, and nobody has to read meanwhile.
         self._output = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(

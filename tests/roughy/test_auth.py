@@ -10,7 +10,7 @@ from examples.roughy.db import ApiKey, GivenUpAsset, RevokedKey
 from examples.roughy.keys import revoke_key
 
 from .api import Api, error_of, id_of
-from .conftest import ALICE
+from .conftest import ALICE, ON_SQLITE
 
 pytestmark = pytest.mark.anyio
 
@@ -33,6 +33,7 @@ ENDPOINTS = [
 ]
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     "authorization",
     [

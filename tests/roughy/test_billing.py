@@ -13,6 +13,7 @@ from examples.roughy.worker import Claim, Outcome
 
 from . import media
 from .api import Api
+from .conftest import ON_SQLITE
 
 pytestmark = pytest.mark.anyio
 
@@ -23,6 +24,7 @@ async def test_readable_media_that_can_be_paid_becomes_ready(api: Api, mp4):  # 
     assert await api.balance() == 99
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("content", "code"),
     [

@@ -11,7 +11,7 @@ from sqlalchemy import delete
 from examples.roughy.db import Project
 
 from .api import Api, error_of, fields_of, id_of
-from .conftest import ALICE
+from .conftest import ALICE, ON_SQLITE
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +55,7 @@ async def test_the_answer_carries_the_headers_of_the_protocol(api: Api):  # C04,
     assert timedelta(0) <= api.clock.now - (expires - timedelta(days=7)) < timedelta(seconds=2)
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("body", "wrong"),
     [
@@ -117,6 +118,7 @@ async def test_a_larger_file_is_refused(api: Api, size):  # C10
     assert "fields" not in response.json()["error"]
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("given", "kept"),
     [
@@ -171,6 +173,7 @@ async def test_one_credit_is_enough_to_start_any_upload(api: Api):  # C16
     assert await api.balance() == 1
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("content_type", "content", "answer"),
     [

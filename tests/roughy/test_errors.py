@@ -6,6 +6,7 @@ import pytest
 from examples.roughy.errors import CODES
 
 from .api import ORIGIN, PATCH_TYPE, Api, error_of
+from .conftest import ON_SQLITE
 
 pytestmark = pytest.mark.anyio
 
@@ -62,6 +63,7 @@ async def test_a_405_names_every_method(api: Api):
     assert "PATCH" in (await api.call("GET", "/v1/uploads/x")).headers["allow"]
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("where", ["rest", "upload", "upload-head"])
 async def test_a_bug_is_a_500_that_tells_nothing(api: Api, roughy, monkeypatch, where, mp4):  # U32
     url = await api.new_upload(len(mp4))
@@ -109,6 +111,7 @@ PREFLIGHTS = [
 ]
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(("method", "path", "headers"), PREFLIGHTS)
 async def test_a_page_of_a_known_origin_may_ask(api: Api, method, path, headers):  # U31
     asked = {

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from .api import Api, error_of, fields_of, id_of
+from .conftest import ON_SQLITE
 
 pytestmark = pytest.mark.anyio
 
@@ -111,6 +112,7 @@ async def test_head_on_a_download_has_no_body(api: Api, mp4):
     assert head.headers["content-length"] == str(len(mp4))
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("find", "put"),
     [

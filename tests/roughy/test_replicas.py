@@ -32,6 +32,7 @@ from examples.roughy.upload import Api, transfer
 from tests.clients.needs import HERE as CLIENTS
 from tests.clients.needs import need
 from tests.services.faults import Call, FaultProxy
+from tests.services.fixtures import QUICKLY_CHECKED
 from tests.services.s3 import SeaweedFS
 
 from . import media, s3
@@ -71,9 +72,11 @@ def servers(
         "ROUGHY_DATABASE_URL": postgres_server,
         **s3.environment(seaweedfs, seaweedfs.new_bucket(), proxy.endpoint),
     }
+    start = ("-c", QUICKLY_CHECKED)
     with ExitStack() as stack:
         yield [
-            stack.enter_context(Server(tmp_path / str(number), **environ)) for number in range(3)
+            stack.enter_context(Server(tmp_path / str(number), start=start, **environ))
+            for number in range(3)
         ]
 
 

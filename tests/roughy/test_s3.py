@@ -23,7 +23,7 @@ from .api import Api, error_of, id_of
 from .conftest import ALICE, empty
 from .files import measure_file
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quickly_checked")]
 
 MIB = 1024 * 1024
 

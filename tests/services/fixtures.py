@@ -13,6 +13,16 @@ from pathlib import Path
 import pytest
 
 from tests.services.s3 import Moto, S3Server, SeaweedFS, why_not
+from tusasgi.stores import _s3_check
+
+QUICKLY_CHECKED = """
+import runpy, sys
+from tusasgi.stores import _s3_check
+_s3_check._RACERS = 1
+module = sys.argv.pop(1)
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+"""What `python -c` runs a module by, as `quickly_checked` has it."""
 
 
 def need(name: str) -> None:
@@ -41,6 +51,12 @@ def moto() -> Iterator[Moto]:
     need("moto")
     with Moto() as server:
         yield server
+
+
+@pytest.fixture
+def quickly_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a store try its server without a race, which takes SeaweedFS five seconds."""
+    monkeypatch.setattr(_s3_check, "_RACERS", 1)
 
 
 @pytest.fixture(scope="session", params=["seaweedfs", "moto"])

@@ -42,6 +42,11 @@ def mounted(what: list[str], folder: Path) -> None:
         pytest.skip(f"cannot mount a file system: {error}")
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # the disk is full whoever finds it so
+
+
 @pytest.fixture(params=["tmpfs", "ext4"])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with 16 MiB and 200 inodes."""

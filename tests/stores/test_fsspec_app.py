@@ -1,4 +1,4 @@
-"""The whole protocol through the app, and any life of any uploads, over the fsspec store."""
+"""What a store has a say in of the protocol, and any life of any uploads, over the fsspec store."""
 
 import shutil
 import tempfile
@@ -10,12 +10,13 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from tests._stage import MakeStage, Stage, make_stage
-from tests.conformance.test_conformance import test_statement, test_statement_by_hand
+from tests.conformance.generic import run_rule
+from tests.conformance.test_conformance import STORED, test_statement_by_hand
 from tests.stores._fsspec import AsyncDict, Memory, names_below
 from tests.test_state_machine import LivesOfUploads, settled
 from tusasgi.stores.fsspec import FsspecStore
 
-__all__ = ["test_statement", "test_statement_by_hand"]
+__all__ = ["test_statement_by_hand"]
 
 pytestmark = pytest.mark.anyio
 
@@ -34,14 +35,15 @@ class FsspecStage(Stage):
         return {name: "/due/" in name or self.fs.cat_file(name) for name in names}
 
 
-@pytest.fixture(params=["file", "async"])
-def stage(request: pytest.FixtureRequest, fast_place: Path) -> MakeStage:
-    """A function that sets up one more stage, each with a store of its own."""
+@pytest.fixture
+def stage(anyio_backend: str, fast_place: Path) -> MakeStage:
+    """A function that sets up one more stage, each with a store of its own.
+
+    On one event loop the stores keep objects, on the other files.
+    """
     roots = iter([str(fast_place / str(number)) for number in range(10)])
-    fs: Any = {
-        "file": lambda: LocalFileSystem(skip_instance_cache=True),
-        "async": AsyncDict,
-    }[request.param]()
+    is_file = anyio_backend == "trio"
+    fs: Any = LocalFileSystem(skip_instance_cache=True) if is_file else AsyncDict()
 
     def make(**options: Any) -> Stage:
         root = next(roots)
@@ -53,6 +55,11 @@ def stage(request: pytest.FixtureRequest, fast_place: Path) -> MakeStage:
         return stage
 
     return make
+
+
+@pytest.mark.parametrize("rule_id", STORED)
+async def test_statement(rule_id: str, stage: MakeStage) -> None:
+    await run_rule(rule_id, stage)
 
 
 class OverFsspec(LivesOfUploads):

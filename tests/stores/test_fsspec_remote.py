@@ -1,4 +1,7 @@
-"""The fsspec store over real servers: OpenSSH's sftp, and two of S3 through s3fs."""
+"""The fsspec store over real servers: OpenSSH's sftp, and two of S3 through s3fs.
+
+On asyncio alone: the servers are called in threads, on either loop.
+"""
 
 import os
 import random
@@ -31,6 +34,11 @@ PIECE = MIB
 
 MakeStore = Callable[[], FsspecStore]
 """Makes what a server finds that starts now: with a connection of its own."""
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 def need_sftp() -> None:

@@ -1,4 +1,8 @@
-"""The suite for stores, on filesystems of every kind."""
+"""The suite for stores, on filesystems of every kind.
+
+On both event loops with one that keeps objects and one that keeps files. With the others on one:
+which loop it is stays with the store, which calls any filesystem in a thread.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +13,7 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from tests.stores._fsspec import AsyncDict, Deceiving, Memory, Plain, WithoutOpen
+from tusasgi.stores import fsspec as module
 from tusasgi.stores.fsspec import FsspecStore
 from tusasgi.testing import StoreSuite
 
@@ -19,6 +24,10 @@ class FsspecStoreSuite(StoreSuite):
     @pytest.fixture
     def place(self, fast_place: Path) -> Path:
         return fast_place / "place"
+
+    @pytest.fixture(autouse=True)
+    def _pieces_are_not_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "_LINGER", 0.05)
 
     def make_store(self, place: Path) -> FsspecStore:
         fs = self.__dict__.setdefault("fs", self.make_fs(place))
@@ -31,6 +40,12 @@ class FsspecStoreSuite(StoreSuite):
         return "bucket/some/folder"
 
 
+class OnOneLoop(FsspecStoreSuite):
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
+
 class TestMemory(FsspecStoreSuite):
     memory_bound = None
 
@@ -38,45 +53,45 @@ class TestMemory(FsspecStoreSuite):
         return Memory()
 
 
-class TestWithoutAppendRenameAndExclusion(FsspecStoreSuite):
+class TestLocal(FsspecStoreSuite):
+    def make_store(self, place: Path) -> FsspecStore:
+        return FsspecStore(f"file://{place}")
+
+
+class TestWithoutAppendRenameAndExclusion(OnOneLoop):
     memory_bound = None
 
     def make_fs(self, place: Path) -> Plain:
         return Plain()
 
 
-class TestThatPromisesExclusionAndOverwrites(FsspecStoreSuite):
+class TestThatPromisesExclusionAndOverwrites(OnOneLoop):
     memory_bound = None
 
     def make_fs(self, place: Path) -> Deceiving:
         return Deceiving()
 
 
-class TestAsync(FsspecStoreSuite):
+class TestAsync(OnOneLoop):
     memory_bound = None
 
     def make_fs(self, place: Path) -> AsyncDict:
         return AsyncDict()
 
 
-class TestWithoutOpen(FsspecStoreSuite):
+class TestWithoutOpen(OnOneLoop):
     memory_bound = None
 
     def make_fs(self, place: Path) -> WithoutOpen:
         return WithoutOpen(Memory())
 
 
-class TestLocal(FsspecStoreSuite):
-    def make_store(self, place: Path) -> FsspecStore:
-        return FsspecStore(f"file://{place}")
-
-
-class TestDirectory(FsspecStoreSuite):
+class TestDirectory(OnOneLoop):
     def make_fs(self, place: Path) -> DirFileSystem:
         return DirFileSystem(path=str(place), fs=LocalFileSystem(skip_instance_cache=True))
 
 
-class TestWrappedToBeAsync(FsspecStoreSuite):
+class TestWrappedToBeAsync(OnOneLoop):
     def make_fs(self, place: Path) -> AsyncFileSystemWrapper:
         return AsyncFileSystemWrapper(LocalFileSystem(skip_instance_cache=True))
 

@@ -1,4 +1,7 @@
-"""Particular claims of the S3 store."""
+"""Particular claims of the S3 store.
+
+On asyncio alone: the way from trio is that of every call, and the suite for stores goes it.
+"""
 
 import http.client
 import secrets
@@ -56,6 +59,11 @@ from ._s3_scenes import (
 )
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture

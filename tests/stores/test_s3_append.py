@@ -41,6 +41,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 # What is shown.
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # what is in the bucket is no affair of it
 @pytest.mark.parametrize("begun", [0, 200 * KIB, 6 * MIB])
 @pytest.mark.parametrize("length", [300 * KIB, 2 * PART, 11 * MIB])
 async def test_what_may_be_one_too_many_is_not_shown_before_the_end(
