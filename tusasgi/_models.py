@@ -24,9 +24,14 @@ def check_upload_id(upload_id: str) -> str:
 
     An id has 1 to 64 characters, each an ASCII letter, a digit, `-` or `_`.
     """
-    if not _UPLOAD_ID.fullmatch(upload_id):
+    if not is_upload_id(upload_id):
         raise InvalidUploadId("no upload can have this id")
     return upload_id
+
+
+def is_upload_id(name: str) -> bool:
+    """True for what the grammar of ids allows."""
+    return _UPLOAD_ID.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -521,12 +521,61 @@ async def test_a_mark_that_goes_while_it_is_looked_at_is_nothing(
         assert [upload_id async for upload_id in store.due(NOW)] == []
 
 
-async def test_a_foreign_name_among_the_marks_keeps_no_sweep_from_its_work(
+FOREIGN = [b".DS_Store", b"lost+found", b"a b", b"..x", b"\xff\xfe", b"README", b"README.md"]
+"""Names of files. One of them is a name for an upload, too."""
+
+
+async def test_foreign_files_are_left_alone_and_keep_no_sweep_from_its_work(
     store: FileStore, fast_place: Path
 ) -> None:
-    upload = await created(store, expires=NOW)
-    await run_sync((fast_place / "place/due/notes.txt").touch)
-    assert [upload_id async for upload_id in store.due(NOW)] == [upload.id]
+    uploads = [await created(store, b"abc", expires=NOW) for _ in range(3)]
+    root = os.fsencode(fast_place / "place")
+    later = datetime.now(UTC) + timedelta(days=1)  # by then nothing new is under way any more
+
+    def put_there() -> list[bytes]:
+        folders = [b"due", b"due/%d" % HOUR, b"due/0", b"due/7", b"new", b"uploads", b"uploads/%x"]
+        for folder in folders:
+            os.makedirs(os.path.join(root, folder), exist_ok=True)
+        paths = [os.path.join(root, folder, name) for folder in folders for name in FOREIGN]
+        paths += [os.path.join(root, b"due", name) for name in (b"8", b"-1", b"1e3", b"\xd9\xa3")]
+        for path in paths:
+            with open(path, "xb") as file:
+                file.write(b"something else")
+        for folder in folders:
+            for name in (b"folder", b"lost.found", b"00000000-0000." + b"0" * 32):
+                inner = os.path.join(root, folder, name)
+                os.mkdir(inner)
+                os.symlink(b"nowhere", inner + b"-link")
+                os.mkfifo(inner + b"-pipe")
+                paths += [inner, inner + b"-link", inner + b"-pipe"]
+        return paths
+
+    foreign = await run_sync(put_there)
+    for removed in (len(uploads), 0):
+        assert await Uploads(store, clock=lambda: later).sweep() == removed
+    assert await run_sync(lambda: [path for path in foreign if not os.path.lexists(path)]) == []
+    for upload in uploads:
+        with pytest.raises(UploadNotFound):
+            await store.get(upload.id)
+
+
+@pytest.mark.parametrize("kind", ["record", "data"])
+async def test_a_folder_in_the_place_of_a_file_is_told_and_keeps_no_sweep_from_the_others(
+    kind: str, store: FileStore
+) -> None:
+    broken, other = [await created(store, b"abc", expires=NOW) for _ in range(2)]
+
+    def put_folder() -> None:
+        path = store.path(broken.id) + (".info" if kind == "record" else "")
+        os.unlink(path)
+        os.makedirs(f"{path}/notes")
+
+    await run_sync(put_folder)
+    with pytest.raises(ExceptionGroup) as caught:
+        await Uploads(store, clock=lambda: NOW).sweep()
+    assert len(caught.value.exceptions) == 1 and caught.group_contains(OSError)
+    with pytest.raises(UploadNotFound):
+        await store.get(other.id)
 
 
 async def test_a_folder_of_marks_that_a_sweeper_removed_is_made_again(
