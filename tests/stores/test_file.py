@@ -491,7 +491,7 @@ def marks(folder: Path) -> list[str]:
 
 async def test_a_creation_under_way_is_no_remains(store: FileStore, fast_place: Path) -> None:
     # A mark and a new record, and not yet an upload: as between two steps of `create`.
-    new, mark = Path(store._place.new_path("a")), fast_place / f"place/due/{HOUR}/a"
+    new, mark = fast_place / f"place/new/a.{'0' * 32}", fast_place / f"place/due/{HOUR}/a"
     for path in (new, mark):
         await run_sync(lambda path=path: path.parent.mkdir(parents=True))
         await run_sync(path.touch)

@@ -230,6 +230,6 @@ class Place:
 
 
 def _is_new_name(name: str) -> bool:
-    """True for what `Place.new_path` may have named."""
+    """True for what `Place.open_new` may have named."""
     upload_id, _, rest = name.partition(".")
     return is_upload_id(upload_id) and _RANDOM.fullmatch(rest) is not None
