@@ -28,7 +28,7 @@ from tusasgi import (
     UploadNotFound,
     Uploads,
 )
-from tusasgi.stores import Overtaken, _writer
+from tusasgi.stores import Overtaken, _files, _held, _writer
 from tusasgi.stores.file import FileStore
 from tusasgi.testing import Arriving, new_upload
 
@@ -430,6 +430,7 @@ async def test_a_sweep_costs_what_has_expired_and_not_what_is_stored(fast_place:
                 await created(store, b"abc", is_complete=True)
         for _ in range(5):
             await created(store, b"abc", expires=NOW - timedelta(hours=2))
+        await run_sync(os.makedirs, fast_place / str(unexpired) / "due/0")  # else by who is first
         seen.append(await calls_to_sweep(store))
     few, many = seen
     assert few[0] == many[0] == 5
@@ -503,6 +504,41 @@ async def test_a_creation_under_way_is_no_remains(store: FileStore, fast_place: 
     assert [upload_id async for upload_id in store.due(NOW)] == ["a"]
     assert not await run_sync(new.exists)
     assert not await run_sync(mark.exists)  # it is found from now on where it is removed last
+
+
+async def test_what_somebody_still_writes_is_no_remains_however_old_it_is(
+    store: FileStore,
+) -> None:
+    new, file = await run_sync(store._place.open_new, "a")
+    await run_sync(at, NOW - timedelta(days=2), new)
+    assert [upload_id async for upload_id in store.due(NOW)] == []
+    assert await run_sync(os.path.exists, new)
+    await run_sync(_files.close_locked, file)
+    assert [upload_id async for upload_id in store.due(NOW)] == []
+    assert not await run_sync(os.path.exists, new)
+
+
+@pytest.mark.parametrize("step", ["the bytes", "all"])
+async def test_an_upload_that_is_removed_while_it_is_read_is_never_an_empty_one(
+    step: str, store: FileStore
+) -> None:
+    upload = await created(store, b"abc")
+
+    def stat(path: str) -> os.stat_result:
+        if path == store.path(upload.id) and os.path.exists(path):
+            with _held.Held(store._place, upload.id) as held:
+                held.put_removal("terminated")
+                os.unlink(path)
+                if step == "all":
+                    held.remove()
+        return os.stat(path)
+
+    with seen_by(Os(stat=stat)):
+        if step == "all":
+            with pytest.raises(UploadNotFound):
+                await store.get(upload.id)
+        else:
+            assert (await store.get(upload.id)).removal == "terminated"
 
 
 async def test_a_mark_that_goes_while_it_is_looked_at_is_nothing(
