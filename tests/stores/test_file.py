@@ -518,6 +518,17 @@ async def test_what_somebody_still_writes_is_no_remains_however_old_it_is(
     assert not await run_sync(os.path.exists, new)
 
 
+async def test_what_comes_up_for_nothing_stays_as_it_is_and_comes_up_once(
+    store: FileStore, fast_place: Path
+) -> None:
+    upload = await created(store, b"abc", length=10, expires=NOW + timedelta(days=1))
+    await run_sync(store._place.mark, upload.id, 0)  # as a crash may leave it
+    assert [upload_id async for upload_id in store.due(NOW)] == [upload.id]
+    assert await Uploads(store, clock=lambda: NOW).sweep() == 0
+    assert await store.get(upload.id) == upload
+    assert [upload_id async for upload_id in store.due(NOW)] == []
+
+
 @pytest.mark.parametrize("step", ["the bytes", "all"])
 async def test_an_upload_that_is_removed_while_it_is_read_is_never_an_empty_one(
     step: str, store: FileStore

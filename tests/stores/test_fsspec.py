@@ -818,6 +818,18 @@ async def test_what_is_not_ours_among_our_files_is_left_alone_and_stops_no_sweep
     assert names_below(watched, root) == sorted(foreign)
 
 
+async def test_what_comes_up_for_nothing_stays_as_it_is_and_comes_up_once(
+    watched: Watched, root: str
+) -> None:
+    store = FsspecStore(watched, root)
+    upload = await created(store, b"abc", length=10, expires=NOW + timedelta(days=1))
+    await run_sync(store._get_state().mark_now, upload.id)  # as a crash may leave it
+    assert [upload_id async for upload_id in store.due(NOW)] == [upload.id]
+    assert await Uploads(store, clock=lambda: NOW).sweep() == 0
+    assert await store.get(upload.id) == upload
+    assert [upload_id async for upload_id in store.due(NOW)] == []
+
+
 async def test_bytes_go_on_beside_a_folder_among_the_pieces(watched: Watched, root: str) -> None:
     store = FsspecStore(watched, root)
     upload = await created(store, b"abc", length=6)
