@@ -14,16 +14,18 @@ import pytest
 
 from tests.servers._process import ROOT, Server, free_port, running
 from tests.servers._wire import Client, wait_until
+from tests.services.faults import FaultProxy
 from tests.services.fixtures import QUICKLY_CHECKED
-from tests.services.fixtures import seaweedfs as seaweedfs  # the fixture
-from tests.services.s3 import S3Server
+from tests.services.fixtures import moto as moto  # the fixtures
+from tests.services.fixtures import seaweedfs as seaweedfs
+from tests.services.s3 import Moto, S3Server
 from tests.test_cli import NO_POSIX
 
 DATA = os.urandom(20_000_000)
 QUICKLY = ("-c", QUICKLY_CHECKED, "tusasgi")
 
 
-def variables(s3: S3Server) -> dict[str, str]:
+def variables(s3: "S3Server | Behind") -> dict[str, str]:
     return {
         "AWS_ENDPOINT_URL": s3.endpoint,
         "AWS_ACCESS_KEY_ID": s3.key,
@@ -34,7 +36,7 @@ def variables(s3: S3Server) -> dict[str, str]:
 
 @contextlib.contextmanager
 def serving(
-    s3: S3Server, folder: Path, *options: str, start: Sequence[str] = QUICKLY
+    s3: "S3Server | Behind", folder: Path, *options: str, start: Sequence[str] = QUICKLY
 ) -> Iterator[Server]:
     port = free_port()
     url = f"s3://{s3.bucket}/{folder.name}"
@@ -50,7 +52,7 @@ def kill(server: Server) -> None:
 
 
 def run(
-    s3: S3Server, *words: str, start: Sequence[str] = QUICKLY
+    s3: "S3Server | Behind", *words: str, start: Sequence[str] = QUICKLY
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *start, *words],
@@ -152,10 +154,71 @@ def test_an_address_where_nobody_answers_is_named(
     seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(seaweedfs), "endpoint", "http://127.0.0.1:9")
-    result = run(seaweedfs, "serve", "--store", "s3://bucket/uploads")
+    result = run(seaweedfs, "sweep", "--store", "s3://bucket/uploads")
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert 'Could not connect to the endpoint URL: "http://127.0.0.1:9/' in line
+
+
+class Behind(FaultProxy):
+    """A proxy that is an S3 server to the command."""
+
+    def __init__(self, server: S3Server) -> None:
+        super().__init__(server.endpoint)
+        self.bucket, self.region = server.bucket, server.region
+        self.key, self.secret = server.key, server.secret
+
+    @property
+    def tries(self) -> int:
+        """How often a condition was tried."""
+        return sum("/pieces/check-" in call.key for call in self.calls)
+
+
+@pytest.fixture
+def behind(moto: Moto) -> Iterator[Behind]:
+    with Behind(moto) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_bucket_is_tried_once_before_the_server_listens(
+    workers: str, behind: Behind, tmp_path: Path
+) -> None:
+    with serving(behind, tmp_path, "--workers", workers) as server:
+        tried = behind.tries
+        assert tried > 0
+        for _ in range(8):
+            path = Client(server.port).create(10)
+            assert Client(server.port).patch(path, 0, b"0123456789").status == 204
+        assert behind.tries == tried
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_bucket_without_conditions_refuses_to_start(workers: str, behind: Behind) -> None:
+    behind.fail("error_501", operation="PutObject", key="/pieces/check-", times=None)
+    url = f"s3://{behind.bucket}/unfit"
+    result = run(behind, "serve", "--store", url, "--workers", workers)
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"tusasgi: cannot use the bucket {url}: RuntimeError: ")
+    assert "does not know If-None-Match" in line
+
+
+def test_a_bucket_that_is_away_at_the_start_is_tried_with_the_first_request(
+    behind: Behind, tmp_path: Path
+) -> None:
+    behind.fail("error_503", times=None)
+    with serving(behind, tmp_path) as server:
+        tried = behind.tries
+        behind.heal()
+        client = Client(server.port)
+        path = client.create(10)
+        assert client.patch(path, 0, b"0123456789").status == 204
+        assert behind.tries > tried
+    (line,) = [line for line in server.output().splitlines() if "cannot be reached" in line]
+    url = f"s3://{behind.bucket}/{tmp_path.name}"
+    assert line.startswith(f"The bucket {url} cannot be reached for now; the first request tries")
+    assert "SlowDown" in line
 
 
 _IMPATIENT = """

@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, NoReturn
 
 import anyio
 
-from tusasgi import Expiry, Limits, Observer, TusApp, TusError, Uploads, __version__
+from tusasgi import (
+    Expiry,
+    Limits,
+    Observer,
+    StoreUnavailable,
+    TusApp,
+    TusError,
+    Uploads,
+    __version__,
+)
 from tusasgi._monitor import Address, Monitor, Target, counting
 from tusasgi.lockers import Locker
 from tusasgi.lockers.memory import MemoryLocker
@@ -87,7 +96,7 @@ def _serve(options: argparse.Namespace) -> None:
     if options.monitor is not None:
         _check_posix("--monitor")
     place = _place(options)
-    _check_place(place)
+    is_tried = _check_place(place, may_be_away=True)
     with contextlib.ExitStack() as stack:
         monitor = _open_monitor(stack, options.monitor) if options.monitor else None
         address = Address(options.host, _check_address(options.host, options.port))
@@ -98,7 +107,7 @@ def _serve(options: argparse.Namespace) -> None:
             directory = None if _is_bucket(place) else place
             monitor.watch(Target(directory=directory, address=address, path=options.path))
             print(f"Monitoring is at {origin}/metrics and {origin}/health", flush=True)
-        _run(options, place, address)
+        _run(options, place, address, is_tried=is_tried)
 
 
 def _open_monitor(stack: contextlib.ExitStack, address: Address) -> Monitor:
@@ -111,13 +120,14 @@ def _open_monitor(stack: contextlib.ExitStack, address: Address) -> Monitor:
         _fail(f"cannot listen on {address.host} port {address.port}: {error.strerror}")
 
 
-def _run(options: argparse.Namespace, place: str, address: Address) -> None:
+def _run(options: argparse.Namespace, place: str, address: Address, *, is_tried: bool) -> None:
     import uvicorn
 
     from tusasgi._connections import Connection, raise_descriptor_limit
 
     settings = Settings(
         place=place,
+        is_tried=is_tried,
         path=options.path,
         max_size=options.max_size,
         expires_after=options.expires_after,
@@ -162,7 +172,7 @@ def _sweep(options: argparse.Namespace) -> None:
 
 
 async def _sweep_once(place: str) -> int:
-    uploads = _uploads(place)
+    uploads = _uploads(place, is_tried=True)
     async with _closing(uploads.store):
         return await uploads.sweep()
 
@@ -219,16 +229,26 @@ def _is_bucket(place: str) -> bool:
     return place.startswith("s3://")
 
 
-def _check_place(place: str) -> None:
+def _check_place(place: str, *, may_be_away: bool = False) -> bool:
+    """End the command if the place cannot be used. False: it is a bucket, and away for now."""
     if not _is_bucket(place):
         _check_folder(place)
-        return
+        return True
     if not importlib.util.find_spec("s3fs"):
         _fail("a bucket needs the extra `s3`: pip install 'tusasgi[s3]'")
     try:
         anyio.run(_connect, place)
     except Exception as error:  # of a long list; whoever typed the URL wants the reason alone
-        _fail(f"cannot use the bucket {place}: {_told(_cause(error))}")
+        reason = _told(_cause(error))
+        if not (may_be_away and isinstance(error, StoreUnavailable)):
+            _fail(f"cannot use the bucket {place}: {reason}")
+        logger.warning(
+            "The bucket %s cannot be reached for now; the first request tries again: %s",
+            place,
+            reason,
+        )
+        return False
+    return True
 
 
 async def _connect(place: str) -> None:
@@ -287,6 +307,8 @@ class Settings:
 
     place: str
     """The folder of the uploads, or the URL of a bucket."""
+    is_tried: bool = False
+    """True if a bucket was found to do what it has to, by who starts the workers."""
     path: str = "/files/"
     max_size: int | None = None
     expires_after: int | None = None
@@ -313,6 +335,7 @@ def build_app(settings: Settings) -> "Starlette":
     uploads = _uploads(
         settings.place,
         settings.durability,
+        is_tried=settings.is_tried,
         max_size=settings.max_size,
         expires_after=settings.expires_after,
         observer=_metrics() if settings.is_monitored else None,
@@ -327,6 +350,8 @@ def build_app(settings: Settings) -> "Starlette":
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         _stop_by_signal(uploads, settings.shutdown_timeout)
+        if settings.is_tried:  # what is away is not waited for
+            await _open(uploads.store)
         async with _closing(uploads.store), anyio.create_task_group() as tasks:
             tasks.start_soon(_sweep_on, uploads, _sweep_interval(settings))
             tasks.start_soon(watch_descriptors)
@@ -340,12 +365,13 @@ def _uploads(
     place: str,
     durability: "Durability" = "complete",
     *,
+    is_tried: bool = False,
     max_size: int | None = None,
     expires_after: int | None = None,
     observer: Observer | None = None,
 ) -> Uploads:
     window = None if expires_after is None else timedelta(seconds=expires_after)
-    store, locker = _store(place, durability)
+    store, locker = _store(place, durability, is_tried=is_tried)
     return Uploads(
         store,
         locker=locker,
@@ -355,16 +381,22 @@ def _uploads(
     )
 
 
-def _store(place: str, durability: "Durability") -> tuple[Store, Locker]:
+def _store(place: str, durability: "Durability", *, is_tried: bool) -> tuple[Store, Locker]:
     if _is_bucket(place):
         from tusasgi.stores.s3 import S3Store
 
-        return S3Store(place), MemoryLocker()  # the store itself keeps processes apart
+        store = S3Store(place, check=not is_tried)
+        return store, MemoryLocker()  # the store itself keeps processes apart
     from tusasgi.lockers.file import FileLocker
     from tusasgi.stores.file import FileStore
 
-    store = FileStore(place, durability=durability)
-    return store, FileLocker(os.path.join(place, "locks"))
+    return FileStore(place, durability=durability), FileLocker(os.path.join(place, "locks"))
+
+
+async def _open(store: Store) -> None:
+    """Connect to where the store is, if that is somewhere else: no request has to wait for it."""
+    if hasattr(store, "open"):
+        await store.open()
 
 
 @contextlib.asynccontextmanager

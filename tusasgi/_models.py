@@ -24,9 +24,14 @@ def check_upload_id(upload_id: str) -> str:
 
     An id has 1 to 64 characters, each an ASCII letter, a digit, `-` or `_`.
     """
-    if not _UPLOAD_ID.fullmatch(upload_id):
+    if not is_upload_id(upload_id):
         raise InvalidUploadId("no upload can have this id")
     return upload_id
+
+
+def is_upload_id(name: str) -> bool:
+    """True for what the grammar of ids allows."""
+    return _UPLOAD_ID.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,6 +136,7 @@ class Expiry:
 
 # What an upload that would expire while its bytes come is given, where no window says so.
 _GRACE = timedelta(minutes=1)
+_REST = 0.75  # of the window: with more than this left there is no hurry
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,13 +146,21 @@ class Renewal:
     expiry: Expiry
     clock: Callable[[], datetime]
 
+    @property
+    def interval(self) -> float:
+        """Seconds, after which to ask `during` again at the latest while bytes are on their way."""
+        return min(self._window, _GRACE).total_seconds() / 4
+
     def during(self, upload: Upload) -> Upload:
         """Return the upload with a later date if it would soon expire, though its bytes come."""
-        window = self.expiry.after_append or min(self.expiry.initial or _GRACE, _GRACE)
         now = self.clock()
-        if upload.expires is None or upload.expires - now > window * 0.75:
+        if upload.expires is None or upload.expires - now > self._window * _REST:
             return upload
-        return replace(upload, expires=now + window)
+        return replace(upload, expires=now + self._window)
+
+    @property
+    def _window(self) -> timedelta:
+        return self.expiry.after_append or min(self.expiry.initial or _GRACE, _GRACE)
 
     def after(self, upload: Upload) -> Upload:
         """Return the upload with the date that an append leaves, if it waits for more bytes."""

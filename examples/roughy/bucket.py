@@ -1,18 +1,21 @@
 """Bytes in a bucket of an S3 server, for any number of processes on any number of machines."""
 
+import logging
 from collections.abc import Sequence
 
 from botocore.exceptions import BotoCoreError, ClientError
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
-from tusasgi import TusError, Upload, UploadNotFound, Uploads
+from tusasgi import StoreUnavailable, TusError, Upload, UploadNotFound, Uploads
 from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.stores.s3 import S3Object, S3Store
 
 from .db import Asset, Database
 from .errors import Unavailable
 from .settings import DOWNLOAD_SECONDS, BucketSettings, SettingsError
+
+logger = logging.getLogger("roughy.bucket")
 
 _NOBODY = "00000000-0000-0000-0000-000000000000"
 
@@ -38,11 +41,14 @@ class Bucket:
 
     async def open(self) -> None:
         try:
-            await self.store.__aenter__()
+            await self.store.open()
+        except StoreUnavailable as away:
+            logger.warning(
+                "The object storage cannot be reached for now; the first request tries again: %s",
+                _reason(away),
+            )
         except (TusError, BotoCoreError, ClientError, RuntimeError) as error:
-            # A time-out has no words of its own.
-            reason = str(error.__cause__ or "") or str(error)
-            raise SettingsError(f"ROUGHY_STORE cannot be used: {reason}") from error
+            raise SettingsError(f"ROUGHY_STORE cannot be used: {_reason(error)}") from error
 
     async def close(self) -> None:
         await self.store.aclose()
@@ -61,6 +67,11 @@ class Bucket:
 
     def routes(self, db: Database, uploads: Uploads) -> Sequence[BaseRoute]:
         return ()
+
+
+def _reason(error: Exception) -> str:
+    # A time-out has no words of its own.
+    return str(error.__cause__ or "") or str(error)
 
 
 def object_of(upload: Upload) -> S3Object:

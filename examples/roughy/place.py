@@ -27,7 +27,7 @@ class Place(Protocol):
     def locker(self) -> Locker: ...
 
     async def open(self) -> None:
-        """See that it can be used; raise `SettingsError` if it cannot."""
+        """See that it can be used; raise `SettingsError` if it never can. It may be away."""
         ...
 
     async def close(self) -> None:

@@ -358,13 +358,28 @@ async def test_a_wrong_secret_is_told_before_serving(start, seaweedfs, bucket):
     assert "wrong" not in str(caught.value)
 
 
-async def test_a_store_that_does_not_answer_is_told_in_words(start, seaweedfs, bucket, monkeypatch):
+async def test_a_store_that_is_away_at_the_start_is_tried_again(
+    start, clock, seaweedfs, bucket, proxy, caplog
+):
+    proxy.down()
+    told = s3.environment(seaweedfs, bucket, proxy.endpoint)
+    api = Api(await start(ROUGHY_MONITORING="1", **told), clock, ALICE)
+    assert "the first request tries again: Could not connect" in caplog.text
+    async with api.http:
+        assert error_of(await api.get("/health")) == (503, "unavailable")
+        proxy.up()
+        assert (await api.get("/health")).status_code == 200
+
+
+async def test_a_store_that_does_not_answer_is_told_in_words(
+    start, seaweedfs, bucket, monkeypatch, caplog
+):
     async def silent(store):
         raise StoreUnavailable("it does not answer") from TimeoutError()
 
-    monkeypatch.setattr(S3Store, "__aenter__", silent)
-    with pytest.raises(SettingsError, match="cannot be used: it does not answer"):
-        await start(**s3.environment(seaweedfs, bucket))
+    monkeypatch.setattr(S3Store, "open", silent)
+    await start(**s3.environment(seaweedfs, bucket))
+    assert "the first request tries again: it does not answer" in caplog.text
 
 
 async def test_replicas_do_not_make_keys_of_their_own(start):

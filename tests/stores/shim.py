@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -105,9 +106,11 @@ class Counts:
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
+        self._counting = threading.Lock()
 
     def before(self, name: str, arguments: tuple[Any, ...]) -> None:
-        self.calls[name] += 1
+        with self._counting:
+            self.calls[name] += 1
 
 
 class Disk:

@@ -28,7 +28,7 @@ from tusasgi import (
     UploadNotFound,
     Uploads,
 )
-from tusasgi.stores import Overtaken, _writer
+from tusasgi.stores import Overtaken, _files, _held, _writer
 from tusasgi.stores.file import FileStore
 from tusasgi.testing import Arriving, new_upload
 
@@ -430,6 +430,7 @@ async def test_a_sweep_costs_what_has_expired_and_not_what_is_stored(fast_place:
                 await created(store, b"abc", is_complete=True)
         for _ in range(5):
             await created(store, b"abc", expires=NOW - timedelta(hours=2))
+        await run_sync(os.makedirs, fast_place / str(unexpired) / "due/0")  # else by who is first
         seen.append(await calls_to_sweep(store))
     few, many = seen
     assert few[0] == many[0] == 5
@@ -491,7 +492,7 @@ def marks(folder: Path) -> list[str]:
 
 async def test_a_creation_under_way_is_no_remains(store: FileStore, fast_place: Path) -> None:
     # A mark and a new record, and not yet an upload: as between two steps of `create`.
-    new, mark = fast_place / "place/new/a.1", fast_place / f"place/due/{HOUR}/a"
+    new, mark = fast_place / f"place/new/a.{'0' * 32}", fast_place / f"place/due/{HOUR}/a"
     for path in (new, mark):
         await run_sync(lambda path=path: path.parent.mkdir(parents=True))
         await run_sync(path.touch)
@@ -503,6 +504,52 @@ async def test_a_creation_under_way_is_no_remains(store: FileStore, fast_place: 
     assert [upload_id async for upload_id in store.due(NOW)] == ["a"]
     assert not await run_sync(new.exists)
     assert not await run_sync(mark.exists)  # it is found from now on where it is removed last
+
+
+async def test_what_somebody_still_writes_is_no_remains_however_old_it_is(
+    store: FileStore,
+) -> None:
+    new, file = await run_sync(store._place.open_new, "a")
+    await run_sync(at, NOW - timedelta(days=2), new)
+    assert [upload_id async for upload_id in store.due(NOW)] == []
+    assert await run_sync(os.path.exists, new)
+    await run_sync(_files.close_locked, file)
+    assert [upload_id async for upload_id in store.due(NOW)] == []
+    assert not await run_sync(os.path.exists, new)
+
+
+async def test_what_comes_up_for_nothing_stays_as_it_is_and_comes_up_once(
+    store: FileStore, fast_place: Path
+) -> None:
+    upload = await created(store, b"abc", length=10, expires=NOW + timedelta(days=1))
+    await run_sync(store._place.mark, upload.id, 0)  # as a crash may leave it
+    assert [upload_id async for upload_id in store.due(NOW)] == [upload.id]
+    assert await Uploads(store, clock=lambda: NOW).sweep() == 0
+    assert await store.get(upload.id) == upload
+    assert [upload_id async for upload_id in store.due(NOW)] == []
+
+
+@pytest.mark.parametrize("step", ["the bytes", "all"])
+async def test_an_upload_that_is_removed_while_it_is_read_is_never_an_empty_one(
+    step: str, store: FileStore
+) -> None:
+    upload = await created(store, b"abc")
+
+    def stat(path: str) -> os.stat_result:
+        if path == store.path(upload.id) and os.path.exists(path):
+            with _held.Held(store._place, upload.id) as held:
+                held.put_removal("terminated")
+                os.unlink(path)
+                if step == "all":
+                    held.remove()
+        return os.stat(path)
+
+    with seen_by(Os(stat=stat)):
+        if step == "all":
+            with pytest.raises(UploadNotFound):
+                await store.get(upload.id)
+        else:
+            assert (await store.get(upload.id)).removal == "terminated"
 
 
 async def test_a_mark_that_goes_while_it_is_looked_at_is_nothing(
@@ -521,12 +568,61 @@ async def test_a_mark_that_goes_while_it_is_looked_at_is_nothing(
         assert [upload_id async for upload_id in store.due(NOW)] == []
 
 
-async def test_a_foreign_name_among_the_marks_keeps_no_sweep_from_its_work(
+FOREIGN = [b".DS_Store", b"lost+found", b"a b", b"..x", b"\xff\xfe", b"README.md", b"README"]
+"""Names of files. The last one may be that of an upload, so only what is in it tells."""
+
+
+async def test_foreign_files_are_left_alone_and_keep_no_sweep_from_its_work(
     store: FileStore, fast_place: Path
 ) -> None:
-    upload = await created(store, expires=NOW)
-    await run_sync((fast_place / "place/due/notes.txt").touch)
-    assert [upload_id async for upload_id in store.due(NOW)] == [upload.id]
+    uploads = [await created(store, b"abc", expires=NOW) for _ in range(3)]
+    root = os.fsencode(fast_place / "place")
+    later = datetime.now(UTC) + timedelta(days=1)  # by then nothing new is under way any more
+
+    def put_there() -> list[bytes]:
+        folders = [b"due", b"due/%d" % HOUR, b"due/0", b"due/7", b"new", b"uploads", b"uploads/%x"]
+        for folder in folders:
+            os.makedirs(os.path.join(root, folder), exist_ok=True)
+        paths = [os.path.join(root, folder, name) for folder in folders for name in FOREIGN]
+        paths += [os.path.join(root, b"due", name) for name in (b"8", b"-1", b"1e3", b"\xd9\xa3")]
+        for path in paths:
+            with open(path, "xb") as file:
+                file.write(b"something else" if path.endswith(b"README") else b"")
+        for folder in folders:
+            for name in (b"folder", b"lost.found", b"00000000-0000." + b"0" * 32):
+                inner = os.path.join(root, folder, name)
+                os.mkdir(inner)
+                os.symlink(b"nowhere", inner + b"-link")
+                os.mkfifo(inner + b"-pipe")
+                paths += [inner, inner + b"-link", inner + b"-pipe"]
+        return paths
+
+    foreign = await run_sync(put_there)
+    for removed in (len(uploads), 0):
+        assert await Uploads(store, clock=lambda: later).sweep() == removed
+    assert await run_sync(lambda: [path for path in foreign if not os.path.lexists(path)]) == []
+    for upload in uploads:
+        with pytest.raises(UploadNotFound):
+            await store.get(upload.id)
+
+
+@pytest.mark.parametrize("kind", ["record", "data"])
+async def test_a_folder_in_the_place_of_a_file_is_told_and_keeps_no_sweep_from_the_others(
+    kind: str, store: FileStore
+) -> None:
+    broken, other = [await created(store, b"abc", expires=NOW) for _ in range(2)]
+
+    def put_folder() -> None:
+        path = store.path(broken.id) + (".info" if kind == "record" else "")
+        os.unlink(path)
+        os.makedirs(f"{path}/notes")
+
+    await run_sync(put_folder)
+    with pytest.raises(ExceptionGroup) as caught:
+        await Uploads(store, clock=lambda: NOW).sweep()
+    assert len(caught.value.exceptions) == 1 and caught.group_contains(OSError)
+    with pytest.raises(UploadNotFound):
+        await store.get(other.id)
 
 
 async def test_a_folder_of_marks_that_a_sweeper_removed_is_made_again(

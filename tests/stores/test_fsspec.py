@@ -63,6 +63,7 @@ NOW = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
 HOUR = int(NOW.timestamp()) // 3600  # since 1970
 LEAST = 64 * 1024
 """The smallest piece size, so that a test has many pieces of few bytes."""
+CONTENT = random.Random(1).randbytes(4 * LEAST)
 
 
 @pytest.fixture(params=["objects", "files"])
@@ -817,6 +818,18 @@ async def test_what_is_not_ours_among_our_files_is_left_alone_and_stops_no_sweep
     assert names_below(watched, root) == sorted(foreign)
 
 
+async def test_what_comes_up_for_nothing_stays_as_it_is_and_comes_up_once(
+    watched: Watched, root: str
+) -> None:
+    store = FsspecStore(watched, root)
+    upload = await created(store, b"abc", length=10, expires=NOW + timedelta(days=1))
+    await run_sync(store._get_state().mark_now, upload.id)  # as a crash may leave it
+    assert [upload_id async for upload_id in store.due(NOW)] == [upload.id]
+    assert await Uploads(store, clock=lambda: NOW).sweep() == 0
+    assert await store.get(upload.id) == upload
+    assert [upload_id async for upload_id in store.due(NOW)] == []
+
+
 async def test_bytes_go_on_beside_a_folder_among_the_pieces(watched: Watched, root: str) -> None:
     store = FsspecStore(watched, root)
     upload = await created(store, b"abc", length=6)
@@ -957,6 +970,68 @@ async def alive(store: FsspecStore, upload_id: str, now: datetime) -> Upload:
             return found
         await anyio.sleep(0.02)
     raise AssertionError("the upload expired although its bytes arrive")
+
+
+class Slow:
+    """Holds the first write of bytes until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.go = threading.Event()
+
+    def __call__(self, path: str) -> None:
+        if "0000-" in path or path.endswith("0000") or "staged-" in path:
+            self.reached.set()
+            assert self.go.wait(60)
+
+
+class SlowObjects(Memory):
+    slow: Callable[[str], None] = staticmethod(lambda path: None)
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: Any) -> None:
+        self.slow(path)
+        super().pipe_file(path, value, mode=mode, **options)
+
+
+class SlowFiles(LocalFileSystem):
+    cachable = False
+    slow: Callable[[str], None] = staticmethod(lambda path: None)
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: Any) -> None:
+        self.slow(path)
+        super().pipe_file(path, value, mode=mode, **options)
+
+
+@pytest.mark.parametrize("size", [1000, 3 * LEAST], ids=["last", "first"])
+@pytest.mark.parametrize("is_staged", [False, True], ids=["at-once", "staged"])
+@pytest.mark.parametrize("kind", [SlowObjects, SlowFiles], ids=["objects", "files"])
+async def test_the_date_moves_however_long_a_piece_is_on_its_way(
+    kind: type[SlowObjects] | type[SlowFiles], is_staged: bool, size: int, root: str
+) -> None:
+    fs, slow = kind(), Slow()
+    store, now, window = FsspecStore(fs, root, piece_size=LEAST), NOW, timedelta(seconds=0.2)
+    upload = await created(store, length=None, expires=NOW + window)
+    renewal = Renewal(expiry=Expiry(after_append=window), clock=lambda: now)
+    fs.slow = slow
+    kept = before = replace(upload, facts={"kind": "mp4"})
+    async with anyio.create_task_group() as tasks:
+
+        async def append() -> None:
+            nonlocal kept
+            chunks = Arriving(CONTENT[:size])
+            kept = await store.append(kept, chunks, staged=is_staged, renewal=renewal)
+
+        tasks.start_soon(append)
+        await run_sync(slow.reached.wait)
+        try:
+            for _ in range(3):
+                now += window
+                await alive(store, upload.id, now)
+        finally:
+            slow.go.set()
+    assert kept == replace(before, offset=size, expires=now + window)
+    assert await FsspecStore(fs, root).get(upload.id) == kept
+    assert await content(store, kept) == CONTENT[:size]
 
 
 async def test_pieces_that_take_long_to_be_shown_keep_the_date(watched: Watched, root: str) -> None:

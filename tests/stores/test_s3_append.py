@@ -3,16 +3,18 @@
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from anyio.to_thread import run_sync
 
-from tests.services.s3 import SeaweedFS
+from tests.services.faults import FaultProxy
+from tests.services.s3 import Moto, SeaweedFS
 from tusasgi import Expiry, TooLarge, Upload
 from tusasgi._models import Renewal
-from tusasgi.stores import _s3_append
+from tusasgi.stores import Overtaken, _s3_append
 from tusasgi.stores._s3_append import Budget
 from tusasgi.stores.s3 import S3Store
 from tusasgi.testing._stores import NOW, new_upload
@@ -169,6 +171,107 @@ async def test_a_refusal_takes_everything_back_but_a_later_date(
     kept = await place.store().get(upload.id)
     assert not kept.is_expired(slow.now)
     assert replace(kept, expires=upload.expires) == upload
+
+
+WAITS = {
+    "a part": (12 * MIB, {"operation": "UploadPart"}),
+    "the last part": (7 * MIB, {"operation": "UploadPart", "at": 2}),
+    "a piece": (400 * KIB, {"operation": "PutObject", "key": "/pieces/"}),
+    "memory": (400 * KIB, None),
+}
+"""What an append waits for, how much it has sent by then, and the call that takes its time."""
+
+
+@pytest.mark.parametrize("is_staged", [False, True], ids=["at-once", "staged"])
+@pytest.mark.parametrize("wait", WAITS)
+async def test_the_date_moves_while_what_has_come_waits(
+    wait: str, is_staged: bool, moto: Moto
+) -> None:
+    """However long it takes, and though no more bytes come meanwhile."""
+    size, fault = WAITS[wait]
+    length = size if "part" in wait else 7 * MIB
+    now, window = NOW, timedelta(seconds=0.2)
+    renewal = Renewal(expiry=Expiry(after_append=window), clock=lambda: now)
+    done = anyio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        async for chunk in chunks_of(CONTENT[:size]):
+            yield chunk
+        if "part" not in wait:
+            await done.wait()
+
+    with FaultProxy(moto.endpoint) as proxy:
+        place = new_place(moto, proxy.endpoint, memory=2 * PART)
+        store, other = place.store(name="one"), place.store(moto.endpoint, name="other")
+        upload = await store.create(new_upload(length=length, expires=NOW + window))
+        before = upload
+        held = await store._budget.take(2 * PART if fault is None else 0)
+        stalled = None if fault is None else proxy.fail("stall", **fault)
+        async with anyio.create_task_group() as tasks:
+
+            async def append() -> None:
+                nonlocal upload
+                chunked = chunks()
+                upload = await store.append(upload, chunked, staged=is_staged, renewal=renewal)
+
+            tasks.start_soon(append)
+            if stalled is not None:
+                await run_sync(stalled.wait)
+            try:
+                for _ in range(3):
+                    now += window
+                    await dated(other, upload.id, now + window)
+                seen = await other.get(upload.id)
+                assert not is_staged or replace(seen, expires=before.expires) == before
+            finally:
+                store._budget.give(held)
+                if stalled is not None:
+                    stalled.release()
+                done.set()
+        assert upload == await place.store(moto.endpoint).get(upload.id)
+        assert await place.content(other, upload) == CONTENT[:size]
+        await place.aclose()
+
+
+async def dated(store: S3Store, upload_id: str, expires: datetime) -> None:
+    """Return when the upload has this date."""
+    for _ in range(1000):
+        if (await store.get(upload_id)).expires == expires:
+            return
+        await anyio.sleep(0.01)
+    raise AssertionError("the date stands still although bytes have come")
+
+
+async def test_an_append_that_is_overtaken_while_a_part_is_on_its_way_ends(
+    moto: Moto,
+) -> None:
+    now, window = NOW, timedelta(seconds=0.2)
+    renewal = Renewal(expiry=Expiry(after_append=window), clock=lambda: now)
+    with FaultProxy(moto.endpoint) as proxy:
+        place = new_place(moto, proxy.endpoint)
+        store, other = place.store(name="one"), place.store(moto.endpoint, name="other")
+        upload = await store.create(new_upload(length=12 * MIB, expires=NOW + window))
+        stalled = proxy.fail("stall", operation="UploadPart")
+        async with anyio.create_task_group() as tasks:
+
+            async def append() -> None:
+                with pytest.raises(Overtaken):
+                    await store.append(upload, chunks_of(CONTENT), renewal=renewal)
+
+            tasks.start_soon(append)
+            await run_sync(stalled.wait)
+            taken = await appended(other, upload, CONTENT[:100])
+            now += window
+            for _ in range(3000):
+                if any(call.status == 412 for call in proxy.calls):
+                    break
+                await anyio.sleep(0.02)
+            else:
+                raise AssertionError("the writer does not find out")
+            stalled.release()
+        assert await other.get(upload.id) == taken
+        assert multiparts(await place.left()) == []
+        await place.aclose()
 
 
 async def test_an_append_of_nothing_moves_no_date(place: Place) -> None:

@@ -164,6 +164,15 @@ def names_in(folder: str) -> list[str]:
         return []
 
 
+def files_in(folder: str) -> list[str]:
+    """Return the names of the files in a folder, and of nothing else; none without a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def unlink_if_there(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)

@@ -1,6 +1,7 @@
 """One append, and one joining, on a filesystem. Everything in it blocks."""
 
 import contextlib
+import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,10 +21,11 @@ class Appending:
     def __init__(self, upload: Upload, piece_size: int, renewal: Renewal | None) -> None:
         self.upload = upload
         self._piece_size = piece_size
-        self._renewal = renewal
+        self.renewal = renewal
         self._before: Upload | None = None  # what the record said, if it was replaced
         self._is_begun = False
         self._names: list[str] = []
+        self._change = threading.Lock()  # of the record: it gets a later date beside the steps
 
     @property
     def has_remains(self) -> bool:
@@ -33,12 +35,27 @@ class Appending:
     def put(self, state: State, data: bytes, is_last: bool) -> None:
         """Store the next bytes. Raises `OffsetConflict` or `Overtaken` for a second writer."""
         self._begin(state)
-        self._renew(state)
+        self.renew(state)
         self._show(state, data)
 
     def show_more(self, state: State) -> bool:
         """Let more of what is stored be seen; return whether there may be still more."""
         return False
+
+    def renew(self, state: State) -> None:
+        """Give the record, whatever else it says, a later date if it would soon expire.
+
+        May run beside `put` and `show_more`.
+        """
+        if not self._is_begun:
+            return
+        with self._change:
+            renewed = during(self.upload, self.renewal)
+            if renewed.expires == self.upload.expires:
+                return
+            stored = replace(state.record(self.upload.id), offset=self.upload.offset)
+            kept = state.replace(stored, replace(stored, expires=renewed.expires))
+            self.upload = replace(renewed, version=kept.version)
 
     def take_back(self, state: State) -> None:
         """Remove everything that was stored, at once to the eye: the rest then follows a gap."""
@@ -61,20 +78,11 @@ class Appending:
             raise UploadNotFound()
         if contents.offset != self.upload.offset:
             raise OffsetConflict(f"the upload is at {contents.offset}", offset=contents.offset)
+        self._is_begun = True
         folder = state.folder(self.upload.id)
         # They may not come to follow what is about to be written.
         state.files.remove(f"{folder}/{name}" for name in contents.rest)
         state.merge_small(self.upload.id, contents.run, self._piece_size)
-        self._is_begun = True
-
-    def _renew(self, state: State) -> None:
-        """Give the record, whatever else it says, a later date if it would soon expire."""
-        renewed = during(self.upload, self._renewal)
-        if renewed.expires == self.upload.expires:
-            return
-        stored = replace(state.record(self.upload.id), offset=self.upload.offset)
-        kept = state.replace(stored, replace(stored, expires=renewed.expires))
-        self.upload = replace(renewed, version=kept.version)
 
     def _show(self, state: State, data: bytes) -> None:
         """Make a piece of the bytes, at the end of the upload."""
@@ -86,15 +94,16 @@ class Appending:
 
     def _make_piece(self, state: State, make: Callable[[str], None], length: int) -> None:
         if not self._names:
-            self._keep_record(state)
-        shown = replace(self.upload, offset=self.upload.offset + length)
-        if shown.is_unsettled:
-            state.mark_now(shown.id)
+            with self._change:
+                self._keep_record(state)
         start = self.upload.offset
+        if replace(self.upload, offset=start + length).is_unsettled:
+            state.mark_now(self.upload.id)
         name = alone_name(start) if state.files.creates_alone else sized_name(start, length)
         make(name)
         self._names.append(name)
-        self.upload = shown
+        with self._change:
+            self.upload = replace(self.upload, offset=start + length)
 
     def _keep_record(self, state: State) -> None:
         """With the first byte, have the record say what `upload` says."""
@@ -119,7 +128,7 @@ class Staged(Appending):
 
     def put(self, state: State, data: bytes, is_last: bool) -> None:
         self._begin(state)
-        self._renew(state)
+        self.renew(state)
         if is_last:  # most have one piece, which needs no detour
             self._last = data
             return
@@ -128,7 +137,7 @@ class Staged(Appending):
 
     def show_more(self, state: State) -> bool:
         if self._shown < len(self._lengths):
-            self._renew(state)  # to move or copy a lot of them takes its time as well
+            self.renew(state)  # to move or copy a lot of them takes its time as well
             self._show_stored(state, self._path(state, self._shown), self._lengths[self._shown])
             self._shown += 1
             return True

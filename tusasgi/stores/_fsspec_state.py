@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from tusasgi._errors import InvalidUploadId, StoreUnavailable, UploadExists, UploadNotFound
-from tusasgi._models import Upload, check_upload_id
+from tusasgi._errors import StoreUnavailable, UploadExists, UploadNotFound
+from tusasgi._models import Upload, check_upload_id, is_upload_id
 from tusasgi.stores import Overtaken, PartGone
 from tusasgi.stores._due import NOW, due_hours, hour_of, hours_of, marked_hours
 from tusasgi.stores._fsspec import Filesystem, Source
@@ -308,7 +308,7 @@ class State:
 
     def due_uploads(self, hour: int, now: datetime) -> list[str]:
         entries = self.files.entries(self._hour_path(hour))
-        names = (entry.name for entry in entries if entry.is_file and _is_id(entry.name))
+        names = (entry.name for entry in entries if entry.is_file and is_upload_id(entry.name))
         return [name for name in names if self._is_worth_a_look(name, hour, now)]
 
     def remove_hour_if_empty(self, hour: int) -> None:
@@ -365,14 +365,6 @@ def steps(sources: list[Source], size: int) -> Iterator[Source]:
     for source in sources:
         for start in range(source.start, source.stop, size):
             yield Source(source.path, start, min(start + size, source.stop))
-
-
-def _is_id(name: str) -> bool:
-    try:
-        check_upload_id(name)
-    except InvalidUploadId:
-        return False
-    return True
 
 
 def _taken() -> UploadExists:

@@ -2,13 +2,14 @@
 
 import contextlib
 import os
+import re
 import uuid
 from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
 from tusasgi._errors import StoreFull, StoreUnavailable, UploadNotFound
-from tusasgi._models import check_upload_id
+from tusasgi._models import check_upload_id, is_upload_id
 from tusasgi.stores import _files as files
 from tusasgi.stores import _kept
 from tusasgi.stores._due import NOW, due_hours, hours_of
@@ -19,6 +20,9 @@ T = TypeVar("T")
 
 _TRIES = 10
 _CREATE = os.O_WRONLY | os.O_CREAT
+_RANDOM = re.compile(r"[0-9a-f]{32}")
+_NO_FILE = (IsADirectoryError, NotADirectoryError)
+"""What stands where a record should be is something else, and none of ours."""
 
 
 class Place:
@@ -184,15 +188,15 @@ class Place:
         return due_hours(files.names_in(os.path.join(self.root, "due")), now)
 
     def due_uploads(self, hour: int, now: datetime) -> list[str]:
-        names = files.names_in(self.hour_path(hour))
-        return [name for name in names if self._is_due(name, hour, now)]
+        names = files.files_in(self.hour_path(hour))
+        return [name for name in names if is_upload_id(name) and self._is_due(name, hour, now)]
 
     def _is_due(self, upload_id: str, hour: int, now: datetime) -> bool:
         try:
             upload = self.load(upload_id).upload
         except UploadNotFound:
             return self._is_left_behind(upload_id, hour, now)
-        except UNREADABLE:
+        except (*UNREADABLE, *_NO_FILE):
             return True  # whoever looks after it finds out why, and goes on with others
         if hour == NOW:
             return True  # whoever holds its lock can tell whether it is
@@ -205,7 +209,8 @@ class Place:
 
     def _is_left_behind(self, upload_id: str, hour: int, now: datetime) -> bool:
         """A mark without a record: a creation that is under way, or the remains of a crash."""
-        if not files.is_left_behind(self.mark_path(upload_id, hour), now):
+        mark = self.mark_path(upload_id, hour)
+        if files.size_of(mark) or not files.is_left_behind(mark, now):  # a mark of ours is empty
             return False
         if hour != NOW and self.mark_if_room(upload_id, NOW):
             self.unmark(upload_id, hour)  # it is removed last where it is marked now
@@ -218,6 +223,13 @@ class Place:
 
     def remove_left_behind(self, now: datetime) -> None:
         folder = os.path.join(self.root, "new")
-        for path in [os.path.join(folder, name) for name in files.names_in(folder)]:
-            if files.is_left_behind(path, now):
+        for name in files.files_in(folder):
+            path = os.path.join(folder, name)
+            if _is_new_name(name) and files.is_left_behind(path, now):
                 files.unlink_unless_locked(path)
+
+
+def _is_new_name(name: str) -> bool:
+    """True for what `Place.open_new` may have named."""
+    upload_id, _, rest = name.partition(".")
+    return is_upload_id(upload_id) and _RANDOM.fullmatch(rest) is not None

@@ -90,6 +90,7 @@ class Writing:
         self._made_multipart: tuple[str, str] | None = None
         # What a swap was to name whose outcome it does not know.
         self._tried: set[str] = set()
+        self._swapping = anyio.Lock()  # each swap follows on the one before
 
     # Parts.
 
@@ -127,6 +128,10 @@ class Writing:
         What is of no use any more is noted in the new one, and removed by whoever replaces that.
         What there was before this writer stays of use until its last swap: it may be taken back.
         """
+        async with self._swapping:
+            await self._swap_to(show, reserve=reserve, is_last=is_last)
+
+    async def _swap_to(self, show: Callable[[], State], *, reserve: bool, is_last: bool) -> None:
         self._draft, made = await self._bucket.paged(self._draft)
         self._made |= made
         used_to = self._draft.used_to + (_RESERVED if reserve else 0)
@@ -142,6 +147,15 @@ class Writing:
         if self._committed.multipart_id is not None:
             self._made_multipart = None
         self._reserved_to = used_to
+
+    async def _swap_date(self, upload: Upload) -> None:
+        """Give the state that the world knows the date of `upload`, and change nothing else."""
+        self._upload = upload
+        self._committed = await self._bucket.swap(self._committed, self._dated(self._committed))
+
+    def _dated(self, state: State) -> State:
+        """Return the state with the date that the upload has by now, and nothing else of it."""
+        return replace(state, upload=replace(state.upload, expires=self._upload.expires))
 
     @asynccontextmanager
     async def _giving_up(self) -> AsyncIterator[None]:
@@ -173,7 +187,8 @@ class Append(Writing):
     """Adds chunks to an upload: one part is filled while another is on its way.
 
     What does not fill a part is kept in front of the next one: in the state object while it is
-    short, as a piece of its own when it is not. Holds at most two parts.
+    short, as a piece of its own when it is not. Holds at most two parts. From its first byte on the
+    upload does not expire, however long the bytes are gathered, or on their way to the bucket.
     """
 
     def __init__(
@@ -193,10 +208,13 @@ class Append(Writing):
         self._renewal = renewal
         self._buffer = Buffer()
         self._held = 0  # bytes of the budget that the buffer has
+        self._has_come = False  # a byte, wherever it is by now
         self._is_ended = False
         self._is_discarded = False
         self._failure: Exception | None = None
         self._saved_at: float | None = None
+        self._is_over = False
+        self._aged = anyio.Event()
         self._changed = anyio.Event()
         self._taken = anyio.Event()
 
@@ -215,6 +233,8 @@ class Append(Writing):
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._store)
+                if self._renewal is not None:
+                    tasks.start_soon(self._live, self._renewal)
                 with anyio.CancelScope() as self._reading:
                     try:
                         async for chunk in chunks:
@@ -235,6 +255,9 @@ class Append(Writing):
     # The task that brings the chunks.
 
     async def _add(self, chunk: bytes) -> None:
+        self._has_come = self._has_come or bool(chunk)
+        if self._would_expire:
+            self._aged.set()
         size = self._buffer.size + len(chunk)
         # What fills a part is sent with all that was kept for it.
         if not self._held and (size > FREE or self._draft.rest_size + size >= self._part_size()):
@@ -250,7 +273,7 @@ class Append(Writing):
     async def _store(self) -> None:
         self._started_at = anyio.current_time()
         try:
-            while not self._is_discarded:
+            while not self._is_discarded and self._failure is None:
                 if self._is_full:
                     await self._store_part()
                 elif self._is_ended:
@@ -261,9 +284,17 @@ class Append(Writing):
                 else:
                     await self._wait()
         except Exception as failure:  # raised by `run`, outside of the group
-            self._failure = failure
-            self._reading.cancel()
-            self._taken.set()
+            self._fail(failure)
+        finally:
+            self._is_over = True
+            self._aged.set()
+
+    def _fail(self, failure: Exception) -> None:
+        """Have all tasks of this append end."""
+        self._failure = self._failure or failure
+        self._reading.cancel()
+        self._taken.set()
+        self._changed.set()
 
     async def _wait(self) -> None:
         self._changed = anyio.Event()
@@ -290,13 +321,7 @@ class Append(Writing):
 
     @property
     def _is_time_to_save(self) -> bool:
-        return self._would_expire or (self._has_news and anyio.current_time() >= self._save_at)
-
-    @property
-    def _would_expire(self) -> bool:
-        """True if the upload would soon be past its time, although its bytes come."""
-        has_come = self._draft.offset + self._buffer.size != self._base.offset
-        return has_come and during(self._upload, self._renewal) is not self._upload
+        return self._has_news and anyio.current_time() >= self._save_at
 
     def _part_size(self) -> int:
         return part_size(self._draft, self._least_part)
@@ -351,9 +376,8 @@ class Append(Writing):
         await self._tell(reserve=self._draft.multipart_id is not None)
 
     async def _tell(self, *, reserve: bool) -> None:
-        """Let the world see what may be seen; a later date, if it is time for one, in any case."""
-        if self._may_show or self._would_expire:
-            self._upload = during(self._upload, self._renewal)
+        """Let the world see what may be seen."""
+        if self._may_show:
             await self._swap(self._shown, reserve=reserve)
         self._saved_at = anyio.current_time()
 
@@ -383,6 +407,26 @@ class Append(Writing):
             return
         await self._swap(self._final, is_last=True)
 
+    # The task that keeps the upload from expiring.
+
+    async def _live(self, renewal: Renewal) -> None:
+        """Move the date while bytes come, whatever the other tasks are waiting for."""
+        try:
+            while not self._is_over and self._failure is None:
+                with anyio.move_on_after(renewal.interval):
+                    await self._aged.wait()
+                self._aged = anyio.Event()
+                async with self._swapping:
+                    if self._would_expire and not self._is_over:
+                        await self._swap_date(renewal.during(self._upload))
+        except Exception as failure:  # raised by `run`, outside of the group
+            self._fail(failure)
+
+    @property
+    def _would_expire(self) -> bool:
+        """True if the upload would soon be past its time, although its bytes come."""
+        return self._has_come and during(self._upload, self._renewal) is not self._upload
+
     # What the world knows.
 
     def _shown(self) -> State:
@@ -398,21 +442,17 @@ class Append(Writing):
         return self._with_record(self._draft)
 
     def _final(self) -> State:
-        if self._draft.offset == self._base.offset:
-            return self._dated(self._draft)
         state = self._with_record(self._draft)
+        if state.offset == self._base.offset:
+            return state
         return replace(state, upload=after(state.upload, self._renewal))
 
     def _with_record(self, state: State) -> State:
         """Return the state with the record that the first byte brings."""
         if state.offset == self._base.offset:
-            return state
+            return self._dated(state)
         stored = state.object or self._bucket.object_of(self._upload)
         return replace(state, upload=replace(self._upload, offset=state.offset), object=stored)
-
-    def _dated(self, state: State) -> State:
-        """Return the state with the date that the upload has by now, and nothing else of it."""
-        return replace(state, upload=replace(state.upload, expires=self._upload.expires))
 
     async def _take_back(self) -> None:
         """Return to where the upload was before."""

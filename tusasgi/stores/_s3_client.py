@@ -114,8 +114,9 @@ class Client:
         self._lock = threading.Lock()
 
     async def open(self) -> None:
-        """Connect, and see that the server does what it has to."""
-        await self._ready()
+        """Make ready to call, and see that the server does what it has to."""
+        loop = await self._ready()
+        await loop.run(loop.opened)
 
     async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         """Call an operation by its name in the SDK.
@@ -277,7 +278,7 @@ class _Loop:
         return await function(*arguments)
 
     async def call(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        client = await self._opened()
+        client = await self.opened()
         # The SDK's own timeout runs only once a whole body was sent: a server that stops taking
         # it, or never asks for it (`100 Continue`), would hold the call for ever.
         patience = 2 * client.meta.config.read_timeout
@@ -300,7 +301,7 @@ class _Loop:
         return answer, await _body_of(answer)
 
     async def link(self, parameters: dict[str, Any], seconds: int) -> str:
-        client = await self._opened()
+        client = await self.opened()
         url: str = await client.generate_presigned_url(
             "get_object", Params=parameters, ExpiresIn=seconds
         )
@@ -310,7 +311,7 @@ class _Loop:
         await self._open.aclose()
         self._client = None
 
-    async def _opened(self) -> Any:
+    async def opened(self) -> Any:
         async with self._opening:
             if self._client is None:
                 # It closes its client when nobody refers to it any more.

@@ -14,6 +14,7 @@ size of the finished bytes. Every change is one step that either happened or did
 is replaced is removed only after its replacement was found.
 """
 
+import contextlib
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
@@ -21,6 +22,8 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import anyio
 
 from tusasgi._errors import StoreUnavailable
 from tusasgi._models import Renewal, Upload, check_upload_id
@@ -40,6 +43,7 @@ T = TypeVar("T")
 _MIB = 1024 * 1024
 _LINGER = 1.0  # seconds a piece waits to be filled: each costs calls now and when it is joined
 _THREADS = 16  # for one store: a filesystem that hangs takes them from nobody else
+_RENEWALS = 4  # which do not wait for the bytes that make them necessary
 _READ_SIZE = _MIB
 _TRIES = 3  # to read what is merged or joined meanwhile
 
@@ -84,6 +88,7 @@ class FsspecStore:
         self._state: State | None = None
         self._opening: Future[State] | None = None
         self._threads = Threads(_THREADS)
+        self._renewing = Threads(_RENEWALS)
 
     def path(self, upload_id: str) -> str:
         """Return where the bytes of the upload are once it is finished, as the place was given."""
@@ -109,7 +114,7 @@ class FsspecStore:
         appending = (Staged if staged else Appending)(upload, self._piece_size, renewal)
         try:
             await self._gather(appending, chunks)
-            while await self._thread(appending.show_more):
+            while await self._step(appending, appending.show_more):
                 pass
         finally:
             if appending.has_remains:
@@ -170,13 +175,37 @@ class FsspecStore:
         """Have the chunks stored. Raises what they raise, after everything was taken back."""
 
         async def put(piece: bytes, is_last: bool) -> None:
-            await self._thread(appending.put, piece, is_last)
+            await self._step(appending, partial(appending.put, data=piece, is_last=is_last))
 
         gatherer = Gatherer(put, size=self._piece_size, linger=_LINGER)
         refusal = await gatherer.gather(chunks)
         if refusal is not None:
             await self._surely(appending.take_back)  # cancelled or not, nothing of it is kept
             raise refusal
+
+    async def _step(self, appending: Appending, step: Callable[[State], T]) -> T:
+        """Take a step of an append, and have the upload live however long it takes."""
+        if appending.renewal is None:
+            return await self._thread(step)
+        failure: Exception
+        done = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._live, appending, appending.renewal.interval, done)
+            try:
+                return await self._thread(step)
+            except Exception as error:  # raised below, outside of the group
+                failure = error
+            finally:
+                done.set()
+        raise failure
+
+    async def _live(self, appending: Appending, interval: float, done: anyio.Event) -> None:
+        while True:
+            with anyio.move_on_after(interval):
+                await done.wait()
+                return
+            with contextlib.suppress(Exception):  # the next step meets it as well, and tells
+                await self._renewing.run(self._take, appending.renew)
 
     async def _join(self, upload_id: str, sources: list[Source]) -> None:
         """Write the sources to the place of the finished bytes, in steps."""

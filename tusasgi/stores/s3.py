@@ -57,7 +57,8 @@ class S3Store:
     the bytes it got. Everything else is an option of s3fs (`endpoint_url`, `key`, `secret`,
     `client_kwargs`, `config_kwargs`, …).
 
-    Close it when the server ends: `async with store:`, or `await store.aclose()`.
+    Open it when the server starts and close it when it ends: `async with store:`, or `open` and
+    `aclose`. What was not opened is opened by the first request.
     """
 
     def __init__(
@@ -91,12 +92,20 @@ class S3Store:
         self._part_size = part_size
         self._budget = Budget(memory)
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> None:
+        """Connect and try the server, so that no request has to wait for that.
+
+        `StoreUnavailable`: it is away for now, and will be tried with the first request. Whatever
+        else is raised (`RuntimeError`, errors of the SDK) does not pass by itself.
+        """
         try:
             await self._client.open()
         except BaseException:
             await self._client.aclose()
             raise
+
+    async def __aenter__(self) -> Self:
+        await self.open()
         return self
 
     async def __aexit__(
