@@ -152,10 +152,10 @@ def _state_removed_first(patch: pytest.MonkeyPatch) -> None:
 def _unmarked(patch: pytest.MonkeyPatch) -> None:
     open_file = os.open
 
-    def open_unmarked(path: str, flags: int, *more: int) -> int:
+    def open_unmarked(path: str, flags: int, *more: int, **keywords: Any) -> int:
         if "/due/" in path and flags & os.O_CREAT:
             raise FileExistsError
-        return open_file(path, flags, *more)
+        return open_file(path, flags, *more, **keywords)
 
     patch.setattr(os, "open", open_unmarked)
 
