@@ -162,9 +162,12 @@ async def test_a_server_that_takes_one_write_at_a_time_is_no_liar(
             await store.create(new_upload())
 
 
-async def test_a_store_that_is_opened_makes_no_request_wait(moto: Moto, prefix: str) -> None:
+@pytest.mark.parametrize("check", [True, False])
+async def test_a_store_that_is_opened_makes_no_request_wait(
+    check: bool, moto: Moto, prefix: str
+) -> None:
     with FaultProxy(moto.endpoint) as proxy:
-        store = store_on(moto, prefix, endpoint=proxy.endpoint)
+        store = store_on(moto, prefix, endpoint=proxy.endpoint, check=check)
         await store.open()
         assert store._client._loop()._client is not None
         tried = len(proxy.calls)
