@@ -233,6 +233,30 @@ async def test_the_date_moves_while_what_has_come_waits(
         await place.aclose()
 
 
+async def test_a_date_that_has_moved_stays_when_numbers_are_reserved(moto: Moto) -> None:
+    now, window = NOW, timedelta(seconds=0.2)
+    renewal = Renewal(expiry=Expiry(after_append=window), clock=lambda: now)
+    with FaultProxy(moto.endpoint) as proxy:
+        place = new_place(moto, proxy.endpoint)
+        store, other = place.store(name="one"), place.store(moto.endpoint, name="other")
+        upload = await filled(store, CONTENT, 6 * MIB, expires=NOW)
+        stalled = proxy.fail("stall", operation="UploadPart")
+
+        async def chunks() -> AsyncIterator[bytes]:
+            nonlocal now
+            now += window
+            yield CONTENT[6 * MIB :][:1]
+            await dated(other, upload.id, now + window)
+            yield CONTENT[6 * MIB :][1 : 5 * MIB]
+            await run_sync(stalled.wait)
+            kept = await other.get(upload.id)
+            stalled.release()
+            assert (kept.offset, kept.expires) == (upload.offset, now + window)
+
+        await store.append(upload, chunks(), renewal=renewal)
+        await place.aclose()
+
+
 async def dated(store: S3Store, upload_id: str, expires: datetime) -> None:
     """Return when the upload has this date."""
     for _ in range(1000):
