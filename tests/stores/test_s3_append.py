@@ -10,7 +10,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from anyio.to_thread import run_sync
 
-from tests.services.faults import FaultProxy
+from tests.services.faults import Call, FaultProxy
 from tests.services.s3 import Moto, SeaweedFS
 from tusasgi import Expiry, TooLarge, Upload
 from tusasgi._models import Renewal
@@ -255,6 +255,28 @@ async def test_a_date_that_has_moved_stays_when_numbers_are_reserved(moto: Moto)
 
         await store.append(upload, chunks(), renewal=renewal)
         await place.aclose()
+
+
+async def test_the_date_that_an_append_leaves_is_not_moved_again(moto: Moto) -> None:
+    window = timedelta(seconds=0.2)
+    with FaultProxy(moto.endpoint) as proxy:
+        place = new_place(moto, proxy.endpoint)
+        store = place.store()
+        upload = await store.create(new_upload(length=10, expires=NOW + window))
+        puts = len(state_puts(proxy))
+
+        def clock() -> datetime:  # time passes while the last state is on its way
+            return NOW if len(state_puts(proxy)) == puts else NOW + window
+
+        renewal = Renewal(expiry=Expiry(after_append=window), clock=clock)
+        kept = await store.append(upload, chunks_of(CONTENT[:3]), renewal=renewal)
+        assert (kept.offset, kept.expires) == (3, NOW + window)
+        assert len(state_puts(proxy)) == puts + 1
+        await place.aclose()
+
+
+def state_puts(proxy: FaultProxy) -> list[Call]:
+    return [c for c in proxy.calls if c.operation == "PutObject" and "/state/" in c.key]
 
 
 async def dated(store: S3Store, upload_id: str, expires: datetime) -> None:
