@@ -472,7 +472,9 @@ async def test_a_newcomer_that_came_before_the_holder_does_not_interrupt_it(
             await interrupted.wait()
 
 
-@pytest.mark.parametrize("noise", [b"?", bytes(1000), os.urandom(3000)])
+@pytest.mark.parametrize(
+    "noise", [b"?", bytes(1000), os.urandom(3000)], ids=["short", "zeros", "random"]
+)
 async def test_what_strangers_write_into_a_pipe_does_no_harm(noise: bytes, tmp_path: Path) -> None:
     interrupted = anyio.Event()
     async with FileLocker(tmp_path).lock("a", interrupt=interrupted.set):

@@ -233,9 +233,9 @@ async def test_a_lease_that_nobody_renews_is_waited_for_and_no_longer(
     redis_server: RedisServer, admin: "redis.Redis", prefix: str
 ) -> None:
     admin.hset(f"{prefix}lock:a", mapping={"token": "of the dead", "fence": 1, "arrival": 1})
-    admin.pexpire(f"{prefix}lock:a", 300)
     locker = RedisLocker(redis_server.url, prefix=prefix)
     began = time.monotonic()
+    admin.pexpire(f"{prefix}lock:a", 300)
     async with locker.lock("a", interrupt=pytest.fail):
         assert 0.25 < time.monotonic() - began < _HANDOVER
 
