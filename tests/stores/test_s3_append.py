@@ -75,6 +75,40 @@ async def test_what_may_be_one_too_many_is_not_shown_before_the_end(
     assert await place.content(other, upload) == CONTENT[:length]
 
 
+async def test_the_whole_is_not_shown_while_its_last_part_is_on_its_way(
+    moto: Moto, at_once: None
+) -> None:
+    """Another server would complete it, and overtake the one that is about to."""
+    length = 6 * MIB + 300 * KIB
+    with FaultProxy(moto.endpoint) as proxy:
+        place = new_place(moto, proxy.endpoint)
+        store, other = place.store(name="one"), place.store(moto.endpoint, name="other")
+        upload = await filled(store, CONTENT[:length], 6 * MIB)
+        pieces = len(piece_puts(proxy))
+        stalled = proxy.fail("stall", operation="UploadPart")
+
+        async def saved_before_the_end() -> AsyncIterator[bytes]:
+            yield CONTENT[6 * MIB : length]
+            for _ in range(1000):
+                if len(piece_puts(proxy)) > pieces:
+                    return
+                await anyio.sleep(0.02)
+            raise AssertionError("what came is not saved")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(store.append, upload, saved_before_the_end())
+            await run_sync(stalled.wait)
+            seen = await other.get(upload.id)
+            stalled.release()
+        assert seen.offset == upload.offset
+        assert (await other.get(upload.id)).offset == length
+        await place.aclose()
+
+
+def piece_puts(proxy: FaultProxy) -> list[Call]:
+    return [c for c in proxy.calls if "/pieces/" in c.key and c.status == 200]
+
+
 def multiparts(names: list[str]) -> list[str]:
     return [name for name in names if "(multipart)" in name]
 
@@ -95,6 +129,22 @@ async def test_a_length_is_declared_by_the_first_byte_and_by_no_refused_one(
     kept = await appended(store, declared, CONTENT[: 100 * KIB])
     assert (await place.store().get(upload.id)) == kept
     assert (kept.offset, kept.length) == (100 * KIB, 300 * KIB)
+
+
+async def test_a_part_is_sent_under_a_number_that_nobody_else_will_use(moto: Moto) -> None:
+    with FaultProxy(moto.endpoint) as proxy:
+        place = new_place(moto, proxy.endpoint)
+        store, other = place.store(name="one"), place.store(moto.endpoint, name="other")
+        upload = await filled(store, CONTENT, 6 * MIB)
+        stalled = proxy.fail("stall", operation="UploadPart")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(appended, store, upload, CONTENT[6 * MIB :])
+            await run_sync(stalled.wait)
+            (call,) = [call for call in proxy.calls if call.fault == "stall"]
+            used_to = (await other._bucket.read(upload.id)).used_to
+            stalled.release()
+        assert used_to >= int(call.query["partNumber"])
+        await place.aclose()
 
 
 # The date.
