@@ -139,6 +139,10 @@ async def child(script: str, *arguments: object) -> AsyncIterator[Child]:
     finally:
         if process.returncode is None:
             process.kill()
+        assert process.stdin is not None and process.stdout is not None
+        await process.stdin.aclose()  # a child that it forked leaves, too
+        async for _ in process.stdout:  # uvloop with an older anyio closes it only at its end
+            pass
         await process.aclose()
 
 
