@@ -9,6 +9,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from anyio.to_thread import run_sync
+from botocore.exceptions import ClientError
 
 from tests.services.faults import Call, FaultProxy
 from tests.services.s3 import Moto, SeaweedFS
@@ -144,6 +145,45 @@ async def test_a_part_is_sent_under_a_number_that_nobody_else_will_use(moto: Mot
             used_to = (await other._bucket.read(upload.id)).used_to
             stalled.release()
         assert used_to >= int(call.query["partNumber"])
+        await place.aclose()
+
+
+async def test_the_number_of_a_refused_part_is_not_used_again(moto: Moto) -> None:
+    """What was sent under it may arrive late."""
+    with FaultProxy(moto.endpoint) as proxy:
+        place = new_place(moto, proxy.endpoint)
+        store = place.store()
+        upload = await filled(store, CONTENT, 6 * MIB)
+        with pytest.raises(TooLarge):
+            chunks = chunks_of(CONTENT[6 * MIB :], error=TooLarge("one too many"))
+            await store.append(upload, chunks)
+        refused = part_numbers(proxy)[1:]
+        await appended(store, await place.store().get(upload.id), CONTENT[6 * MIB :])
+        numbers = part_numbers(proxy)
+        assert refused and len(set(numbers)) == len(numbers)
+        await place.aclose()
+
+
+def part_numbers(proxy: FaultProxy) -> list[str]:
+    return [c.query["partNumber"] for c in proxy.calls if c.operation == "UploadPart"]
+
+
+@pytest.mark.parametrize("wait", ["bytes", "room", "memory"])
+async def test_a_failure_of_the_store_waits_for_no_client(wait: str, moto: Moto) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        async for chunk in chunks_of(CONTENT if wait == "room" else CONTENT[: 6 * MIB]):
+            yield chunk
+        await anyio.sleep_forever()
+
+    with FaultProxy(moto.endpoint) as proxy:
+        place = new_place(moto, proxy.endpoint, memory=2 * PART)
+        store = place.store()
+        if wait == "memory":
+            await store._budget.take(PART)
+        upload = await store.create(new_upload(length=len(CONTENT) + 1))
+        proxy.fail("error_501", operation="UploadPart")
+        with anyio.fail_after(60), pytest.raises(ClientError, match="NotImplemented"):
+            await store.append(upload, endless())
         await place.aclose()
 
 
