@@ -427,6 +427,16 @@ async def test_a_folder_that_somebody_removed_is_made_anew(tmp_path: Path) -> No
             shutil.rmtree(tmp_path / "data")
 
 
+async def test_a_locker_uses_its_pipe_again_though_another_has_the_file_open(
+    tmp_path: Path,
+) -> None:
+    async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail):
+        for _ in range(3):
+            async with FileLocker(tmp_path).lock("b", interrupt=pytest.fail):
+                pass
+    assert left_in(tmp_path) == ["1.pipe", "2.pipe", "locks"]
+
+
 async def test_processes_use_the_pipes_again_that_others_left(tmp_path: Path) -> None:
     for _ in range(3):
         async with child(_HOLDER, tmp_path, "holds-on") as holder:

@@ -701,8 +701,10 @@ async def test_a_lock_that_is_cancelled_at_any_await_is_free_and_leaves_no_conne
             if is_open:
                 await stack.enter_async_context(locker)
             at, was_cut = 0, True
+            tasks = asyncio.all_tasks()
             while was_cut:
                 was_cut = await cut(at, take())
+                assert asyncio.all_tasks() <= tasks, "what listened outlives who asked for it"
                 assert not admin.exists("tusasgi:lock:a"), at
                 at += 1
             assert at > 3

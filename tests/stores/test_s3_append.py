@@ -9,8 +9,9 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from anyio.to_thread import run_sync
+from botocore.exceptions import ClientError
 
-from tests.services.faults import FaultProxy
+from tests.services.faults import Call, FaultProxy
 from tests.services.s3 import Moto, SeaweedFS
 from tusasgi import Expiry, TooLarge, Upload
 from tusasgi._models import Renewal
@@ -75,6 +76,40 @@ async def test_what_may_be_one_too_many_is_not_shown_before_the_end(
     assert await place.content(other, upload) == CONTENT[:length]
 
 
+async def test_the_whole_is_not_shown_while_its_last_part_is_on_its_way(
+    moto: Moto, at_once: None
+) -> None:
+    """Another server would complete it, and overtake the one that is about to."""
+    length = 6 * MIB + 300 * KIB
+    with FaultProxy(moto.endpoint) as proxy:
+        place = new_place(moto, proxy.endpoint)
+        store, other = place.store(name="one"), place.store(moto.endpoint, name="other")
+        upload = await filled(store, CONTENT[:length], 6 * MIB)
+        pieces = len(piece_puts(proxy))
+        stalled = proxy.fail("stall", operation="UploadPart")
+
+        async def saved_before_the_end() -> AsyncIterator[bytes]:
+            yield CONTENT[6 * MIB : length]
+            for _ in range(1000):
+                if len(piece_puts(proxy)) > pieces:
+                    return
+                await anyio.sleep(0.02)
+            raise AssertionError("what came is not saved")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(store.append, upload, saved_before_the_end())
+            await run_sync(stalled.wait)
+            seen = await other.get(upload.id)
+            stalled.release()
+        assert seen.offset == upload.offset
+        assert (await other.get(upload.id)).offset == length
+        await place.aclose()
+
+
+def piece_puts(proxy: FaultProxy) -> list[Call]:
+    return [c for c in proxy.calls if "/pieces/" in c.key and c.status == 200]
+
+
 def multiparts(names: list[str]) -> list[str]:
     return [name for name in names if "(multipart)" in name]
 
@@ -95,6 +130,61 @@ async def test_a_length_is_declared_by_the_first_byte_and_by_no_refused_one(
     kept = await appended(store, declared, CONTENT[: 100 * KIB])
     assert (await place.store().get(upload.id)) == kept
     assert (kept.offset, kept.length) == (100 * KIB, 300 * KIB)
+
+
+async def test_a_part_is_sent_under_a_number_that_nobody_else_will_use(moto: Moto) -> None:
+    with FaultProxy(moto.endpoint) as proxy:
+        place = new_place(moto, proxy.endpoint)
+        store, other = place.store(name="one"), place.store(moto.endpoint, name="other")
+        upload = await filled(store, CONTENT, 6 * MIB)
+        stalled = proxy.fail("stall", operation="UploadPart")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(appended, store, upload, CONTENT[6 * MIB :])
+            await run_sync(stalled.wait)
+            (call,) = [call for call in proxy.calls if call.fault == "stall"]
+            used_to = (await other._bucket.read(upload.id)).used_to
+            stalled.release()
+        assert used_to >= int(call.query["partNumber"])
+        await place.aclose()
+
+
+async def test_the_number_of_a_refused_part_is_not_used_again(moto: Moto) -> None:
+    """What was sent under it may arrive late."""
+    with FaultProxy(moto.endpoint) as proxy:
+        place = new_place(moto, proxy.endpoint)
+        store = place.store()
+        upload = await filled(store, CONTENT, 6 * MIB)
+        with pytest.raises(TooLarge):
+            chunks = chunks_of(CONTENT[6 * MIB :], error=TooLarge("one too many"))
+            await store.append(upload, chunks)
+        refused = part_numbers(proxy)[1:]
+        await appended(store, await place.store().get(upload.id), CONTENT[6 * MIB :])
+        numbers = part_numbers(proxy)
+        assert refused and len(set(numbers)) == len(numbers)
+        await place.aclose()
+
+
+def part_numbers(proxy: FaultProxy) -> list[str]:
+    return [c.query["partNumber"] for c in proxy.calls if c.operation == "UploadPart"]
+
+
+@pytest.mark.parametrize("wait", ["bytes", "room", "memory"])
+async def test_a_failure_of_the_store_waits_for_no_client(wait: str, moto: Moto) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        async for chunk in chunks_of(CONTENT if wait == "room" else CONTENT[: 6 * MIB]):
+            yield chunk
+        await anyio.sleep_forever()
+
+    with FaultProxy(moto.endpoint) as proxy:
+        place = new_place(moto, proxy.endpoint, memory=2 * PART)
+        store = place.store()
+        if wait == "memory":
+            await store._budget.take(PART)
+        upload = await store.create(new_upload(length=len(CONTENT) + 1))
+        proxy.fail("error_501", operation="UploadPart")
+        with anyio.fail_after(60), pytest.raises(ClientError, match="NotImplemented"):
+            await store.append(upload, endless())
+        await place.aclose()
 
 
 # The date.
@@ -231,6 +321,52 @@ async def test_the_date_moves_while_what_has_come_waits(
         assert upload == await place.store(moto.endpoint).get(upload.id)
         assert await place.content(other, upload) == CONTENT[:size]
         await place.aclose()
+
+
+async def test_a_date_that_has_moved_stays_when_numbers_are_reserved(moto: Moto) -> None:
+    now, window = NOW, timedelta(seconds=0.2)
+    renewal = Renewal(expiry=Expiry(after_append=window), clock=lambda: now)
+    with FaultProxy(moto.endpoint) as proxy:
+        place = new_place(moto, proxy.endpoint)
+        store, other = place.store(name="one"), place.store(moto.endpoint, name="other")
+        upload = await filled(store, CONTENT, 6 * MIB, expires=NOW)
+        stalled = proxy.fail("stall", operation="UploadPart")
+
+        async def chunks() -> AsyncIterator[bytes]:
+            nonlocal now
+            now += window
+            yield CONTENT[6 * MIB :][:1]
+            await dated(other, upload.id, now + window)
+            yield CONTENT[6 * MIB :][1 : 5 * MIB]
+            await run_sync(stalled.wait)
+            kept = await other.get(upload.id)
+            stalled.release()
+            assert (kept.offset, kept.expires) == (upload.offset, now + window)
+
+        await store.append(upload, chunks(), renewal=renewal)
+        await place.aclose()
+
+
+async def test_the_date_that_an_append_leaves_is_not_moved_again(moto: Moto) -> None:
+    window = timedelta(seconds=0.2)
+    with FaultProxy(moto.endpoint) as proxy:
+        place = new_place(moto, proxy.endpoint)
+        store = place.store()
+        upload = await store.create(new_upload(length=10, expires=NOW + window))
+        puts = len(state_puts(proxy))
+
+        def clock() -> datetime:  # time passes while the last state is on its way
+            return NOW if len(state_puts(proxy)) == puts else NOW + window
+
+        renewal = Renewal(expiry=Expiry(after_append=window), clock=clock)
+        kept = await store.append(upload, chunks_of(CONTENT[:3]), renewal=renewal)
+        assert (kept.offset, kept.expires) == (3, NOW + window)
+        assert len(state_puts(proxy)) == puts + 1
+        await place.aclose()
+
+
+def state_puts(proxy: FaultProxy) -> list[Call]:
+    return [c for c in proxy.calls if c.operation == "PutObject" and "/state/" in c.key]
 
 
 async def dated(store: S3Store, upload_id: str, expires: datetime) -> None:

@@ -162,6 +162,36 @@ async def test_a_server_that_takes_one_write_at_a_time_is_no_liar(
             await store.create(new_upload())
 
 
+@pytest.mark.parametrize("check", [True, False])
+async def test_a_store_that_is_opened_makes_no_request_wait(
+    check: bool, moto: Moto, prefix: str
+) -> None:
+    with FaultProxy(moto.endpoint) as proxy:
+        store = store_on(moto, prefix, endpoint=proxy.endpoint, check=check)
+        await store.open()
+        assert store._client._loop()._client is not None
+        tried = len(proxy.calls)
+        await store.create(new_upload())
+        assert len(proxy.calls) == tried + 1
+        await store.aclose()
+
+
+async def test_a_store_that_was_away_when_it_was_opened_is_tried_by_the_first_request(
+    moto: Moto, prefix: str
+) -> None:
+    with FaultProxy(moto.endpoint) as proxy:
+        store = store_on(moto, prefix, endpoint=proxy.endpoint, **ONCE)
+        proxy.fail("error_503", times=None)
+        with pytest.raises(StoreUnavailable):
+            await store.open()
+        assert store._client._loops == {}  # nothing is left open
+        proxy.heal()
+        tried = len(proxy.calls)
+        await store.create(new_upload())
+        assert len(proxy.calls) > tried + _s3_check._RACERS
+        await store.aclose()
+
+
 async def test_an_answer_that_is_lost_in_the_race_is_no_lie(moto: Moto, prefix: str) -> None:
     with FaultProxy(moto.endpoint) as proxy:
         store = store_on(moto, prefix, endpoint=proxy.endpoint)

@@ -61,6 +61,7 @@ class Store(Protocol):
         With the first byte that is kept, the record becomes that of `upload`. While bytes come,
         staged ones too, `renewal.during` may give the upload a later date, and at the end
         `renewal.after` if bytes were kept and some are still to come: the record keeps both.
+        What takes its time over bytes that have come asks every `renewal.interval` seconds.
 
         The *end* of the chunks means: keep what came, also when the client left. An
         *exception* from them means: keep nothing of this call; it is raised again. A failure

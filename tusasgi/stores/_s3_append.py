@@ -437,7 +437,7 @@ class Append(Writing):
                 multipart_id=self._draft.multipart_id,
                 part_size=self._draft.part_size,
             )
-        if self._draft.offset == self._upload.length:  # what is one too many may yet come
+        if self._draft.offset == self._upload.length:  # or another server would complete it
             return self._dated(self._committed)
         return self._with_record(self._draft)
 
