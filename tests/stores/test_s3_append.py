@@ -17,6 +17,8 @@ from tusasgi import Expiry, TooLarge, Upload
 from tusasgi._models import Renewal
 from tusasgi.stores import Overtaken, _s3_append
 from tusasgi.stores._s3_append import Budget
+from tusasgi.stores._s3_bucket import Bucket
+from tusasgi.stores._s3_state import State
 from tusasgi.stores.s3 import S3Store
 from tusasgi.testing._stores import NOW, new_upload
 
@@ -376,6 +378,32 @@ async def dated(store: S3Store, upload_id: str, expires: datetime) -> None:
             return
         await anyio.sleep(0.01)
     raise AssertionError("the date stands still although bytes have come")
+
+
+async def test_refused_bytes_are_taken_back_although_the_request_is_cancelled_meanwhile(
+    place: Place, at_once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = place.store(name="one"), place.store(name="other")
+    upload = await store.create(new_upload(length=MIB))
+    swap, taken_back = Bucket.swap, []
+    with anyio.CancelScope() as request:
+
+        async def too_many() -> AsyncIterator[bytes]:
+            yield CONTENT[:1000]
+            while (await other.get(upload.id)).offset == 0:  # noqa: ASYNC110
+                await anyio.sleep(0.02)
+            monkeypatch.setattr(Bucket, "swap", cancelled)
+            raise TooLarge("the body runs past the end of the upload")
+
+        async def cancelled(bucket: Bucket, old: State, new: State) -> State:
+            request.cancel()
+            taken_back.append(new)
+            return await swap(bucket, old, new)
+
+        with pytest.raises(TooLarge):
+            await store.append(upload, too_many())
+    assert [state.offset for state in taken_back] == [0]
+    assert await other.get(upload.id) == upload
 
 
 async def test_an_append_that_is_overtaken_while_a_part_is_on_its_way_ends(
