@@ -29,7 +29,7 @@ from tests.servers._wire import Client, Connection, wait_until
 SEED = int(os.environ.get("TUSASGI_TEST_SEED", "11"))
 SECONDS = float(os.environ.get("TUSASGI_TEST_SECONDS", "10"))
 SILENCE = 0.3  # seconds after which the quick server gives up on a client
-SOON = 2.0
+SOON = 4.0  # seconds; it takes milliseconds on a quiet machine, and patience would end after 5
 OPEN = 4
 
 

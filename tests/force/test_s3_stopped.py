@@ -28,7 +28,7 @@ MIB = 1024 * 1024
 DATA = os.urandom(14 * MIB + 7)
 OTHER = os.urandom(14 * MIB + 7)
 SEEN = 12_300_000
-SOON = 2.0  # seconds in which a client that comes back has to get its turn
+SOON = 4.0  # seconds; it takes milliseconds on a quiet machine, and patience would end after 5
 REFUSED = (404, 410, 423)
 PREFIX = f"stopped-{secrets.token_hex(4)}"
 

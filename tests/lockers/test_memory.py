@@ -6,7 +6,6 @@ from tusasgi.testing import LockerSuite
 
 class TestMemoryLocker(LockerSuite):
     is_shared = False
-    handover_seconds = 0.1
 
     def make_locker(self, place: Path, *, patience: float) -> MemoryLocker:
         return MemoryLocker(patience=patience)

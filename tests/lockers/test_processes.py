@@ -28,7 +28,7 @@ from tusasgi.lockers.file import FileLocker
 
 pytestmark = pytest.mark.anyio
 
-_HANDOVER = 1.0  # seconds; it takes some milliseconds
+_HANDOVER = 4.0  # seconds; it takes some milliseconds, and patience would end after 5
 _AFTER_A_STOP = 2.0  # seconds
 _NEXT_TO_NOTHING = 0.25  # seconds of one core in a second
 

@@ -197,6 +197,7 @@ def run_schemathesis(server: Server, folder: Path) -> subprocess.CompletedProces
     )
 
 
+@pytest.mark.timeout(300)  # of which a quick machine takes 40
 def test_generated_requests_get_what_is_documented_and_no_5xx(tmp_path: Path) -> None:
     """Lawful and hostile ones, some of them without the key; the seed is in the report."""
     with Server(tmp_path / "data", ROUGHY_INITIAL_CREDITS="1000") as server:
