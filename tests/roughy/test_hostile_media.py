@@ -63,7 +63,7 @@ async def test_a_file_made_to_hurt_is_measured_or_refused(
 ) -> None:
     before = children(psutil.Process())
     await measure_cleanly(tmp_path / "file", BY_HAND[name])
-    assert children(psutil.Process()) == before
+    assert set(children(psutil.Process())) <= set(before)
     assert capfd.readouterr().err == ""  # the log is not theirs to fill
 
 
