@@ -31,6 +31,8 @@ class Chunks:
         self._checksum = checksum
         self._hash = None if checksum is None else ALGORITHMS[checksum.algorithm]()
         self._head: list[bytes] = []
+        self.have_come = False
+        """True once a byte came, whether it was right or not."""
 
     def __aiter__(self) -> "Chunks":
         return self
@@ -43,6 +45,7 @@ class Chunks:
         except StopAsyncIteration:
             self._verify()
             raise
+        self.have_come = True
         self._room -= len(chunk)
         if self._room < 0:
             raise TooLarge("the body runs past the end of the upload")

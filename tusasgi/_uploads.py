@@ -136,8 +136,8 @@ class Uploads:
             has_digest=digest is not None,
             hook_timeout=hook_timeout,
         )
-        self._inspection = Inspection(store, self.hooks, self._settling)
         self._renewal = Renewal(expiry=self.expiry, clock=clock) if self.expiry.is_on else None
+        self._inspection = Inspection(store, self.hooks, self._settling, self._renewal)
 
     @property
     def can_concatenate(self) -> bool:
@@ -479,7 +479,7 @@ class Uploads:
         """Store the bytes, and with the first of them what is known of the upload by now."""
         chunks = Chunks(source, room=room_for(declared, declared.length), checksum=append.checksum)
         try:
-            judged = await self._inspection.judge(declared, chunks, source)
+            judged = await self._inspection.judge(upload, declared.length, chunks, source)
             if judged is None:
                 return upload
             with signals_told():
