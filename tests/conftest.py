@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 from tests._stage import MakeStage, make_stage
 from tests._watchdog import (
@@ -22,6 +23,12 @@ __all__ = [
     "pytest_runtest_protocol",
     "pytest_unconfigure",
 ]
+
+# How quick the machine is says nothing about the code.
+settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any-machine")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -295,6 +296,7 @@ class Moto(S3Server):
     def start(self) -> None:
         from moto.server import ThreadedMotoServer
 
+        _put_one_after_the_other()
         # It tells every request otherwise, on a handler of its own.
         logging.getLogger("werkzeug").setLevel(logging.WARNING)
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -326,6 +328,22 @@ class Moto(S3Server):
         from moto.s3.models import s3_backends
 
         return s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+
+
+def _put_one_after_the_other() -> None:
+    """Have moto look at a condition and store in one step: its threads may come in between."""
+    from moto.s3.responses import S3Response
+
+    put, lock = S3Response.put_object, threading.Lock()
+    if hasattr(put, "__wrapped__"):
+        return
+
+    @functools.wraps(put)
+    def put_object(response: Any) -> Any:
+        with lock:
+            return put(response)
+
+    S3Response.put_object = put_object
 
 
 _ROLES = ["s3", "master", "volume", "filer", "admin"]
