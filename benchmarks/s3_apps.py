@@ -20,9 +20,9 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
 from tusasgi import TusApp, Uploads
-from tusasgi.stores._rope import Buffer, Rope
-from tusasgi.stores._s3_client import CONFIGURATION, _Loop
 from tusasgi.stores.s3 import S3Store
+from tusasgi.stores.s3.client import CONFIGURATION, _Loop
+from tusasgi.stores.s3.rope import Buffer, Rope
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -42,14 +42,14 @@ def blockbuster() -> Iterator[BlockBuster]:
     with blockbuster_ctx("tusasgi") as detector:
         for function in detector.functions.values():
             # It has an event loop of its own, in a thread, so as not to block ours.
-            function.can_block_in("tusasgi/stores/_s3_client.py", "_read_files")
+            function.can_block_in("tusasgi/stores/s3/client.py", "_read_files")
         yield detector
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a refusal wait for the rest of a body for no time to speak of."""
-    monkeypatch.setattr("tusasgi._send._LINGER_SECONDS", 0.01)
+    monkeypatch.setattr("tusasgi.asgi.send._LINGER_SECONDS", 0.01)
 
 
 @pytest.fixture(params=["memory", "file"])

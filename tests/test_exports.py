@@ -37,17 +37,17 @@ def test_every_kind_of_error_is_public() -> None:
     kinds, found = [tusasgi.TusError], set()
     while kinds:
         kind = kinds.pop()
-        if kind.__module__ == "tusasgi._errors":
+        if kind.__module__ == "tusasgi.errors":
             found.add(kind.__name__)
             kinds.extend(kind.__subclasses__())
     assert found <= set(tusasgi.__all__)
 
 
 def test_the_tree_of_errors_in_the_documentation_is_the_real_one() -> None:
-    drawn = re.findall(r"[├└]── (\w+) +(\d{3}) ", tusasgi._errors.__doc__ or "")
+    drawn = re.findall(r"[├└]── (\w+) +(\d{3}) ", tusasgi.errors.__doc__ or "")
     real = {
         name: str(kind.status)
-        for name, kind in vars(tusasgi._errors).items()
+        for name, kind in vars(tusasgi.errors).items()
         if isinstance(kind, type) and issubclass(kind, tusasgi.TusError)
     }
     real.pop("TusError")

@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from tests.test_uploads import CoreStore
+from tests.engine.test_uploads import CoreStore
 from tusasgi import Upload, UploadLocked
 from tusasgi.lockers import Locker
 from tusasgi.lockers.memory import MemoryLocker

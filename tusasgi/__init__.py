@@ -1,9 +1,12 @@
 """Resumable uploads by TUS 1.0.0 as a pure ASGI app, with pluggable stores."""
 
-from tusasgi._app import TusApp
-from tusasgi._body import Body
-from tusasgi._download import FileInfo, download
-from tusasgi._errors import (
+from tusasgi.asgi.app import TusApp
+from tusasgi.asgi.body import Body
+from tusasgi.asgi.download import FileInfo, download
+from tusasgi.asgi.send import send_download
+from tusasgi.engine.lifecycle import Event, State, state_of
+from tusasgi.engine.uploads import Uploads
+from tusasgi.errors import (
     BodyTimeout,
     ChecksumMismatch,
     Forbidden,
@@ -30,9 +33,8 @@ from tusasgi._errors import (
     UploadNotFound,
     UploadPending,
 )
-from tusasgi._headers import Headers, http_date
-from tusasgi._life import Event, State, state_of
-from tusasgi._models import (
+from tusasgi.hooks import Hooks
+from tusasgi.models import (
     Append,
     Checksum,
     Creation,
@@ -48,11 +50,9 @@ from tusasgi._models import (
     Upload,
     check_upload_id,
 )
-from tusasgi._protocol import Extension, Response, creation_headers
-from tusasgi._send import send_download
-from tusasgi._uploads import Uploads
-from tusasgi.hooks import Hooks
 from tusasgi.observer import Observer, Outcome
+from tusasgi.protocols.headers import Headers, http_date
+from tusasgi.protocols.tus import Extension, Response, creation_headers
 
 __version__ = "0.1.0"
 

@@ -1,6 +1,6 @@
 """Lets `python -m tusasgi` do what the command `tusasgi` does."""
 
-from tusasgi._cli import main
+from tusasgi.server.command import main
 
 if __name__ == "__main__":
     main()

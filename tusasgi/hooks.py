@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from tusasgi._errors import TusError
-from tusasgi._models import Creation, Fact, Operation, Request, Upload
+from tusasgi.errors import TusError
+from tusasgi.models import Creation, Fact, Operation, Request, Upload
 
 
 class Hooks:

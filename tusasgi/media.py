@@ -19,9 +19,9 @@ from typing import Literal, NamedTuple
 import anyio.to_thread
 import puremagic
 
-from tusasgi._errors import UnsupportedMedia
-from tusasgi._models import Fact, Upload
+from tusasgi.errors import UnsupportedMedia
 from tusasgi.hooks import Hooks
+from tusasgi.models import Fact, Upload
 
 HEAD_SIZE = 16_384
 """How many first bytes are judged: the track list of a short or streamable MP4 fits."""

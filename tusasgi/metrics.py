@@ -4,8 +4,8 @@ from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from tusasgi._life import Event
-from tusasgi._models import Operation, Upload
+from tusasgi.engine.lifecycle import Event
+from tusasgi.models import Operation, Upload
 from tusasgi.observer import Observer, Outcome
 
 # Append is the operation that may take as long as a file takes to come over a bad network.

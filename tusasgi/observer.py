@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tusasgi._life import Event
-from tusasgi._models import Upload
+from tusasgi.engine.lifecycle import Event
+from tusasgi.models import Upload
 
 logger = logging.getLogger("tusasgi.observer")
 

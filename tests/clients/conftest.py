@@ -7,7 +7,7 @@ import pytest
 
 from examples.roughy.sample import make_video
 from tests.clients.roughy import KEY, Roughy
-from tests.servers._process import free_port, running
+from tests.hosts._process import free_port, running
 
 KEYS = [f"sk_test_account_number_{number:04}" for number in range(50)]
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.clients.scripts import run
-from tests.servers._process import ROOT
+from tests.hosts._process import ROOT
 
 _COMMAND = [sys.executable, "-W", "error", "-m", "examples.roughy.demo", "--seconds", "1"]
 

@@ -12,9 +12,9 @@ from tusclient.client import TusClient
 from examples.roughy.bad_network import BadNetwork
 from tests.clients.needs import HERE, need
 from tests.clients.scripts import run
-from tests.servers._process import Server
-from tests.servers._wire import Client
-from tests.test_cli import serving
+from tests.hosts._process import Server
+from tests.hosts._wire import Client
+from tests.server.test_command import serving
 
 DATA = bytes(range(256)) * 20_000
 

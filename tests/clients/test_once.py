@@ -16,8 +16,8 @@ import pytest
 from examples.roughy.bad_network import BadNetwork
 from tests.clients.needs import HERE, chromium, java_classes, need
 from tests.clients.scripts import starting
-from tests.servers._process import Server, free_port, running
-from tests.servers._wire import wait_until
+from tests.hosts._process import Server, free_port, running
+from tests.hosts._wire import wait_until
 
 MIB = 1024 * 1024
 CHUNK = MIB

@@ -11,7 +11,7 @@ from examples.roughy.bad_network import BadNetwork
 from tests.clients.needs import HERE, chromium, need
 from tests.clients.roughy import KEY, Roughy
 from tests.clients.scripts import run
-from tests.servers._process import free_port, running
+from tests.hosts._process import free_port, running
 
 SLOWLY = 2_500_000
 

@@ -18,7 +18,7 @@ from examples.roughy import upload
 from examples.roughy.bad_network import BadNetwork
 from tests.clients.roughy import Roughy
 from tests.clients.scripts import run
-from tests.servers._process import ROOT, free_port
+from tests.hosts._process import ROOT, free_port
 
 SLOWLY = 4_000_000
 

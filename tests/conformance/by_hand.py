@@ -178,7 +178,7 @@ async def a_timeout_closes_the_connection(make_stage: MakeStage) -> None:
 
 async def _time_out(make_stage: MakeStage) -> tuple[Stage, Upload, Answer]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tusasgi._send._LINGER_SECONDS", 0.01)
+        patch.setattr("tusasgi.asgi.send._LINGER_SECONDS", 0.01)
         stage = make_stage(receive_timeout=0.05)
         upload = await stage.upload(length=100)
         with anyio.fail_after(5):
@@ -336,7 +336,7 @@ async def a_holder_that_does_not_yield(make_stage: MakeStage) -> None:
 @rule("EDGE-034")
 async def a_stale_patch_does_not_block(make_stage: MakeStage) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tusasgi._send._LINGER_SECONDS", 0.01)
+        patch.setattr("tusasgi.asgi.send._LINGER_SECONDS", 0.01)
         stage = make_stage()
         upload = await stage.upload(length=100)
         stale = stage.exchange(upload.id, 0, [b"0123456789", STALL], {"Content-Length": "100"})
@@ -650,7 +650,7 @@ async def a_refusal_does_not_wait_for_the_body(make_stage: MakeStage) -> None:
     with anyio.fail_after(1):
         # Nor for one that says nothing any more.
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("tusasgi._send._LINGER_SECONDS", 0.01)
+            patch.setattr("tusasgi.asgi.send._LINGER_SECONDS", 0.01)
             own = {"Content-Length": str(size)}
             silent = await stage.patch(upload.id, 99, [chunk, STALL], own)
     assert silent.status == 409

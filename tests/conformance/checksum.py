@@ -5,7 +5,7 @@ import hashlib
 
 from tests._stage import OCTETS, MakeStage, Stage
 from tests.conformance.by_hand import rule
-from tusasgi._checksums import ALGORITHMS
+from tusasgi.checksums import ALGORITHMS
 from tusasgi.testing import Answer
 
 

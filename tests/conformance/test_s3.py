@@ -17,7 +17,7 @@ from tests.conformance.generic import run_rule
 from tests.conformance.test_conformance import STORED, test_statement_by_hand
 from tests.services.fixtures import seaweedfs as seaweedfs  # the fixture
 from tests.services.s3 import S3Server
-from tests.stores._s3 import content_of, store_on
+from tests.stores.s3._server import content_of, store_on
 from tusasgi.stores.s3 import S3Store
 
 __all__ = ["test_statement_by_hand"]

@@ -15,11 +15,13 @@ import pytest
 from tests.explorer._disk import Disk, in_place
 from tests.explorer._s3 import InProcess, Server
 from tests.explorer._schedule import Process, Schedule
-from tusasgi.stores import _s3_append, _s3_join, _s3_state
-from tusasgi.stores import s3 as s3_module
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
 from tusasgi.stores.s3 import S3Store
+from tusasgi.stores.s3 import appending as _s3_append
+from tusasgi.stores.s3 import joining as _s3_join
+from tusasgi.stores.s3 import state as _s3_state
+from tusasgi.stores.s3 import store as s3_module
 
 STORES = ("memory", "file", "s3")
 PART = 4

@@ -31,7 +31,7 @@ from tests.explorer._requests import (
 )
 from tests.explorer._schedule import Actor, Decide, Process, Schedule, Stuck, current
 from tusasgi import Expiry, Hooks, TusApp, Upload, Uploads
-from tusasgi._errors import TusError, UnsupportedMedia, UploadPending
+from tusasgi.errors import TusError, UnsupportedMedia, UploadPending
 
 _EXPIRES = timedelta(minutes=10)
 _START = datetime.now(UTC).replace(minute=10, second=0, microsecond=0)  # the files are of today

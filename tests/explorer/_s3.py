@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.explorer._schedule import Schedule
 from tusasgi import StoreUnavailable
-from tusasgi.stores._s3_client import Conflict, Gone, NotModified
+from tusasgi.stores.s3.client import Conflict, Gone, NotModified
 
 _READS = {"get_object", "head_object", "list_objects_v2", "list_multipart_uploads"}
 
@@ -171,7 +171,7 @@ class Server:
 
 
 class InProcess:
-    """Stands for `tusasgi.stores._s3_client.Client`: the same methods, each call one step."""
+    """Stands for `tusasgi.stores.s3.client.Client`: the same methods, each call one step."""
 
     bucket = "bucket"
 

@@ -16,13 +16,13 @@ import pytest
 
 from tests.explorer import _s3
 from tusasgi import Upload, UploadNotFound
-from tusasgi._chunks import Chunks
-from tusasgi._settling import Settling
-from tusasgi._uploads import Uploads
+from tusasgi.engine.chunks import Chunks
+from tusasgi.engine.completion import Settling
+from tusasgi.engine.uploads import Uploads
 from tusasgi.lockers.memory import MemoryLocker
-from tusasgi.stores._s3_append import Writing
 from tusasgi.stores.memory import MemoryStore
 from tusasgi.stores.s3 import S3Store
+from tusasgi.stores.s3.appending import Writing
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -123,7 +123,7 @@ def _s3_refused_bytes_stay(patch: pytest.MonkeyPatch) -> None:
     async def take_back(self: Any) -> None:
         await self._swap(self._shown)
 
-    patch.setattr("tusasgi.stores._s3_append.Append._take_back", take_back)
+    patch.setattr("tusasgi.stores.s3.appending.Append._take_back", take_back)
 
 
 def _part_numbers_not_reserved(patch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.force._server import serving
-from tests.servers._process import Server
+from tests.hosts._process import Server
 from tests.services.faults import Call, FaultProxy
 from tests.services.s3 import S3Server, SeaweedFS
 

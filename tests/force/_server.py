@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.servers._process import Server, free_port, running
-from tests.servers._wire import Client, Connection, wait_until
+from tests.hosts._process import Server, free_port, running
+from tests.hosts._wire import Client, Connection, wait_until
 
 
 @contextlib.contextmanager

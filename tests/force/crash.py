@@ -26,7 +26,7 @@ from tests.force._client import TUS, UPLOAD, Ask, Body, Reply, checksum, send, s
 from tests.force._ledger import Entry, Violation, check, content_of
 from tests.force._server import serving
 from tests.force.app import sweep_all
-from tests.servers._process import Server
+from tests.hosts._process import Server
 from tusasgi.stores.file import FileStore
 
 CLIENTS = 6

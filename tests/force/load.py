@@ -23,8 +23,8 @@ import psutil
 
 from tests.force._client import TUS, UPLOAD, Ask, Body, Reply, bring, send, send_and_cut
 from tests.force._server import serving, stored
-from tests.servers._process import Server
-from tests.servers._wire import Client, wait_until
+from tests.hosts._process import Server
+from tests.hosts._wire import Client, wait_until
 
 MIB = 1024 * 1024
 _SETTLE_SECONDS = 30.0

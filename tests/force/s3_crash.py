@@ -29,10 +29,10 @@ from tests.force._client import (
 from tests.force._fleet import PREFIX, Fleet, Replica, Trap, running_fleet
 from tests.force._s3_ledger import Attempt, Entry, Violation, check, digest
 from tests.force.app import FAR_FUTURE, PART_SIZE, s3_engine, sweep_twice
-from tests.stores._s3 import content_of, store_on
+from tests.stores.s3._server import content_of, store_on
 from tusasgi import UploadLocked, UploadNotFound, UploadPending
-from tusasgi.stores._s3_client import Gone
 from tusasgi.stores.s3 import S3Store
+from tusasgi.stores.s3.client import Gone
 
 KIB, MIB = 1024, 1024 * 1024
 CLIENTS = 5

@@ -23,8 +23,8 @@ from tests.force._client import TUS, UPLOAD, Ask, Body, Reply, send
 from tests.force._proxy import Fault, Proxy
 from tests.force._server import serving, settled_offset, stored, workers_of
 from tests.force.app import sweep_all
-from tests.servers._process import Server
-from tests.servers._wire import Client, Connection, wait_until
+from tests.hosts._process import Server
+from tests.hosts._wire import Client, Connection, wait_until
 
 SEED = int(os.environ.get("TUSASGI_TEST_SEED", "11"))
 SECONDS = float(os.environ.get("TUSASGI_TEST_SECONDS", "10"))

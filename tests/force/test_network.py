@@ -12,8 +12,8 @@ import pytest
 from tests.force._client import TUS, UPLOAD, Ask, Body, bring, send
 from tests.force._proxy import Fault, Proxy
 from tests.force._server import connected, owner, serving, settled_offset, workers_of
-from tests.servers._process import Server
-from tests.servers._wire import Client, wait_until
+from tests.hosts._process import Server
+from tests.hosts._wire import Client, wait_until
 
 DATA = os.urandom(1_300_007)
 SOON = 4.0  # seconds; it takes milliseconds on a quiet machine, and patience would end after 5

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
+from tests.engine.test_state_machine import LivesOfUploads, bodies, ids, lengths, settled
 from tests.services.s3 import Moto
-from tests.stores._s3 import content_of, store_on
-from tests.test_state_machine import LivesOfUploads, bodies, ids, lengths, settled
+from tests.stores.s3._server import content_of, store_on
 from tusasgi import (
     Append,
     Body,
@@ -27,8 +27,9 @@ from tusasgi import (
     UploadPending,
     Uploads,
 )
-from tusasgi.stores import _s3_append, _s3_state
 from tusasgi.stores.s3 import S3Store
+from tusasgi.stores.s3 import appending as _s3_append
+from tusasgi.stores.s3 import state as _s3_state
 from tusasgi.testing import END, Client
 
 PART = 1500

@@ -18,10 +18,10 @@ from tests._stage import make_stage
 from tests.force._fleet import environment
 from tests.force._server import serving, stopped
 from tests.force.app import FAR_FUTURE, PART_SIZE, s3_engine, sweep_twice
-from tests.servers._process import Server
-from tests.servers._wire import Answer, Client, Connection, wait_until
+from tests.hosts._process import Server
+from tests.hosts._wire import Answer, Client, Connection, wait_until
 from tests.services.s3 import S3Server, SeaweedFS
-from tests.stores._s3 import store_on
+from tests.stores.s3._server import store_on
 from tusasgi.testing import STALL
 
 MIB = 1024 * 1024

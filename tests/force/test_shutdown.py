@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.servers._process import Server, free_port, running
-from tests.servers._wire import Client, Connection, wait_until
+from tests.hosts._process import Server, free_port, running
+from tests.hosts._wire import Client, Connection, wait_until
 
 DATA = os.urandom(900_001)
 CLIENTS = 12

@@ -11,8 +11,8 @@ import pytest
 
 from tests.force._server import serving, stopped, stored
 from tests.force.app import sweep_all
-from tests.servers._process import Server
-from tests.servers._wire import Client, Connection, wait_until
+from tests.hosts._process import Server
+from tests.hosts._wire import Client, Connection, wait_until
 
 DATA = os.urandom(1_500_003)
 SEEN = 400_000

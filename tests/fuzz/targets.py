@@ -9,18 +9,26 @@ import time
 from collections.abc import Callable, Iterator
 from urllib.parse import unquote
 
-from tusasgi._checksums import ALGORITHMS, parse_checksum
-from tusasgi._download import _parse_range
-from tusasgi._errors import (
+from tusasgi.asgi.download import _parse_range
+from tusasgi.asgi.routes import find_id, find_route
+from tusasgi.checksums import ALGORITHMS, parse_checksum
+from tusasgi.errors import (
     InvalidRequest,
     InvalidUploadId,
     RangeNotSatisfiable,
     TusError,
     UploadNotFound,
 )
-from tusasgi._headers import Headers, format_metadata, parse_concat, parse_metadata, parse_size
-from tusasgi._models import Append, Creation, check_upload_id
-from tusasgi._protocol import (
+from tusasgi.media import HEAD_SIZE, detect
+from tusasgi.models import Append, Creation, check_upload_id
+from tusasgi.protocols.headers import (
+    Headers,
+    format_metadata,
+    parse_concat,
+    parse_metadata,
+    parse_size,
+)
+from tusasgi.protocols.tus import (
     Extension,
     body_size,
     carries_upload,
@@ -32,8 +40,6 @@ from tusasgi._protocol import (
     parse_creation,
     parse_first_append,
 )
-from tusasgi._routes import find_id, find_route
-from tusasgi.media import HEAD_SIZE, detect
 
 NAMES = (
     "Content-Length",

@@ -22,16 +22,17 @@ from examples.roughy.settings import Settings, SettingsError
 from examples.roughy.validation import Fields
 from tests.media.conftest import sample as sample  # the fixture
 from tests.media.samples import HAND_MADE, RECIPES
-from tusasgi import Upload, _cli
-from tusasgi._checksums import ALGORITHMS, parse_checksum
-from tusasgi._download import _parse_range
-from tusasgi._errors import TusError
-from tusasgi._headers import Headers, parse_concat
-from tusasgi._models import Checksum
-from tusasgi._protocol import Extension, method_of
-from tusasgi._routes import find_id
+from tusasgi import Upload
+from tusasgi.asgi.download import _parse_range
+from tusasgi.asgi.routes import find_id
+from tusasgi.checksums import ALGORITHMS, parse_checksum
+from tusasgi.errors import TusError
 from tusasgi.media import HEAD_SIZE
-from tusasgi.stores._record import dump_record, load_record
+from tusasgi.models import Checksum
+from tusasgi.protocols.headers import Headers, parse_concat
+from tusasgi.protocols.tus import Extension, method_of
+from tusasgi.server import command as _cli
+from tusasgi.stores.records import dump_record, load_record
 
 from .hostile import BY_HAND, damaged
 from .targets import NAMES, check_head, check_headers, check_texts

@@ -24,6 +24,10 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(autouse=True)
 def calls_on_lock_files_are_short(blockbuster: BlockBuster) -> None:
-    blockbuster.functions["os.path.abspath"].can_block_in("tusasgi/lockers/file.py", "__init__")
+    blockbuster.functions["os.path.abspath"].can_block_in(
+        "tusasgi/lockers/file/locker.py", "__init__"
+    )
     for name in _SHORT_CALLS:
-        blockbuster.functions[name].can_block_in("tusasgi/lockers/file.py", {"lock", "_hear"})
+        blockbuster.functions[name].can_block_in(
+            "tusasgi/lockers/file/locker.py", {"lock", "_hear"}
+        )

@@ -17,9 +17,9 @@ from anyio.to_thread import run_sync
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-from tests.lockers.test_processes import Child, child
-from tests.servers._process import Server, free_port, running
-from tests.servers._wire import Client, wait_until
+from tests.hosts._process import Server, free_port, running
+from tests.hosts._wire import Client, wait_until
+from tests.lockers.file.test_processes import Child, child
 from tests.services import redis as services
 from tests.services.redis import RedisServer, need_redis, running_redis
 from tusasgi import InvalidUploadId, StoreUnavailable, TusApp, UploadLocked, Uploads

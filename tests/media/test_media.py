@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tusasgi import media
-from tusasgi._errors import UnsupportedMedia
-from tusasgi._models import Upload
+from tusasgi.errors import UnsupportedMedia
 from tusasgi.media import FORMATS, HEAD_SIZE, MIN_HEAD_SIZE, MediaFormat, MediaHooks, detect
+from tusasgi.models import Upload
 
 from .refused import REFUSED
 from .samples import HAND_MADE, RECIPES, file_type, id3_tag, movie

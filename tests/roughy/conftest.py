@@ -46,10 +46,10 @@ def blockbuster() -> Iterator[BlockBuster]:
     with blockbuster_ctx(["tusasgi", "examples"]) as detector:
         for name, call in detector.functions.items():
             # It has an event loop of its own, in a thread.
-            call.can_block_in("tusasgi/stores/_s3_client.py", "_read_files")
+            call.can_block_in("tusasgi/stores/s3/client.py", "_read_files")
             if name.startswith("os."):
                 # Calls on lock files are short; asyncpg looks for its settings as it connects.
-                call.can_block_in("tusasgi/lockers/file.py", _IN_LOCKER)
+                call.can_block_in("tusasgi/lockers/file/locker.py", _IN_LOCKER)
                 call.can_block_in("asyncpg/connect_utils.py", _IN_ASYNCPG)
         yield detector
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.services.s3 import Moto, S3Server, SeaweedFS, why_not
-from tusasgi.stores import _s3_check
+from tusasgi.stores.s3 import check as _s3_check
 
 QUICKLY_CHECKED = """
 import runpy, sys
-from tusasgi.stores import _s3_check
-_s3_check._RACERS = 1
+from tusasgi.stores.s3 import check
+check._RACERS = 1
 module = sys.argv.pop(1)
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """

@@ -334,7 +334,8 @@ def _put_one_after_the_other() -> None:
     """Have moto look at a condition and store in one step: its threads may come in between."""
     from moto.s3.responses import S3Response
 
-    put, lock = S3Response.put_object, threading.Lock()
+    responses: Any = S3Response
+    put, lock = responses.put_object, threading.Lock()
     if hasattr(put, "__wrapped__"):
         return
 
@@ -343,7 +344,7 @@ def _put_one_after_the_other() -> None:
         with lock:
             return put(response)
 
-    S3Response.put_object = put_object
+    responses.put_object = put_object
 
 
 _ROLES = ["s3", "master", "volume", "filer", "admin"]

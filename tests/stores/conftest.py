@@ -26,4 +26,6 @@ def fast_place() -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def a_store_may_look_where_it_is(blockbuster: BlockBuster) -> None:
-    blockbuster.functions["os.path.abspath"].can_block_in("tusasgi/stores/file.py", "__init__")
+    blockbuster.functions["os.path.abspath"].can_block_in(
+        "tusasgi/stores/file/store.py", "__init__"
+    )

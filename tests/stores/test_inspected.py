@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio.to_thread import run_sync
 
-from tests.stores._s3_scenes import new_place
+from tests.stores.s3._scenes import new_place
 from tusasgi import (
     Append,
     Body,

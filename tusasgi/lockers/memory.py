@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from tusasgi._errors import UploadLocked
+from tusasgi.errors import UploadLocked
 
 
 class _Lock:

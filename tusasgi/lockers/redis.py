@@ -17,8 +17,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.utils import str_if_bytes
 
-from tusasgi._errors import StoreUnavailable, UploadLocked
-from tusasgi._models import check_upload_id
+from tusasgi.errors import StoreUnavailable, UploadLocked
+from tusasgi.models import check_upload_id
 
 T = TypeVar("T")
 

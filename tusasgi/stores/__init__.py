@@ -4,7 +4,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from tusasgi._models import Renewal, Upload
+from tusasgi.models import Renewal, Upload
 
 
 class StoreSignal(Exception):

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import replace
 from datetime import datetime
 
-from tusasgi._errors import UploadExists, UploadNotFound
-from tusasgi._models import Renewal, Upload, check_upload_id
+from tusasgi.errors import UploadExists, UploadNotFound
+from tusasgi.models import Renewal, Upload, check_upload_id
 from tusasgi.stores import BytesGone, PartGone
-from tusasgi.stores._record import after, during
+from tusasgi.stores.records import after, during
 
 _READ_SIZE = 256 * 1024
 

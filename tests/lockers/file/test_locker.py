@@ -1,0 +1,54 @@
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+from anyio.to_thread import run_sync
+
+from tusasgi.lockers.file import FileLocker
+from tusasgi.lockers.file import inbox as _inbox
+from tusasgi.lockers.file import lock_file as _lock_file
+from tusasgi.lockers.file import locker as module
+from tusasgi.testing import LockerSuite
+
+
+class TestFileLocker(LockerSuite):
+    @pytest.fixture(autouse=True)
+    def _nobody_looks_for_himself(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "_AGAIN", 60.0)  # so that what is said has to be heard
+
+    def make_locker(self, place: Path, *, patience: float) -> FileLocker:
+        return FileLocker(place, patience=patience)
+
+    async def leftovers(self, locker: FileLocker, place: Path) -> object:
+        return await run_sync(lambda: [*_open_files(place), *_inbox._inboxes, *_lock_file._files])
+
+
+class TestFileLockerWithLocksOfProcesses(TestFileLocker):
+    """As it is where the kernel knows no locks of open files."""
+
+    @pytest.fixture(autouse=True)
+    def _processes_have_locks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_lock_file, "_SET", fcntl.F_SETLK)
+        monkeypatch.setattr(_lock_file, "_GET", fcntl.F_GETLK)
+
+
+class TestFileLockerWithoutPipes(TestFileLocker):
+    """As it is where no pipe can be made: others cannot be asked to let go, but one's own can."""
+
+    is_shared = False
+
+    @pytest.fixture(autouse=True)
+    def _no_pipe_can_be_made(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "no room")
+
+        monkeypatch.setattr(_inbox.os, "mkfifo", refuse)
+
+
+def _open_files(place: Path) -> list[str]:
+    numbers = os.listdir("/proc/self/fd")
+    # The one with which the folder itself was listed is closed by now.
+    targets = [os.path.realpath(f"/proc/self/fd/{number}") for number in numbers]
+    return [target for target in targets if target.startswith(f"{place}/")]

@@ -1,0 +1,99 @@
+"""The suite for stores, on filesystems of every kind.
+
+On both event loops with one that keeps objects and one that keeps files. With the others on one:
+which loop it is stays with the store, which calls any filesystem in a thread.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from tests.stores.fsspec._filesystems import AsyncDict, Deceiving, Memory, Plain, WithoutOpen
+from tusasgi.stores.fsspec import FsspecStore
+from tusasgi.stores.fsspec import store as module
+from tusasgi.testing import StoreSuite
+
+
+class FsspecStoreSuite(StoreSuite):
+    """Over one filesystem for a test, whatever stores are made of it."""
+
+    @pytest.fixture
+    def place(self, fast_place: Path) -> Path:
+        return fast_place / "place"
+
+    @pytest.fixture(autouse=True)
+    def _pieces_are_not_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "_LINGER", 0.05)
+
+    def make_store(self, place: Path) -> FsspecStore:
+        fs = self.__dict__.setdefault("fs", self.make_fs(place))
+        return FsspecStore(fs, self.root(place))
+
+    def make_fs(self, place: Path) -> Any:
+        raise NotImplementedError
+
+    def root(self, place: Path) -> str:
+        return "bucket/some/folder"
+
+
+class OnOneLoop(FsspecStoreSuite):
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
+
+class TestMemory(FsspecStoreSuite):
+    memory_bound = None
+
+    def make_fs(self, place: Path) -> Memory:
+        return Memory()
+
+
+class TestLocal(FsspecStoreSuite):
+    def make_store(self, place: Path) -> FsspecStore:
+        return FsspecStore(f"file://{place}")
+
+
+class TestWithoutAppendRenameAndExclusion(OnOneLoop):
+    memory_bound = None
+
+    def make_fs(self, place: Path) -> Plain:
+        return Plain()
+
+
+class TestThatPromisesExclusionAndOverwrites(OnOneLoop):
+    memory_bound = None
+
+    def make_fs(self, place: Path) -> Deceiving:
+        return Deceiving()
+
+
+class TestAsync(OnOneLoop):
+    memory_bound = None
+
+    def make_fs(self, place: Path) -> AsyncDict:
+        return AsyncDict()
+
+
+class TestWithoutOpen(OnOneLoop):
+    memory_bound = None
+
+    def make_fs(self, place: Path) -> WithoutOpen:
+        return WithoutOpen(Memory())
+
+
+class TestDirectory(OnOneLoop):
+    def make_fs(self, place: Path) -> DirFileSystem:
+        return DirFileSystem(path=str(place), fs=LocalFileSystem(skip_instance_cache=True))
+
+
+class TestWrappedToBeAsync(OnOneLoop):
+    def make_fs(self, place: Path) -> AsyncFileSystemWrapper:
+        return AsyncFileSystemWrapper(LocalFileSystem(skip_instance_cache=True))
+
+    def root(self, place: Path) -> str:
+        return str(place)

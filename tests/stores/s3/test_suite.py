@@ -1,0 +1,70 @@
+"""What every store promises, of the S3 store on two servers."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.services.s3 import S3Server
+from tests.stores.s3._server import content_of, store_on
+from tusasgi import Upload
+from tusasgi.stores import Store
+from tusasgi.stores.s3 import S3Store
+from tusasgi.testing import StoreSuite
+
+MIB = 1024 * 1024
+
+
+class S3Suite(StoreSuite):
+    memory_bound = 3 * 5 * MIB
+
+    @pytest.fixture
+    def server(self) -> S3Server:
+        raise NotImplementedError
+
+    @pytest.fixture(autouse=True)
+    async def opened(self, server: S3Server) -> AsyncIterator[None]:
+        self._server = server
+        self._stores: list[S3Store] = []
+        yield
+        for store in self._stores:
+            await store.aclose()
+
+    @pytest.fixture
+    async def store(self, place: Path, opened: None) -> S3Store:
+        return self.make_store(place)
+
+    @pytest.fixture
+    def reopened(self, store: S3Store, place: Path) -> Callable[[], Awaitable[Store]]:
+        async def reopened() -> Store:
+            return self.make_store(place)
+
+        return reopened
+
+    def make_store(self, place: Path) -> S3Store:
+        prefix = place.parent.name.strip("-_.")
+        store = store_on(self._server, prefix, part_size=5 * MIB, check=False)
+        self._stores.append(store)
+        return store
+
+    async def content(self, store: Store, upload: Upload) -> bytes:
+        assert isinstance(store, S3Store)
+        return await content_of(store, self._server, upload)
+
+
+class TestS3StoreOnSeaweedFS(S3Suite):
+    @pytest.fixture
+    def server(self, seaweedfs: S3Server) -> S3Server:
+        return seaweedfs
+
+
+class TestS3StoreOnMoto(S3Suite):
+    memory_bound = None  # the server is in this process too
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"  # the way from trio is the same to any server
+
+    @pytest.fixture
+    def server(self, moto: S3Server) -> S3Server:
+        return moto

@@ -1,0 +1,1 @@
+"""The app: from ASGI to the engine and back."""

@@ -1,0 +1,257 @@
+"""A response on its way out, also to a client that is still sending."""
+
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from tusasgi.asgi.body import Body, Receive
+from tusasgi.errors import InvalidRequest
+from tusasgi.models import Ending
+from tusasgi.protocols.headers import Headers
+from tusasgi.protocols.tus import Response, body_size, expects_continue
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_MIB = 1024 * 1024
+
+# A client that is busy sending reads no answer, and loses it when the connection is closed on
+# it. So the answer goes out whole, and what still comes is read and dropped, within bounds.
+_LINGER_BYTES = 8 * _MIB
+_LINGER_SECONDS = 2.0
+# Over HTTP/2 there are other uploads on the connection, and hypercorn ends it with all of them
+# when bytes come for a request that is answered. So there the bounds are wider.
+_SHARED_LINGER_BYTES = 64 * _MIB
+_SHARED_LINGER_SECONDS = 30.0
+# A rest this small costs less to read than a new connection.
+_SMALL_REST = 64 * 1024
+
+
+# What is sent at once of a stream: small enough for a slow client to take it in time.
+_PIECE = 256 * 1024
+
+
+class _ClientLeft(Exception):
+    """The server has nobody to send to any more. (An `OSError` may also be the store's.)"""
+
+
+class _Outlet:
+    """A `send` that ends with `_ClientLeft` when the client has left, or takes nothing for long.
+
+    Servers differ in what a `send` to nobody does: it raises, does nothing, or waits for ever.
+    """
+
+    def __init__(self, send: Send, timeout: float | None) -> None:
+        self._send = send
+        self._timeout = math.inf if timeout is None else timeout
+        self._wait: anyio.CancelScope | None = None
+        self._is_closed = False
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        is_sent = False
+        if not self._is_closed:
+            with anyio.move_on_after(self._timeout) as self._wait:
+                try:
+                    await self._send(message)
+                except OSError:  # ASGI servers may raise it when the client has left
+                    raise _ClientLeft from None
+                is_sent = True
+            self._wait = None
+        if not is_sent:
+            raise _ClientLeft
+
+    def close(self) -> None:
+        """Send no more, and wait no longer for what is being sent."""
+        self._is_closed = True
+        if self._wait is not None:
+            self._wait.cancel()
+
+
+async def send_response(
+    response: Response,
+    send: Send,
+    *,
+    body: Body,
+    headers: Headers,
+    http_version: str,
+    timeout: float | None = 60.0,
+) -> None:
+    """Send a response, whatever was read of the request body. A client that left is no error.
+
+    Neither is one that takes nothing for `timeout` seconds: it is left alone, with the response
+    incomplete, which servers take for a reason to end the connection. A stream is not read on
+    then, and closed.
+    """
+    outlet = _Outlet(send, timeout)
+    is_silent = _is_silent(body, headers)
+    rest = _rest(body, headers)
+    try:
+        if response.stream is not None:
+            start = _start(response if rest <= 0 else _closing(response, http_version))
+            # A read would bring about the 100 Continue that nobody is to see.
+            watched = None if is_silent else body
+            await _send_stream(start, response.stream, outlet, watched)
+        elif rest <= 0:
+            await _send_all(response, outlet)
+        elif is_silent:
+            await _send_all(_closing(response, http_version), outlet)
+        else:
+            await _send_early(response, outlet, body, rest, http_version)
+    except _ClientLeft:
+        return  # nobody reads this answer
+
+
+async def send_download(
+    response: Response,
+    scope: Mapping[str, Any],
+    receive: Receive,
+    send: Send,
+    *,
+    timeout: float | None = 60.0,
+) -> None:
+    """Send what `download` answers, in an endpoint of the host's own, as `TusApp` does.
+
+    The bytes are read as the client takes them, and no more of them when it has left or takes
+    nothing for `timeout` seconds.
+    """
+    await send_response(
+        response,
+        send,
+        body=Body(receive),
+        headers=Headers(scope["headers"]),
+        http_version=scope.get("http_version", "1.1"),
+        timeout=timeout,
+    )
+
+
+def _is_silent(body: Body, headers: Headers) -> bool:
+    """True if nothing comes now: the client went quiet, or waits for a 100 Continue.
+
+    A read would bring about the 100, and with it the body.
+    """
+    if body.ending is Ending.TIMED_OUT:
+        return True
+    return not body.is_started and expects_continue(headers)
+
+
+def _rest(body: Body, headers: Headers) -> float:
+    """Return how much the client may still send, infinity if that is not known."""
+    if not body.is_flowing:
+        return 0
+    try:
+        size = body_size(headers)
+    except InvalidRequest:
+        return math.inf
+    if size is not None:
+        # What has come to its announced end may still lack the message that says so.
+        return max(size - body.received, 1 if body.is_started else 0)
+    return math.inf if body.is_started or "transfer-encoding" in headers else 0
+
+
+async def _send_all(response: Response, send: Send) -> None:
+    await send(_start(response))
+    await send({"type": "http.response.body", "body": response.body})
+
+
+async def _send_stream(
+    start: dict[str, Any],
+    stream: AsyncGenerator[bytes, None],
+    outlet: _Outlet,
+    body: Body | None,
+) -> None:
+    """Send piece by piece, and read no more as soon as `body` tells that the client has left."""
+    failure: Exception | None = None
+    async with aclosing(stream), anyio.create_task_group() as tasks:
+        try:
+            await outlet(start)
+            if body is not None:
+                tasks.start_soon(_close_when_left, outlet, body)
+            await _send_pieces(stream, outlet)
+        except Exception as raised:  # raised again below: a task group would wrap it
+            failure = raised
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def _send_pieces(stream: AsyncGenerator[bytes, None], send: Send) -> None:
+    async for chunk in stream:
+        # Neither a store in memory nor a send to nobody need ever wait: let others run, one of
+        # whom hears that the client has left.
+        await anyio.lowlevel.checkpoint()
+        for start in range(0, len(chunk), _PIECE):
+            piece = chunk if len(chunk) <= _PIECE else chunk[start : start + _PIECE]
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _close_when_left(outlet: _Outlet, body: Body) -> None:
+    await body.left()
+    outlet.close()
+
+
+async def _send_early(
+    response: Response, send: Send, body: Body, rest: float, http_version: str
+) -> None:
+    if rest <= _SMALL_REST:
+        await body.discard(limit=_SMALL_REST, seconds=_LINGER_SECONDS)
+    if body.is_flowing:
+        is_shared = not http_version.startswith("1")
+        await _send_while_reading(
+            _closing(response, http_version),
+            send,
+            body,
+            limit=_SHARED_LINGER_BYTES if is_shared else _LINGER_BYTES,
+            seconds=_SHARED_LINGER_SECONDS if is_shared else _LINGER_SECONDS,
+        )
+    else:
+        await _send_all(response, send)
+
+
+async def _send_while_reading(
+    response: Response, send: Send, body: Body, *, limit: int, seconds: float
+) -> None:
+    await send(_start(response))
+    await send({"type": "http.response.body", "body": response.body, "more_body": True})
+    await body.discard(limit=limit, seconds=seconds)
+    # Read on while the end is sent: hypercorn cannot take it while its own queue of body
+    # messages is full.
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_read_on, body)
+        await _send_end(send)
+        tasks.cancel_scope.cancel()
+
+
+async def _read_on(body: Body) -> None:
+    await body.discard(limit=_LINGER_BYTES, seconds=_LINGER_SECONDS)
+
+
+async def _send_end(send: Send) -> None:
+    # Caught here, because a task group would wrap it.
+    try:
+        await send({"type": "http.response.body", "body": b""})
+    except _ClientLeft:
+        return
+
+
+def _closing(response: Response, http_version: str) -> Response:
+    if not http_version.startswith("1"):
+        return response  # from HTTP/2 on the header is forbidden, and not needed
+    return replace(response, headers={**response.headers, "Connection": "close"})
+
+
+def _start(response: Response) -> dict[str, Any]:
+    headers = [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in response.headers.items()
+    ]
+    # Without a length some servers frame an empty answer as chunks; 204 must not have one. (The
+    # answer to a HEAD may have the length of what GET would bring.)
+    has_length = response.status in (204, 304) or any(n == b"content-length" for n, _ in headers)
+    if response.stream is None and not has_length:
+        headers.append((b"content-length", b"%d" % len(response.body)))
+    return {"type": "http.response.start", "status": response.status, "headers": headers}

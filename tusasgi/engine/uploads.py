@@ -1,0 +1,546 @@
+"""The life of an upload: the one place where store, locker and hooks meet. Knows no HTTP."""
+
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Literal
+
+import anyio
+
+from tusasgi.engine.chunks import Chunks, Unverified
+from tusasgi.engine.completion import Settling, signals_told
+from tusasgi.engine.inspection import Inspection
+from tusasgi.engine.lifecycle import Event, State, state_of
+from tusasgi.engine.rules import (
+    check_alive,
+    check_append,
+    check_length,
+    check_part,
+    check_room,
+    check_takes_bytes,
+    joined_length,
+    limits_of,
+    room_for,
+    unusable_part,
+)
+from tusasgi.errors import (
+    ShuttingDown,
+    UploadExpired,
+    UploadLocked,
+    UploadNotFound,
+    UploadPending,
+)
+from tusasgi.hooks import Hooks
+from tusasgi.lockers import Locker
+from tusasgi.lockers.memory import MemoryLocker
+from tusasgi.models import (
+    Append,
+    Creation,
+    Ending,
+    Expiry,
+    Limits,
+    Operation,
+    Removal,
+    Renewal,
+    Request,
+    Source,
+    Upload,
+    check_upload_id,
+)
+from tusasgi.observer import Guarded, Observer
+from tusasgi.protocols.headers import check_creation
+from tusasgi.stores import (
+    BytesGone,
+    Overtaken,
+    PartGone,
+    Store,
+    SupportsConcat,
+    SupportsDeferLength,
+    SupportsRead,
+    SupportsSweep,
+    SupportsTerminate,
+    SupportsVersions,
+)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _no_interrupt() -> None:
+    """Nothing to stop: this holder waits for no client."""
+
+
+_SWEPT_AT_ONCE = 8
+_TURN = 1.0  # seconds that those who only look wait for somebody who completes the upload
+
+
+def _random_id() -> str:
+    # 122 random bits: the id is what keeps strangers away where `authorize` lets everybody in.
+    return uuid.uuid4().hex
+
+
+class Uploads:
+    """The engine. One object serves any number of requests and tasks of one event loop.
+
+    `store` is any `Store`; what it supports beyond the core decides what is offered. Without a
+    `locker` one process is assumed: give a locker that reaches as far as your store does.
+    `digest` has the SHA-256 of all bytes computed before the `completed` hook, by reading them
+    back. `observer` is told what happens. `hook_timeout` is how many seconds a hook that follows
+    on something (`completed`, `refused`, `terminated`, `expired`) may take before it counts as
+    failed, and is called again later; None lets it take for ever. `clock` returns aware UTC;
+    `new_id` makes ids where neither host nor hook chooses one.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        locker: Locker | None = None,
+        hooks: Hooks | None = None,
+        limits: Limits | None = None,
+        expiry: Expiry | None = None,
+        digest: Literal["sha256"] | None = None,
+        observer: Observer | None = None,
+        hook_timeout: float | None = 600.0,
+        clock: Callable[[], datetime] = _utc_now,
+        new_id: Callable[[], str] = _random_id,
+    ) -> None:
+        self.store = store
+        self.hooks = Hooks() if hooks is None else hooks
+        self.limits = Limits() if limits is None else limits
+        self.expiry = Expiry() if expiry is None else expiry
+        self.observer = Guarded(Observer() if observer is None else observer)
+        self.is_shut_down = False
+        self._locker = MemoryLocker() if locker is None else locker
+        self._clock = clock
+        self._new_id = new_id
+        self._sources: set[Source] = set()
+        can_sweep = isinstance(store, SupportsSweep) and isinstance(store, SupportsTerminate)
+        if self.expiry.is_on and not can_sweep:
+            raise ValueError(f"{type(store).__name__} cannot find and remove expired uploads")
+        if digest not in (None, "sha256"):
+            raise ValueError('digest must be None or "sha256"')
+        if digest is not None and not isinstance(store, SupportsRead):
+            raise ValueError(f"{type(store).__name__} cannot read uploads back for a digest")
+        if hook_timeout is not None and hook_timeout <= 0:
+            raise ValueError("hook_timeout must be a positive number of seconds, or None")
+        self._settling = Settling(
+            store,
+            self.hooks,
+            self.observer,
+            has_digest=digest is not None,
+            hook_timeout=hook_timeout,
+        )
+        self._renewal = Renewal(expiry=self.expiry, clock=clock) if self.expiry.is_on else None
+        self._inspection = Inspection(store, self.hooks, self._settling, self._renewal)
+
+    @property
+    def can_concatenate(self) -> bool:
+        """True if final uploads can be made, with a look at their first bytes if one is wanted."""
+        if not isinstance(self.store, SupportsConcat):
+            return False
+        return self.hooks.head_size == 0 or isinstance(self.store, SupportsRead)
+
+    # What requests may do. A host that calls the engine itself needs no permission.
+
+    async def admit(self, request: Request, operation: Operation, upload_id: str) -> Upload:
+        """Return the upload if this request may do this to it; nothing leaks if it may not."""
+        try:
+            upload = await self.store.get(check_upload_id(upload_id))
+        except UploadNotFound:
+            await self.hooks.authorize(request, operation, None)
+            raise
+        await self.hooks.authorize(request, operation, upload)
+        if operation is Operation.TERMINATE and upload.removal is not None:
+            return upload  # begun before, and this request may bring it to its end
+        self._check_alive(upload)
+        return upload
+
+    async def admit_creation(self, request: Request) -> None:
+        """Return if this request may create an upload."""
+        await self.hooks.authorize(request, Operation.CREATE, None)
+
+    # The life of an upload.
+
+    async def create(
+        self,
+        *,
+        length: int | None,
+        metadata: Mapping[str, bytes] | None = None,
+        upload_id: str | None = None,
+        owner: str | None = None,
+    ) -> Upload:
+        """Create an upload of `length` bytes; None declares the length later.
+
+        Raises `TooLarge` or `TooSmall` outside the limits, `UploadExists` for a taken id, what
+        the `creating` hook raises, and `ValueError` for metadata that no client could have sent
+        (a key that is not printable ASCII, say). Nothing is left of a refused creation. If what
+        follows on the creation of an empty upload fails (`UploadPending`), the upload is there,
+        and the next request or sweep goes on with it.
+        """
+        return await self.create_from(
+            Creation(
+                length=length,
+                metadata={} if metadata is None else metadata,
+                upload_id=upload_id,
+                owner=owner,
+            )
+        )
+
+    async def create_from(self, creation: Creation, request: Request | None = None) -> Upload:
+        """Create an upload as `create` does, from a value and on behalf of a request.
+
+        A final upload (one with `parts`) is joined and completed before this returns; what
+        interrupts that is taken up again as above.
+        """
+        parts = await self._get_parts(creation, request)
+        if creation.parts:
+            creation = replace(creation, length=joined_length(parts, creation.length))
+        creation = await self.hooks.creating(creation, request)
+        check_creation(creation)
+        upload = self._new_upload(creation)
+        if not upload.is_partial and (upload.parts or upload.length == 0):
+            upload = await self._inspection.judge_whole(upload, parts)
+        # Nobody else can know a random id yet, but the sweeper finds what is to be completed.
+        if creation.upload_id is None and not upload.is_unsettled:
+            return await self._create(upload)
+        async with self._hold(upload.id):
+            return await self._create(upload)
+
+    async def get(self, upload_id: str) -> Upload:
+        """Return the upload as it stands, without disturbing a running append.
+
+        What has to follow on its last byte and failed is repeated first, see `settle`. Raises
+        `UploadNotFound`, or `UploadExpired` for one that was not finished in time.
+        """
+        return await self.settle(await self._get_alive(upload_id))
+
+    async def settle(self, upload: Upload) -> Upload:
+        """Return the upload once what has to follow on its last byte is done.
+
+        Takes up joining and completion where they were left. Raises `UploadPending` if they
+        fail, or if somebody else is completing it; a final upload that somebody else is joining
+        is returned as it stands.
+        """
+        if not upload.is_unsettled:
+            return upload
+        async with AsyncExitStack() as held:
+            if await self._get_turn(upload, held):
+                return await self._settle(await self._get_alive(upload.id))
+        if upload.parts and not upload.has_all_bytes:
+            return upload
+        raise UploadPending("all bytes are here and are being processed")
+
+    async def append(
+        self, upload_id: str, append: Append, source: Source, *, admitted: Upload | None = None
+    ) -> Upload:
+        """Add the bytes of `source` and return the upload with its new offset.
+
+        Whoever else appends to the upload is stopped first, with its bytes kept; an append that
+        does not fit stops nobody. Everything is judged before the first byte is asked for. What
+        arrives before the client leaves, stops sending or is interrupted is kept. Nothing is kept
+        of an append that runs past the end, that has another checksum than it says, or that has
+        one and does not come whole; the length that it declares is then not kept either.
+        `admitted` is the upload as it was just read, if it was.
+        """
+        upload = await self._get_alive(upload_id) if admitted is None else admitted
+        if not upload.is_unsettled:
+            _judge(upload, append)
+        with self._stoppable(source):
+            async with AsyncExitStack() as held:
+                await self._take_over(upload_id, source, held)
+                upload = await self._read_again(upload_id, admitted)
+                return await self._append(upload, append, source)
+
+    async def terminate(self, upload_id: str, *, missing_ok: bool = False) -> None:
+        """Remove the upload, finished or not, and stop whoever is appending to it.
+
+        Raises `UploadNotFound` if there is none, unless that is `missing_ok`.
+        """
+        async with self._hold(upload_id):
+            try:
+                upload = await self.store.get(check_upload_id(upload_id))
+            except UploadNotFound:
+                if missing_ok:
+                    return
+                raise
+            if upload.removal is None:
+                await self.hooks.terminating(upload)
+            await self._remove(upload, "terminated")
+
+    async def discard(self, upload_id: str) -> None:
+        """Remove what is left of a creation that was refused on the way, if anything is.
+
+        An upload whose bytes are all there stays: it was not refused, and what follows on its
+        last byte is repeated.
+        """
+        if not isinstance(self.store, SupportsTerminate):
+            return
+        async with self._hold(upload_id):
+            with contextlib.suppress(UploadNotFound):
+                upload = await self.store.get(upload_id)
+                if not upload.has_all_bytes:
+                    await self._remove(upload, "terminated")
+
+    async def sweep(self) -> int:
+        """Remove what has expired and return how many uploads were removed.
+
+        Takes up what requests had to leave: joining, completions and removals that failed or
+        died. Costs what is due, not what is stored, and looks after several uploads at a time.
+        Safe beside running appends, which are left alone, and beside other sweepers. Raises an
+        `ExceptionGroup` of what failed, after everything was tried; the next sweep tries it again.
+        """
+        if not isinstance(self.store, SupportsSweep):
+            return 0  # then no expiry can be set either
+        found = _Swept()
+        slots = anyio.Semaphore(_SWEPT_AT_ONCE)
+        async with anyio.create_task_group() as tasks:
+            try:
+                async for upload_id in self.store.due(self._clock()):
+                    await slots.acquire()
+                    tasks.start_soon(self._sweep_one, upload_id, found, slots)
+            except Exception as failure:  # raised below, when those that were found are done
+                found.failures.append(failure)
+        self.observer.swept(found.removed, len(found.failures))
+        if found.failures:
+            raise ExceptionGroup(
+                f"{len(found.failures)} of the uploads could not be looked after", found.failures
+            )
+        return found.removed
+
+    def shutdown(self) -> None:
+        """Stop every running append, with its bytes kept, and take no new ones.
+
+        Their clients are told to try again (`ShuttingDown`). Returns at once, and is to be
+        called in the event loop, before the server waits for its requests to end.
+        """
+        self.is_shut_down = True
+        for source in self._sources:
+            source.interrupt()
+
+    # The steps.
+
+    @asynccontextmanager
+    async def _hold(
+        self,
+        upload_id: str,
+        interrupt: Callable[[], None] = _no_interrupt,
+        *,
+        take_over: bool = True,
+    ) -> AsyncIterator[None]:
+        lock = self._locker.lock(upload_id, interrupt=interrupt, take_over=take_over)
+        async with AsyncExitStack() as held:
+            began = time.perf_counter()
+            try:
+                await held.enter_async_context(lock)
+            finally:
+                self.observer.lock_waited(time.perf_counter() - began)
+            yield
+
+    @contextlib.contextmanager
+    def _stoppable(self, source: Source) -> Iterator[None]:
+        if self.is_shut_down:
+            raise ShuttingDown("this server is about to end: try again, it will be another one")
+        self._sources.add(source)
+        try:
+            yield
+        finally:
+            self._sources.discard(source)
+
+    async def _take_over(self, upload_id: str, source: Source, held: AsyncExitStack) -> None:
+        """Hold the upload for an append, and stop whoever else appends to it."""
+        try:
+            await held.enter_async_context(self._hold(upload_id, source.interrupt))
+        except UploadLocked:
+            if (await self._get_alive(upload_id)).is_unsettled:
+                raise UploadPending("all bytes are here and are being processed") from None
+            raise
+
+    async def _get_turn(self, upload: Upload, held: AsyncExitStack) -> bool:
+        """Hold an upload to go on with what follows on its last byte; return whether it is free.
+
+        An append that still waits for its client has nothing to add when all bytes are here,
+        and is stopped.
+        """
+        with contextlib.suppress(UploadLocked), anyio.move_on_after(_TURN):
+            holding = self._hold(upload.id, take_over=upload.has_all_bytes)
+            await held.enter_async_context(holding)
+            return True
+        return False
+
+    async def _settle(self, upload: Upload) -> Upload:
+        with signals_told():
+            return await self._settling.settle(upload)
+
+    async def _remove(self, upload: Upload, removal: Removal) -> None:
+        with signals_told():
+            await self._settling.remove(upload, removal)
+
+    async def _get_alive(self, upload_id: str) -> Upload:
+        upload = await self.store.get(check_upload_id(upload_id))
+        self._check_alive(upload)
+        return upload
+
+    def _check_alive(self, upload: Upload) -> None:
+        try:
+            check_alive(upload, self._clock())
+        except UploadExpired:
+            if self.expiry.hide:
+                raise UploadNotFound() from None
+            raise
+
+    async def _get_parts(self, creation: Creation, request: Request | None) -> list[Upload]:
+        """Return the partial uploads to be joined, in their order, if this request may use them."""
+        found: dict[str, Upload] = {}
+        for number, upload_id in enumerate(creation.parts, start=1):
+            if upload_id not in found:
+                try:
+                    found[upload_id] = await self._get_part(upload_id, request)
+                except (UploadNotFound, UploadExpired):
+                    raise unusable_part(number) from None
+                check_part(found[upload_id], number)
+        return [found[upload_id] for upload_id in creation.parts]
+
+    async def _get_part(self, upload_id: str, request: Request | None) -> Upload:
+        if request is None:
+            return await self._get_alive(upload_id)
+        return await self.admit(request, Operation.CONCATENATE, upload_id)
+
+    def _new_upload(self, creation: Creation) -> Upload:
+        limits = limits_of(creation, self.limits)
+        if creation.length is not None:
+            check_length(creation.length, limits)
+        elif not isinstance(self.store, SupportsDeferLength):
+            raise ValueError(f"{type(self.store).__name__} needs the length at creation")
+        bound = limits.max_size if creation.length is None else creation.length
+        check_room(creation.size or 0, bound)
+        now = self._clock()
+        expires = now + self.expiry.initial if self.expiry.initial else None
+        return Upload(
+            id=check_upload_id(creation.upload_id or self._new_id()),
+            length=creation.length,
+            created=now,
+            metadata=creation.metadata,
+            metadata_header=creation.metadata_header,
+            owner=creation.owner,
+            max_size=limits.max_size,
+            min_size=limits.min_size,
+            expires=None if creation.parts else expires,
+            is_partial=creation.is_partial,
+            parts=creation.parts,
+            concat_header=creation.concat_header,
+        )
+
+    async def _create(self, upload: Upload) -> Upload:
+        upload = await self.store.create(upload)
+        self.observer.changed(upload, Event.ANNOUNCED if upload.parts else Event.CREATED)
+        if upload.has_all_bytes:
+            self.observer.changed(upload, Event.JOINED if upload.parts else Event.FILLED)
+        return await self._settle(upload)
+
+    async def _read_again(self, upload_id: str, admitted: Upload | None) -> Upload:
+        """Return the upload as it is now that it is held."""
+        if admitted is None or not isinstance(self.store, SupportsVersions):
+            return await self._get_alive(upload_id)
+        upload = await self.store.latest(admitted)
+        self._check_alive(upload)
+        return upload
+
+    async def _append(self, upload: Upload, append: Append, source: Source) -> Upload:
+        check_takes_bytes(upload)
+        upload = await self._settle(upload)
+        _judge(upload, append)
+        declared = replace(upload, length=upload.length if append.length is None else append.length)
+        if not declared.has_all_bytes or append.size != 0:
+            upload = await self._store(upload, declared, append, source)
+        upload = await self._declare_length(upload, append, source)
+        if upload.is_unsettled:
+            self.observer.changed(upload, Event.FILLED)
+        return await self._settle(upload)
+
+    async def _declare_length(self, upload: Upload, append: Append, source: Source) -> Upload:
+        """Record a length that came without bytes; with bytes it was kept along with them."""
+        if append.length is None or upload.length is not None:
+            return upload
+        if append.size != 0 and source.ending is not Ending.COMPLETE:
+            return upload  # nothing is kept of a request that broke before its first byte
+        assert isinstance(self.store, SupportsDeferLength)  # it took the upload without a length
+        with signals_told():
+            return await self.store.declare_length(upload, append.length)
+
+    async def _store(
+        self, upload: Upload, declared: Upload, append: Append, source: Source
+    ) -> Upload:
+        """Store the bytes, and with the first of them what is known of the upload by now."""
+        chunks = Chunks(source, room=room_for(declared, declared.length), checksum=append.checksum)
+        try:
+            judged = await self._inspection.judge(upload, declared.length, chunks, source)
+            if judged is None:
+                return upload
+            with signals_told():
+                stored = await self.store.append(
+                    judged, chunks, staged=append.checksum is not None, renewal=self._renewal
+                )
+        except Unverified:
+            return upload
+        if stored.offset == upload.offset:
+            return replace(upload, version=stored.version)
+        if not stored.has_all_bytes:
+            self.observer.changed(stored, Event.APPENDED)
+        return stored
+
+    async def _sweep_one(self, upload_id: str, found: "_Swept", slots: anyio.Semaphore) -> None:
+        try:
+            async with self._hold(upload_id, take_over=False):
+                is_removed = await self._look_after(upload_id)
+            found.removed += is_removed
+        except (UploadLocked, Overtaken, UploadNotFound):
+            return  # somebody is at work on it, or was
+        except Exception as failure:  # one upload must not keep the others alive
+            failure.add_note(f"upload {upload_id}")
+            found.failures.append(failure)
+        finally:
+            slots.release()
+
+    async def _look_after(self, upload_id: str) -> bool:
+        """Do what is due for an upload; return True if that was to remove it."""
+        assert isinstance(self.store, SupportsTerminate)  # checked by __init__
+        try:
+            upload = await self.store.get(upload_id)
+        except UploadNotFound:
+            await self.store.terminate(upload_id)  # what a removal left that broke off
+            return False
+        removal: Removal = upload.removal or "expired"
+        match state_of(upload, self._clock()):
+            case State.REMOVING | State.EXPIRED:
+                await self._settling.remove(upload, removal)
+                return True
+            case State.JOINING | State.COMPLETING:
+                try:
+                    await self._settling.settle(upload)
+                except PartGone:
+                    return True  # and so it was removed
+                except BytesGone:
+                    await self._settling.remove(upload, "terminated")
+                    return True
+            case _:
+                await self.store.update(upload)  # so that it is not found again for nothing
+        return False
+
+
+class _Swept:
+    """What a sweep has done so far."""
+
+    def __init__(self) -> None:
+        self.removed = 0
+        self.failures: list[Exception] = []
+
+
+def _judge(upload: Upload, append: Append) -> None:
+    check_takes_bytes(upload)
+    check_append(append, upload)

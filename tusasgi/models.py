@@ -1,0 +1,262 @@
+"""The values that all rooms speak of: frozen, keyword-only, without behaviour that does I/O."""
+
+import enum
+import re
+from collections.abc import AsyncIterable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol
+
+from tusasgi.errors import InvalidUploadId
+
+Fact = str | int | float | bool | None
+"""What an inspection may find out about an upload: one JSON scalar."""
+
+Removal = Literal["terminated", "expired"]
+"""Why an upload is removed, and which hook hears of it."""
+
+# No dots, slashes or escapes: an id is one URL segment and one file name as it stands.
+_UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def check_upload_id(upload_id: str) -> str:
+    """Return the id, or raise `InvalidUploadId` if it breaks the grammar of ids.
+
+    An id has 1 to 64 characters, each an ASCII letter, a digit, `-` or `_`.
+    """
+    if not is_upload_id(upload_id):
+        raise InvalidUploadId("no upload can have this id")
+    return upload_id
+
+
+def is_upload_id(name: str) -> bool:
+    """True for what the grammar of ids allows."""
+    return _UPLOAD_ID.fullmatch(name) is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Upload:
+    """One upload as it stands in the store.
+
+    `offset` and `length` count bytes; a `length` of None is not declared yet.
+    `expires` is aware UTC, and None for an upload that does not expire.
+    `is_complete` is a recorded state: an upload may have all its bytes and not be complete yet,
+    while it is being made durable and handed to the `completed` hook: see `engine.lifecycle`.
+    """
+
+    id: str
+    length: int | None
+    created: datetime
+    offset: int = 0
+    metadata: Mapping[str, bytes] = field(default_factory=dict)
+    metadata_header: str | None = None
+    """`Upload-Metadata` exactly as the client wrote it, if a client did."""
+    max_size: int | None = None
+    """The most bytes it may get while its length is not declared."""
+    min_size: int = 0
+    """The least length that may be declared later."""
+    owner: str | None = None
+    """Whose upload it is, in the host's own terms."""
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    """What the `inspect` hook returned."""
+    expires: datetime | None = None
+    is_partial: bool = False
+    """True for a piece that will be joined with others into a final upload."""
+    parts: tuple[str, ...] = ()
+    """The ids of the partial uploads that a final upload is joined from, in their order."""
+    concat_header: str | None = None
+    """`Upload-Concat` exactly as the client wrote it, if a client did."""
+    sha256: str | None = None
+    """The digest of all bytes in hexadecimal, if the engine is set to compute it."""
+    is_complete: bool = False
+    removal: Removal | None = None
+    """Set once it is to be removed: nobody may use it any more, whatever is left of it."""
+    version: str | None = field(default=None, compare=False, repr=False)
+    """A mark of stores that refuse to change what was changed since it was read. Opaque."""
+
+    @property
+    def has_all_bytes(self) -> bool:
+        return self.offset == self.length
+
+    @property
+    def can_expire(self) -> bool:
+        """False once all bytes are there, but for a piece: by itself that is never finished."""
+        is_finished = self.is_complete or self.has_all_bytes
+        return self.expires is not None and (self.is_partial or not is_finished)
+
+    def is_expired(self, now: datetime) -> bool:
+        """True when it was not finished in time."""
+        return self.can_expire and self.expires is not None and self.expires <= now
+
+    @property
+    def is_unsettled(self) -> bool:
+        """True while something that was begun must be brought to its end."""
+        if self.removal is not None:
+            return True
+        return not self.is_complete and (self.has_all_bytes or bool(self.parts))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Bounds on the length of an upload, in bytes."""
+
+    max_size: int | None = None
+    min_size: int = 0
+
+    def __post_init__(self) -> None:
+        if self.min_size < 0:
+            raise ValueError("min_size must not be negative")
+        if self.max_size is not None and self.max_size < self.min_size:
+            raise ValueError("max_size must not be below min_size")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expiry:
+    """How long an unfinished upload is kept.
+
+    `initial` counts from the creation, `after_append` from the end of each append that stored
+    something and replaces what was left. None leaves the date alone, but an upload whose bytes
+    are arriving does not expire: it has up to a minute more from then. With `hide`, a request
+    for an expired upload is answered 404 as if there had never been one, not 410.
+    """
+
+    initial: timedelta | None = None
+    after_append: timedelta | None = None
+    hide: bool = False
+
+    def __post_init__(self) -> None:
+        for window in (self.initial, self.after_append):
+            if window is not None and window <= timedelta(0):
+                raise ValueError("an expiry window must be positive")
+
+    @property
+    def is_on(self) -> bool:
+        return self.initial is not None or self.after_append is not None
+
+
+# What an upload that would expire while its bytes come is given, where no window says so.
+_GRACE = timedelta(minutes=1)
+_REST = 0.75  # of the window: with more than this left there is no hurry
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Renewal:
+    """Moves the date of expiry of an upload as its bytes come. `clock` returns aware UTC."""
+
+    expiry: Expiry
+    clock: Callable[[], datetime]
+
+    @property
+    def interval(self) -> float:
+        """Seconds, after which to ask `during` again at the latest while bytes are on their way."""
+        return min(self._window, _GRACE).total_seconds() / 4
+
+    def during(self, upload: Upload) -> Upload:
+        """Return the upload with a later date if it would soon expire, though its bytes come."""
+        now = self.clock()
+        if upload.expires is None or upload.expires - now > self._window * _REST:
+            return upload
+        return replace(upload, expires=now + self._window)
+
+    @property
+    def _window(self) -> timedelta:
+        return self.expiry.after_append or min(self.expiry.initial or _GRACE, _GRACE)
+
+    def after(self, upload: Upload) -> Upload:
+        """Return the upload with the date that an append leaves, if it waits for more bytes."""
+        if upload.has_all_bytes:
+            return upload
+        if self.expiry.after_append is None:
+            return self.during(upload)
+        return replace(upload, expires=self.clock() + self.expiry.after_append)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Creation:
+    """The wish to create an upload. The `creating` hook may replace any of it."""
+
+    length: int | None
+    metadata: Mapping[str, bytes] = field(default_factory=dict)
+    metadata_header: str | None = None
+    upload_id: str | None = None
+    owner: str | None = None
+    limits: Limits | None = None
+    """Limits for this upload alone; None means those of the engine."""
+    size: int | None = None
+    """How many bytes come along with the request, where that is known."""
+    is_partial: bool = False
+    """True for a piece of a final upload, which may be smaller than the minimum."""
+    parts: tuple[str, ...] = ()
+    """The ids of the partial uploads to join; `length` is then the sum of theirs."""
+    concat_header: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checksum:
+    """What the bytes of one request must hash to."""
+
+    algorithm: str
+    digest: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Append:
+    """The wish to add bytes at `offset`.
+
+    `length` declares the length of an upload that had none. `size` is the number of bytes
+    to come, where that is known beforehand. With a `checksum` the bytes are kept only if all
+    of them come and it is theirs.
+    """
+
+    offset: int
+    length: int | None = None
+    size: int | None = None
+    checksum: Checksum | None = None
+
+
+class Operation(enum.Enum):
+    """What a request wants to do; told to the `authorize` hook."""
+
+    CREATE = "create"
+    GET = "get"
+    APPEND = "append"
+    TERMINATE = "terminate"
+    READ = "read"
+    CONCATENATE = "concatenate"
+    """Use it as a part of a new final upload; asked for each part."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """The head of a request, as hooks see it. The body is not in it."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    """By lower-case name; several lines of one name are joined by `, `."""
+    scope: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The ASGI scope, for what middleware has left there (`user`, `state`, …)."""
+
+
+class Ending(enum.Enum):
+    """How a body came to its end."""
+
+    COMPLETE = "complete"
+    CLIENT_LEFT = "client left"
+    INTERRUPTED = "interrupted"
+    TIMED_OUT = "timed out"
+    FAILED = "failed"
+    """Whoever hands the bytes on raised an exception: a framework that bounds bodies, say."""
+
+
+class Source(AsyncIterable[bytes], Protocol):
+    """The bytes of one append as they arrive.
+
+    The iteration ends when there is nothing more to come, for whichever reason; `ending`
+    then says which, and is None before. `interrupt` makes it end soon.
+    """
+
+    @property
+    def ending(self) -> Ending | None: ...
+
+    def interrupt(self) -> None: ...

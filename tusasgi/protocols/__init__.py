@@ -1,0 +1,1 @@
+"""Protocols as pure functions: heads of requests to values, values to responses."""

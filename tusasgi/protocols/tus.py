@@ -1,0 +1,309 @@
+"""TUS 1.0.0 as pure functions: request to command, upload to response. No I/O, no clock.
+
+Sections named in comments are those of the protocol text, version 1.0.0 as of 2025-06-26.
+"""
+
+import enum
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tusasgi.checksums import ALGORITHMS, parse_checksum
+from tusasgi.errors import (
+    Forbidden,
+    InvalidRequest,
+    TusError,
+    UnsupportedContentType,
+    UnsupportedVersion,
+    UploadLocked,
+    will_pass,
+)
+from tusasgi.models import Append, Checksum, Creation, Limits, Upload
+from tusasgi.protocols.headers import (
+    Concat,
+    Headers,
+    format_metadata,
+    http_date,
+    parse_concat,
+    parse_length,
+    parse_metadata,
+    parse_size,
+)
+
+VERSION = "1.0.0"
+CONTENT_TYPE = "application/offset+octet-stream"
+
+MAX_PARTS = 1000
+"""How many partial uploads one final upload may name."""
+
+MAX_REPEATS = 10
+"""How often it may name the same one: a header must not make gigabytes of a megabyte."""
+
+
+class Extension(enum.StrEnum):
+    """The protocol extensions we know, in the order in which they are advertised."""
+
+    CREATION = "creation"
+    CREATION_WITH_UPLOAD = "creation-with-upload"
+    CREATION_DEFER_LENGTH = "creation-defer-length"
+    CHECKSUM = "checksum"
+    TERMINATION = "termination"
+    CONCATENATION = "concatenation"
+    EXPIRATION = "expiration"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Response:
+    """A response without a connection: status, headers, and a body that is whole or a stream.
+
+    With a `stream` the headers carry its Content-Length.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    stream: AsyncGenerator[bytes, None] | None = None
+
+
+MethodOverride = Literal["any", "post", "off"]
+
+
+def method_of(method: str, headers: Headers, override: MethodOverride) -> str:
+    """Return the method to act on: `X-HTTP-Method-Override` wins where it is honoured."""
+    wanted = headers.get("x-http-method-override")  # two of them make a method nobody knows
+    if not wanted or override == "off" or (override == "post" and method != "POST"):
+        return method
+    return wanted.upper()
+
+
+def check_version(headers: Headers) -> None:
+    """Refuse every version but ours, and a request that names none."""
+    version = headers.single("Tus-Resumable")
+    if version != VERSION:
+        raise UnsupportedVersion(f"Tus-Resumable must be {VERSION}")
+
+
+def parse_append(headers: Headers, offered: Collection[Extension]) -> Append:
+    """Read the head of a PATCH: media type, offset, late length, size and checksum of the body."""
+    if not _is_upload_content(headers):
+        raise UnsupportedContentType(f"Content-Type must be {CONTENT_TYPE}")
+    offset = parse_size(headers, "Upload-Offset")
+    if offset is None:
+        raise InvalidRequest("Upload-Offset is missing")
+    return Append(
+        offset=offset,
+        length=parse_length(headers),
+        size=body_size(headers),
+        checksum=checksum_of(headers, offered),
+    )
+
+
+def parse_first_append(headers: Headers, offered: Collection[Extension]) -> Append:
+    """Read what a POST says of the bytes it brings along."""
+    return Append(offset=0, size=body_size(headers), checksum=checksum_of(headers, offered))
+
+
+def checksum_of(headers: Headers, offered: Collection[Extension]) -> Checksum | None:
+    """Return what the body must hash to; a checksum is ignored where the extension is off."""
+    header = headers.single("Upload-Checksum")
+    if header is None or Extension.CHECKSUM not in offered:
+        return None
+    return parse_checksum(header)
+
+
+def parse_creation(
+    headers: Headers, offered: Collection[Extension], id_of: Callable[[str], str]
+) -> Creation:
+    """Read the head of a POST that creates an upload; `id_of` turns URLs of partials into ids."""
+    concat = _concat_of(headers, offered)
+    length = parse_length(headers)
+    deferred = headers.single("Upload-Defer-Length")
+    if deferred is not None:
+        _check_deferred(deferred, length, offered, concat)
+    elif length is None and (concat is None or concat.is_partial):
+        raise InvalidRequest("Upload-Length is missing")
+    parts = () if concat is None else _parts_of(concat, id_of)
+    if parts and has_body(headers):
+        raise Forbidden("a final upload takes no bytes: it consists of its partial uploads")
+    header = headers.joined("Upload-Metadata")
+    return Creation(
+        length=length,
+        metadata=parse_metadata(header),
+        metadata_header=header,
+        is_partial=concat is not None and concat.is_partial,
+        parts=parts,
+        concat_header=None if concat is None else concat.header,
+    )
+
+
+def _concat_of(headers: Headers, offered: Collection[Extension]) -> Concat | None:
+    header = headers.single("Upload-Concat")
+    if header is None:
+        return None
+    if Extension.CONCATENATION not in offered:
+        raise InvalidRequest("Upload-Concat: concatenation is not offered here")
+    return parse_concat(header)
+
+
+def _parts_of(concat: Concat, id_of: Callable[[str], str]) -> tuple[str, ...]:
+    if len(concat.urls) > MAX_PARTS:
+        raise InvalidRequest(f"Upload-Concat names more than {MAX_PARTS} partial uploads")
+    parts = tuple(map(id_of, concat.urls))
+    if parts and max(Counter(parts).values()) > MAX_REPEATS:
+        raise InvalidRequest(f"Upload-Concat names a partial upload more than {MAX_REPEATS} times")
+    return parts
+
+
+def _check_deferred(
+    deferred: str, length: int | None, offered: Collection[Extension], concat: Concat | None
+) -> None:
+    # Never 501 for an extension that is off: clients retry a 5xx.
+    if Extension.CREATION_DEFER_LENGTH not in offered:
+        raise InvalidRequest("Upload-Defer-Length: the length must be given at creation")
+    if deferred != "1":
+        raise InvalidRequest("Upload-Defer-Length must be 1")
+    if length is not None:
+        raise InvalidRequest("Upload-Length and Upload-Defer-Length contradict each other")
+    if concat is not None and concat.urls:
+        raise InvalidRequest("Upload-Defer-Length: a final upload is as long as its parts")
+
+
+def carries_upload(headers: Headers) -> bool:
+    """True if a creation request brings the first bytes along; refuse another kind of body."""
+    if _is_upload_content(headers):
+        return body_size(headers) != 0
+    # Many HTTP libraries send a Content-Type of their own with an empty POST: ignore it.
+    if has_body(headers):
+        raise UnsupportedContentType(f"Content-Type of a body must be {CONTENT_TYPE}")
+    return False
+
+
+def depends_on_first_byte(headers: Headers) -> bool:
+    """True if a creation is refused for its chunked body, unless that turns out to be empty.
+
+    False for a client that waits for `100 Continue`: it has one, and is not to send it.
+    """
+    if "transfer-encoding" not in headers or expects_continue(headers):
+        return False
+    return not _is_upload_content(headers) or "upload-concat" in headers
+
+
+def _is_upload_content(headers: Headers) -> bool:
+    content_type = headers.single("Content-Type") or ""
+    return content_type.partition(";")[0].strip(" \t").lower() == CONTENT_TYPE
+
+
+def has_body(headers: Headers) -> bool:
+    """True if a body is announced. (HTTP/2 may bring one unannounced.)"""
+    return "transfer-encoding" in headers or bool(body_size(headers))
+
+
+def body_size(headers: Headers) -> int | None:
+    """Return the announced size of the body, None if it is not known beforehand."""
+    # A message with both is chunked: RFC 9112 section 6.3.
+    if "transfer-encoding" in headers:
+        return None
+    return parse_size(headers, "Content-Length")
+
+
+def expects_continue(headers: Headers) -> bool:
+    """True if the client waits for `100 Continue` before it sends the body."""
+    return headers.get("expect", "").lower() == "100-continue"
+
+
+def capabilities(offered: Collection[Extension], limits: Limits) -> Response:
+    """Answer OPTIONS. Lists are written without blanks: some clients compare the parts as is."""
+    headers = {"Tus-Resumable": VERSION, "Tus-Version": VERSION}
+    if offered:
+        headers["Tus-Extension"] = ",".join(name for name in Extension if name in offered)
+    if Extension.CHECKSUM in offered:
+        headers["Tus-Checksum-Algorithm"] = ",".join(ALGORITHMS)
+    if limits.max_size is not None:
+        headers["Tus-Max-Size"] = str(limits.max_size)
+    return Response(status=204, headers=headers)
+
+
+def creation_headers(upload: Upload, location: str) -> dict[str, str]:
+    """Return what a response that announces a new upload has to carry.
+
+    For a host that creates uploads in an endpoint of its own, as for our POST.
+    """
+    return {
+        "Tus-Resumable": VERSION,
+        "Location": location,
+        "Upload-Offset": str(upload.offset),
+        **_expires(upload),
+    }
+
+
+def created(upload: Upload, location: str) -> Response:
+    return Response(status=201, headers=creation_headers(upload, location))
+
+
+def described(upload: Upload) -> Response:
+    """Answer HEAD."""
+    headers = {
+        "Tus-Resumable": VERSION,
+        "Cache-Control": "no-store",
+        **_expires(upload),
+    }
+    # A final upload that is not joined yet has no offset that a client could use.
+    if not upload.parts or upload.is_complete:
+        headers["Upload-Offset"] = str(upload.offset)
+    if upload.concat_header is not None:
+        headers["Upload-Concat"] = upload.concat_header
+    if upload.length is None:
+        headers["Upload-Defer-Length"] = "1"
+    else:
+        headers["Upload-Length"] = str(upload.length)
+    # As the client wrote it: decoded values never reach a header.
+    if metadata := upload.metadata_header or format_metadata(upload.metadata):
+        headers["Upload-Metadata"] = metadata
+    return Response(status=200, headers=headers)
+
+
+def appended(upload: Upload) -> Response:
+    headers = {"Tus-Resumable": VERSION, "Upload-Offset": str(upload.offset), **_expires(upload)}
+    return Response(status=204, headers=headers)
+
+
+def terminated() -> Response:
+    return Response(status=204, headers={"Tus-Resumable": VERSION})
+
+
+def plain_text(error: TusError) -> Response:
+    """The body of a refusal, unless the host renders its own: one line of text."""
+    return Response(
+        status=error.status,
+        headers={"Content-Type": "text/plain; charset=utf-8"},
+        body=f"{error}\n".encode(),
+    )
+
+
+def refused(
+    error: TusError, rendered: Response, *, is_head: bool, is_download: bool = False
+) -> Response:
+    """Add to a rendered refusal what the protocol wants on it; `is_download` for a plain HEAD."""
+    headers = {"Tus-Resumable": VERSION, "Cache-Control": "no-store", **rendered.headers}
+    headers.update(error.headers)
+    if isinstance(error, UnsupportedVersion):
+        headers["Tus-Version"] = VERSION
+    if not is_head:
+        return Response(status=rendered.status, headers=headers, body=rendered.body)
+    # tuspy looks for this header and never at the status.
+    headers.pop("Upload-Offset", None)
+    headers.pop("Content-Type", None)
+    status = rendered.status
+    if will_pass(error) and not is_download:
+        # After any other status, tus-js-client takes the upload for lost: it forgets the URL and
+        # sends the whole file again.
+        status = UploadLocked.status
+        headers.setdefault("Retry-After", "5")
+    return Response(status=status, headers=headers)
+
+
+def _expires(upload: Upload) -> dict[str, str]:
+    if upload.expires is None or not upload.can_expire:
+        return {}
+    return {"Upload-Expires": http_date(upload.expires)}

@@ -1,0 +1,1 @@
+"""The command `tusasgi`: a server and its sweeper."""

@@ -1,0 +1,5 @@
+"""Uploads as local files."""
+
+from tusasgi.stores.file.store import Durability, FileStore
+
+__all__ = ["Durability", "FileStore"]

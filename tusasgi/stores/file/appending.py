@@ -1,0 +1,213 @@
+"""One append to a file of the file store: its steps, each a call of its own in a worker thread."""
+
+import contextlib
+import os
+from dataclasses import replace
+
+from tusasgi.errors import OffsetConflict, StoreFull
+from tusasgi.models import Renewal, Upload
+from tusasgi.stores import BytesGone, PartGone
+from tusasgi.stores.due import NOW
+from tusasgi.stores.file import files
+from tusasgi.stores.file.directory import Place
+from tusasgi.stores.file.locked import Held
+from tusasgi.stores.records import after, during
+
+_FLUSH_EVERY = 32 * 1024 * 1024  # so many bytes may be lost when the power goes, and some more
+
+
+class Appending:
+    """Adds bytes at the end of an upload, which is held from the first ones to `close`.
+
+    Staged bytes go to a file of their own, and into the upload by `copy_staged`. Every step may
+    fail, and then `close` is the last one. `is_open` tells if there is something to close.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        upload: Upload,
+        *,
+        is_staged: bool = False,
+        is_durable: bool = False,
+        renewal: Renewal | None = None,
+    ) -> None:
+        self.is_open = False
+        self._place = place
+        self._upload = upload
+        self._is_durable = is_durable
+        self._renewal = renewal
+        self._offset = upload.offset  # where the bytes of the upload end
+        self._is_staged = is_staged
+        self._staged: int | None = None
+        self._staged_size = 0
+        self._flushed = 0  # where the last flush was begun
+        self._has_lost = False
+
+    # Steps.
+
+    def open(self) -> None:
+        """Hold the upload and make ready to write at its end, as the only writer.
+
+        `OffsetConflict`: somebody else was there before.
+        """
+        self._held = Held(self._place, self._upload.id)
+        try:
+            self._before = self._held.read().upload
+            self._held.check(self._upload)
+            if self._before.offset != self._offset:
+                at = self._before.offset
+                raise OffsetConflict(f"the upload is at {at}", offset=at)
+            self._flushed = self._held.kept.flushed
+            self._data = self._place.open(self._held.path, os.O_RDWR | os.O_CREAT)
+        except BaseException:
+            self._held.close()
+            raise
+        self.is_open = True
+        if self._is_staged:
+            self._staged_path, self._staged = self._place.open_new(self._upload.id)
+        else:
+            self._held.put_if_changed(self._upload)
+
+    def write(self, chunks: list[bytes], size: int) -> None:
+        """Write the chunks, of this size together, where the last ones ended."""
+        if not self.is_open:
+            self.open()
+        if self._staged is None:
+            self._mark_if_last(size)
+            self._offset = files.write_all(self._data, chunks, self._offset)
+        else:
+            self._staged_size = files.write_all(self._staged, chunks, self._staged_size)
+        self._renew()
+
+    @property
+    def is_to_be_flushed(self) -> bool:
+        if not self.is_open or self._has_lost:  # after a loss, the next flush would lie
+            return False
+        return self._offset - self._flushed >= _FLUSH_EVERY
+
+    def flush(self) -> None:
+        """Have on the disk what is there by now. May run beside the other steps."""
+        self._flushed = until = self._offset
+        try:
+            os.fsync(self._data)
+        except OSError:
+            self._has_lost = True
+            raise
+        with contextlib.suppress(StoreFull), files.failures_told():  # it counts from the next one
+            self._held.put_flushed(until)
+
+    def copy_staged(self, most: int) -> bool:
+        """Take so many staged bytes into the upload; return False when all are there."""
+        if self._staged is None or self._staged_size == 0:
+            return False
+        start = self._offset - self._upload.offset
+        if start == 0:
+            os.fsync(self._staged)  # what the disk did not take must not be copied
+            self._mark_if_last(self._staged_size)
+            expires = self._held.kept.upload.expires if self._is_renewed else self._upload.expires
+            self._held.put_if_changed(replace(self._upload, expires=expires))
+        self._copy(self._staged, start, min(most, self._staged_size - start))
+        return self._offset - self._upload.offset < self._staged_size
+
+    def copy_part(self, source: str, start: int, count: int) -> int:
+        """Take bytes of another file into the upload; return how many."""
+        try:
+            file = os.open(source, os.O_RDONLY)
+        except FileNotFoundError:
+            raise PartGone from None
+        try:
+            return self._copy(file, start, count)
+        finally:
+            os.close(file)
+
+    def end(self) -> Upload:
+        """Keep what came as it was promised, and let go of the upload; return it as it is now."""
+        upload = replace(self._upload, offset=self._offset)
+        if self.is_open and self._offset > self._upload.offset:
+            upload = self._keep(upload)
+        self.close()
+        return upload
+
+    def take_back(self) -> None:
+        """Leave the upload as it was, but for a later date of expiry."""
+        if not self.is_open or self._staged is not None:
+            return
+        os.ftruncate(self._data, self._upload.offset)
+        self._put_record_back()
+
+    def close(self) -> None:
+        """Let go of everything. What could not be flushed is cut off before."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        try:
+            if self._staged is None and os.fstat(self._data).st_size == self._upload.offset:
+                with contextlib.suppress(OSError):  # as on a disk that is full
+                    self._put_record_back()
+        finally:
+            try:
+                self._close_files()
+            finally:
+                self._held.close()
+
+    # What they are made of.
+
+    def _put_record_back(self) -> None:
+        start = self._upload.offset
+        known = self._held.kept
+        back = replace(self._before, expires=known.upload.expires)
+        if replace(known.upload, offset=start) != back or known.flushed > start:
+            self._held.put(back, flushed=min(known.flushed, start))
+
+    @property
+    def _is_renewed(self) -> bool:
+        return self._held.kept.upload.expires != self._before.expires
+
+    def _mark_if_last(self, size: int) -> None:
+        length = self._upload.length
+        if length is not None and self._offset + size >= length:
+            self._place.mark(self._upload.id, NOW)
+
+    def _renew(self) -> None:
+        """Keep the upload from expiring while its bytes come."""
+        known = replace(self._held.kept.upload, offset=self._offset)
+        renewed = during(known, self._renewal)
+        if renewed != known:
+            # A disk that is full says so when bytes come for which there is no room.
+            with contextlib.suppress(StoreFull), files.failures_told():
+                self._held.put(renewed)
+
+    def _copy(self, source: int, start: int, count: int) -> int:
+        copied = files.copy_bytes(
+            source, self._data, position=start, offset=self._offset, count=count
+        )
+        if copied == 0:
+            raise PartGone  # shorter than it was: it cannot be the same file
+        self._offset += copied
+        return copied
+
+    def _keep(self, upload: Upload) -> Upload:
+        if os.fstat(self._data).st_nlink == 0:
+            raise BytesGone  # somebody has removed the file without asking for the lock
+        known = self._held.kept.upload
+        upload = after(replace(upload, expires=known.expires), self._renewal)
+        if self._is_durable:
+            self._held.flush(self._data)
+            self._held.put(upload, flushed=self._offset)
+        elif upload != replace(known, offset=self._offset):
+            self._held.put(upload)
+        return upload
+
+    def _close_files(self) -> None:
+        if self._staged is not None:
+            files.close_locked(self._staged)
+            files.unlink_if_there(self._staged_path)
+        try:
+            os.close(self._data)
+        except OSError:
+            self._has_lost = True  # a file system that writes late says so at the end
+            raise
+        finally:
+            if self._has_lost:
+                self._held.step_back()

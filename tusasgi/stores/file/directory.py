@@ -1,0 +1,235 @@
+"""The folder of a file store: where what is, whether it is there, and the marks for sweepers."""
+
+import contextlib
+import os
+import re
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypeVar
+
+from tusasgi.errors import StoreFull, StoreUnavailable, UploadNotFound
+from tusasgi.models import check_upload_id, is_upload_id
+from tusasgi.stores.due import NOW, due_hours, hours_of
+from tusasgi.stores.file import files
+from tusasgi.stores.file import records as _kept
+from tusasgi.stores.file.records import Kept
+from tusasgi.stores.records import UNREADABLE
+
+T = TypeVar("T")
+
+_TRIES = 10
+_CREATE = os.O_WRONLY | os.O_CREAT
+_RANDOM = re.compile(r"[0-9a-f]{32}")
+_NO_FILE = (IsADirectoryError, NotADirectoryError)
+"""What stands where a record should be is something else, and none of ours."""
+
+
+class Place:
+    """The folder of a store, as all its uploads share it. Blocks: for worker threads."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.uncut: set[str] = set()
+        """Uploads whose bytes behind `flushed` are lost, in a file that could not be cut."""
+        self.doubtful: set[str] = set()
+        """Uploads whose record may be another one after a power cut: it is to be written anew."""
+        self._was_there = False
+
+    def path(self, upload_id: str) -> str:
+        check_upload_id(upload_id)
+        # The last characters: the first ones are a time stamp in some kinds of uuid.
+        return os.path.join(self.root, "uploads", upload_id[-2:], upload_id)
+
+    # Records.
+
+    @property
+    def boot(self) -> str | None:
+        return _kept.boot_id()
+
+    def load(self, upload_id: str) -> Kept:
+        path = self.path(upload_id)
+        text = self._record(path)
+        size = files.size_of(path)
+        if size is None:  # a removal takes the bytes before the record: is it one?
+            text, size = self._record(path), 0
+        kept = _kept.load(text, size, None if upload_id in self.uncut else self.boot)
+        self._was_there = True
+        return kept
+
+    def _record(self, path: str) -> bytes:
+        try:
+            with open(f"{path}.info", "rb") as info:
+                return info.read()
+        except FileNotFoundError:
+            self.check_is_there()
+            raise UploadNotFound() from None
+
+    def write_new(self, kept: Kept) -> tuple[str, int]:
+        """Write a record that has no name yet; return where it is, and the open file."""
+        new, file = self.open_new(kept.upload.id)  # locked, as the record that it replaces is held
+        try:
+            files.write_all(file, [_kept.dump(kept)], 0)
+            os.fsync(file)
+        except BaseException:
+            files.close_locked(file)
+            files.unlink_if_there(new)
+            raise
+        return new, file
+
+    def flush_names(self, upload_id: str) -> None:
+        """Have the names of bytes and record on the disk."""
+        try:
+            files.flush_folder(os.path.dirname(self.path(upload_id)))
+        except OSError:
+            self.doubtful.add(upload_id)
+            raise
+        self.doubtful.discard(upload_id)
+
+    def open_new(self, upload_id: str) -> tuple[str, int]:
+        """Make a file for something on its way; return where it is, and the open file.
+
+        It is locked, so that no sweeper takes it for one that was left behind.
+        """
+        folder = os.path.join(self.root, "new")
+        for _ in range(_TRIES):  # a sweeper whose clock is ahead may come before the lock
+            new = os.path.join(folder, f"{check_upload_id(upload_id)}.{uuid.uuid4().hex}")
+            file = self.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            is_ours = False
+            try:
+                is_ours = files.lock_named(file, new)
+            finally:
+                if not is_ours:
+                    os.close(file)
+            if is_ours:
+                return new, file
+        raise StoreUnavailable("files that are written here are removed; try again")
+
+    # Folders, and files in them.
+
+    def check_is_there(self) -> None:
+        """Raise `StoreUnavailable` if the store was here and is not, as when a disk is unmounted.
+
+        Its uploads are not unknown then, and nothing may be made in its place.
+        """
+        if os.path.isdir(os.path.join(self.root, "uploads")):
+            self._was_there = True
+        elif self._was_there:
+            raise StoreUnavailable("the folder of the store is not there for now; try again")
+
+    def open(self, path: str, flags: int) -> int:
+        """Open a file that is made if it is missing, and its folder too."""
+        file = self.with_folder(path, lambda: os.open(path, flags, 0o666))
+        try:
+            self._give_away(file)
+        except BaseException:
+            os.close(file)
+            raise
+        return file
+
+    def with_folder(self, path: str, make: Callable[[], T]) -> T:
+        """Make something of this path, and its folder if that is missing."""
+        # Again: a sweeper may remove the folder of an hour when it is empty. But not for ever:
+        # something else may be missing.
+        for _ in range(_TRIES):
+            try:
+                return make()
+            except FileNotFoundError:
+                self._make_folder(os.path.dirname(path))
+        return make()
+
+    def _make_folder(self, folder: str) -> None:
+        """Make a folder and those above it, each with its name on the disk."""
+        self.check_is_there()
+        parent = os.path.dirname(folder)
+        if not os.path.isdir(parent):
+            self._make_folder(parent)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+            self._give_away(folder)
+        files.flush_folder(parent)
+
+    def _give_away(self, made: int | str) -> None:
+        """Let what root makes (a sweep by cron) belong to whom the store belongs to."""
+        if os.geteuid() == 0:
+            with contextlib.suppress(FileNotFoundError):  # root is making it just now
+                owner = os.stat(self.root)
+                if owner.st_uid != 0:
+                    os.chown(made, owner.st_uid, owner.st_gid)
+
+    # Marks: which uploads a sweeper has to look at, and from which hour on.
+
+    def hour_path(self, hour: int) -> str:
+        return os.path.join(self.root, "due", str(hour))
+
+    def mark_path(self, upload_id: str, hour: int) -> str:
+        return os.path.join(self.hour_path(hour), upload_id)
+
+    def mark(self, upload_id: str, hour: int) -> None:
+        mark = self.mark_path(upload_id, hour)
+        with contextlib.suppress(FileExistsError):
+            os.close(self.open(mark, _CREATE | os.O_EXCL))
+            files.flush_folder(self.hour_path(hour))
+
+    def mark_if_room(self, upload_id: str, hour: int) -> bool:
+        """Mark an upload, unless the disk is full; return whether it is marked."""
+        try:
+            with files.failures_told():
+                self.mark(upload_id, hour)
+        except StoreFull:
+            return False
+        return True
+
+    def unmark(self, upload_id: str, hour: int) -> None:
+        files.unlink_if_there(self.mark_path(upload_id, hour))
+
+    def due_hours(self, now: datetime) -> list[int]:
+        self.check_is_there()
+        return due_hours(files.names_in(os.path.join(self.root, "due")), now)
+
+    def due_uploads(self, hour: int, now: datetime) -> list[str]:
+        names = files.files_in(self.hour_path(hour))
+        return [name for name in names if is_upload_id(name) and self._is_due(name, hour, now)]
+
+    def _is_due(self, upload_id: str, hour: int, now: datetime) -> bool:
+        try:
+            upload = self.load(upload_id).upload
+        except UploadNotFound:
+            return self._is_left_behind(upload_id, hour, now)
+        except (*UNREADABLE, *_NO_FILE):
+            return True  # whoever looks after it finds out why, and goes on with others
+        if hour == NOW:
+            return True  # whoever holds its lock can tell whether it is
+        if upload.is_unsettled:  # then it was found before, unless there was no room to mark it
+            return not os.path.exists(self.mark_path(upload_id, NOW))
+        if hour in hours_of(upload):
+            return upload.is_expired(now)
+        self.unmark(upload_id, hour)  # it was finished, or has another mark by now
+        return False
+
+    def _is_left_behind(self, upload_id: str, hour: int, now: datetime) -> bool:
+        """A mark without a record: a creation that is under way, or the remains of a crash."""
+        mark = self.mark_path(upload_id, hour)
+        if files.size_of(mark) or not files.is_left_behind(mark, now):  # a mark of ours is empty
+            return False
+        if hour != NOW and self.mark_if_room(upload_id, NOW):
+            self.unmark(upload_id, hour)  # it is removed last where it is marked now
+        return True
+
+    def forget_hour(self, hour: int) -> None:
+        """Remove the folder of an hour that is over. That of `NOW` is wanted again and again."""
+        if hour != NOW:
+            files.remove_if_empty(self.hour_path(hour))
+
+    def remove_left_behind(self, now: datetime) -> None:
+        folder = os.path.join(self.root, "new")
+        for name in files.files_in(folder):
+            path = os.path.join(folder, name)
+            if _is_new_name(name) and files.is_left_behind(path, now):
+                files.unlink_unless_locked(path)
+
+
+def _is_new_name(name: str) -> bool:
+    """True for what `Place.open_new` may have named."""
+    upload_id, _, rest = name.partition(".")
+    return is_upload_id(upload_id) and _RANDOM.fullmatch(rest) is not None

@@ -1,0 +1,202 @@
+"""What the file store does with files: small steps, each of which happened or did not."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import ParamSpec, TypeVar
+
+from tusasgi.errors import StoreFull, StoreUnavailable
+from tusasgi.stores import Overtaken
+from tusasgi.threads import Threads
+
+try:
+    import fcntl
+except ImportError:
+    raise ImportError(
+        "tusasgi.stores.file needs a POSIX system (Linux, macOS, BSD): it locks files with flock"
+    ) from None
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_UNDER_WAY_FOR = 3600.0  # seconds after which what is not finished counts as left behind
+_COPY_SIZE = 1024 * 1024
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
+_AWAY = {
+    errno.ENOENT,  # whatever can be missing is looked for; the rest was there a moment ago
+    errno.EIO,
+    errno.EROFS,  # what a file system becomes that has met an error
+    errno.ENXIO,
+    errno.ENODEV,
+    errno.ENOTCONN,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+}
+_NOT_IN_KERNEL = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
+
+
+@contextlib.contextmanager
+def failures_told() -> Iterator[None]:
+    """Turn failures of the system that pass by themselves into what a client is told."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise StoreFull("the store has no room left; what it acknowledged is safe") from error
+        if error.errno in _NO_DESCRIPTORS:
+            raise StoreUnavailable("too many files are open here for now; try again") from error
+        if error.errno in _AWAY:
+            raise StoreUnavailable("the store cannot be reached for now; try again") from error
+        raise
+
+
+class Workers(Threads):
+    """Threads that work on files, and tell of their failures as `failures_told` does."""
+
+    async def run(self, function: Callable[P, T], /, *arguments: P.args, **keywords: P.kwargs) -> T:
+        with failures_told():
+            return await super().run(function, *arguments, **keywords)
+
+
+# Locks.
+
+
+def lock(file: int) -> None:
+    """Have the file for this open descriptor alone, in all processes, or raise `Overtaken`.
+
+    The kernel frees it when the process ends, in whatever way.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Overtaken("another request is changing this upload") from None
+
+
+def close_locked(file: int) -> None:
+    # Explicitly, because a child process may hold the same open file.
+    fcntl.flock(file, fcntl.LOCK_UN)
+    os.close(file)
+
+
+def is_named(file: int, path: str) -> bool:
+    """True if the open file is the one that has this name, and not one that had it."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file))
+    except FileNotFoundError:
+        return False
+
+
+def lock_named(file: int, path: str) -> bool:
+    """Lock an open file, and return whether it has got the lock and still has this name."""
+    try:
+        lock(file)
+    except Overtaken:
+        return False
+    return is_named(file, path)
+
+
+# Bytes.
+
+
+def write_all(file: int, chunks: list[bytes], offset: int) -> int:
+    """Write the chunks at `offset` and return where they end."""
+    views = [memoryview(chunk) for chunk in chunks]
+    while views:
+        written = os.pwritev(file, views, offset)
+        offset += written
+        views = _rest(views, written)
+    return offset
+
+
+def _rest(views: list[memoryview], written: int) -> list[memoryview]:
+    """Return what a short write left over."""
+    for index, view in enumerate(views):
+        if written < len(view):
+            return [view[written:], *views[index + 1 :]]
+        written -= len(view)
+    return []
+
+
+def copy_bytes(source: int, target: int, *, position: int, offset: int, count: int) -> int:
+    """Copy up to `count` bytes and return how many; 0 at the end of the source.
+
+    Within the kernel where it can, and without copying at all where the file system shares
+    blocks (XFS, Btrfs).
+    """
+    if hasattr(os, "copy_file_range"):
+        try:
+            return os.copy_file_range(source, target, count, position, offset)
+        except OSError as error:
+            if error.errno not in _NOT_IN_KERNEL:
+                raise
+    data = os.pread(source, min(count, _COPY_SIZE), position)
+    return write_all(target, [data], offset) - offset
+
+
+def size_of(path: str) -> int | None:
+    """Return the size of a file, or None if there is none."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return None
+
+
+# Names.
+
+
+def flush_folder(folder: str) -> None:
+    """Have the names in a folder on the disk."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def names_in(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def files_in(folder: str) -> list[str]:
+    """Return the names of the files in a folder, and of nothing else; none without a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def unlink_if_there(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def unlink_unless_locked(path: str) -> None:
+    """Remove a file, unless a process that lives has it locked."""
+    with contextlib.suppress(FileNotFoundError, Overtaken):
+        file = os.open(path, os.O_RDONLY)
+        try:
+            lock(file)
+            os.unlink(path)
+        finally:
+            os.close(file)
+
+
+def remove_if_empty(folder: str) -> None:
+    with contextlib.suppress(OSError):  # not empty, or another sweeper was first
+        os.rmdir(folder)
+
+
+def is_left_behind(path: str, now: datetime) -> bool:
+    """True for a file that nobody has written to for so long that nobody will."""
+    try:
+        return os.stat(path).st_mtime < now.timestamp() - _UNDER_WAY_FOR
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,5 @@
+"""Uploads in any filesystem of fsspec."""
+
+from tusasgi.stores.fsspec.store import FsspecStore
+
+__all__ = ["FsspecStore"]

@@ -1,0 +1,287 @@
+"""Uploads on any filesystem of fsspec, also on those that cannot append.
+
+Below the root of a store:
+
+    uploads/<id>             the bytes of a finished upload
+    state/<id>/record        the record, replaced whole
+    state/<id>/<start>…      pieces of the bytes until it is finished, see `_pieces`
+    state/<id>/staged-…      pieces that are not seen before the end of their append
+    due/<hour>/<id>          a small file for each upload that expires in that hour (since 1970)
+    due/0/<id>               the same for what is unsettled or being removed
+
+The offset is where the pieces end that follow each other without a gap; without pieces it is the
+size of the finished bytes. Every change is one step that either happened or did not, and whatever
+is replaced is removed only after its replacement was found.
+"""
+
+import contextlib
+import threading
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import anyio
+
+from tusasgi.errors import StoreUnavailable
+from tusasgi.models import Renewal, Upload, check_upload_id
+from tusasgi.stores import PartGone
+from tusasgi.stores.fsspec.appending import Appending, Joining, Staged
+from tusasgi.stores.fsspec.filesystem import Filesystem, Source, UnusableFilesystem, open_filesystem
+from tusasgi.stores.fsspec.state import State, steps
+from tusasgi.stores.gathering import Gatherer
+from tusasgi.stores.records import after
+from tusasgi.threads import Threads
+
+__all__ = ["FsspecStore", "UnusableFilesystem"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_MIB = 1024 * 1024
+_LINGER = 1.0  # seconds a piece waits to be filled: each costs calls now and when it is joined
+_THREADS = 16  # for one store: a filesystem that hangs takes them from nobody else
+_RENEWALS = 4  # which do not wait for the bytes that make them necessary
+_READ_SIZE = _MIB
+_TRIES = 3  # to read what is merged or joined meanwhile
+
+
+class FsspecStore:
+    """Keeps uploads on a filesystem of fsspec: `FsspecStore("sftp://host/folder")`.
+
+    Supports termination, deferred lengths, concatenation, sweeping and reading. `place` is a URL,
+    with `options` for its filesystem, or a filesystem, with a `root` on it, whose cache of listings
+    is switched off. Prefer the URL: a connection that broke is made anew by it, and stays broken
+    in a filesystem of yours that does not make it anew itself (sftp, ftp). The first use finds
+    out what the filesystem can (`UnusableFilesystem`).
+
+    Servers that share a place need a locker that reaches all of them. Where files are created
+    exclusively and appear whole (the large object stores), a second writer is told from the
+    first without one too, and gets `Overtaken`. What is acknowledged has been written, and is
+    as safe as the filesystem keeps it: nothing here can flush a local disk.
+
+    Bytes are kept in pieces of at most `piece_size` bytes until the upload is finished. A running
+    append holds at most four times as much.
+    """
+
+    def __init__(
+        self,
+        place: Any,
+        root: str = "",
+        *,
+        options: Mapping[str, Any] | None = None,
+        piece_size: int = 2 * _MIB,
+    ) -> None:
+        if isinstance(place, str) and root:
+            raise ValueError("the root is a part of the URL")
+        if not isinstance(place, str) and options:
+            raise ValueError("options belong to a URL, not to a filesystem that is made already")
+        if not 64 * 1024 <= piece_size <= 64 * _MIB:
+            raise ValueError("piece_size must be between 64 KiB and 64 MiB")
+        self._place = place
+        self._root = root
+        self._options = dict(options or {})
+        self._piece_size = piece_size
+        self._lock = threading.Lock()
+        self._state: State | None = None
+        self._opening: Future[State] | None = None
+        self._threads = Threads(_THREADS)
+        self._renewing = Threads(_RENEWALS)
+
+    def path(self, upload_id: str) -> str:
+        """Return where the bytes of the upload are once it is finished, as the place was given."""
+        root = self._place if isinstance(self._place, str) else self._root
+        path = f"uploads/{check_upload_id(upload_id)}"
+        return f"{root.rstrip('/')}/{path}" if root else path
+
+    async def create(self, upload: Upload) -> Upload:
+        return await self._thread(State.create, upload)
+
+    async def get(self, upload_id: str) -> Upload:
+        return await self._thread(State.get, upload_id)
+
+    async def append(
+        self,
+        upload: Upload,
+        chunks: AsyncIterable[bytes],
+        *,
+        staged: bool = False,
+        renewal: Renewal | None = None,
+    ) -> Upload:
+        check_upload_id(upload.id)
+        appending = (Staged if staged else Appending)(upload, self._piece_size, renewal)
+        try:
+            await self._gather(appending, chunks)
+            while await self._step(appending, appending.show_more):
+                pass
+        finally:
+            if appending.has_remains:
+                await self._surely(appending.clean)
+        kept = appending.upload
+        if kept.offset == upload.offset or after(kept, renewal) == kept:
+            return kept
+        return await self._thread(State.replace, kept, after(kept, renewal))
+
+    async def update(self, upload: Upload) -> Upload:
+        return await self._thread(State.update, upload)
+
+    async def finish(self, upload: Upload) -> Upload:
+        sources = await self._thread(State.sources_to_join, upload.id)
+        if sources is not None:
+            await self._join(upload.id, sources)
+        await self._thread(State.remove_joined, upload.id)
+        return upload
+
+    async def terminate(self, upload_id: str) -> None:
+        await self._thread(State.terminate, upload_id)
+
+    async def declare_length(self, upload: Upload, length: int) -> Upload:
+        return await self.update(replace(upload, length=length))
+
+    async def concat(self, upload: Upload) -> Upload:
+        sources = await self._thread(State.sources_of_parts, upload)
+        if sources is not None:
+            try:
+                await self._join(upload.id, sources)
+            except FileNotFoundError:
+                raise PartGone from None  # it was removed meanwhile
+        return replace(upload, offset=upload.length or 0)
+
+    async def due(self, now: datetime) -> AsyncIterator[str]:
+        for hour in await self._thread(State.due_hours, now):
+            for upload_id in await self._thread(State.due_uploads, hour, now):
+                yield upload_id
+            await self._thread(State.remove_hour_if_empty, hour)
+
+    async def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:
+        misses = 0
+        while start < stop:
+            sources = await self._thread(State.sources_between, upload.id, start, stop)
+            if not sources:
+                return
+            try:
+                for source in steps(sources, _READ_SIZE):
+                    data = await self._thread(State.read, source)
+                    start += len(data)
+                    yield data
+            except FileNotFoundError:
+                misses += 1
+                if misses == _TRIES:
+                    raise
+
+    async def _gather(self, appending: Appending, chunks: AsyncIterable[bytes]) -> None:
+        """Have the chunks stored. Raises what they raise, after everything was taken back."""
+
+        async def put(piece: bytes, is_last: bool) -> None:
+            await self._step(appending, partial(appending.put, data=piece, is_last=is_last))
+
+        gatherer = Gatherer(put, size=self._piece_size, linger=_LINGER)
+        refusal = await gatherer.gather(chunks)
+        if refusal is not None:
+            await self._surely(appending.take_back)  # cancelled or not, nothing of it is kept
+            raise refusal
+
+    async def _step(self, appending: Appending, step: Callable[[State], T]) -> T:
+        """Take a step of an append, and have the upload live however long it takes."""
+        if appending.renewal is None:
+            return await self._thread(step)
+        failure: Exception
+        done = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._live, appending, appending.renewal.interval, done)
+            try:
+                return await self._thread(step)
+            except Exception as error:  # raised below, outside of the group
+                failure = error
+            finally:
+                done.set()
+        raise failure
+
+    async def _live(self, appending: Appending, interval: float, done: anyio.Event) -> None:
+        while True:
+            with anyio.move_on_after(interval):
+                await done.wait()
+                return
+            with contextlib.suppress(Exception):  # the next step meets it as well, and tells
+                await self._renewing.run(self._take, appending.renew)
+
+    async def _join(self, upload_id: str, sources: list[Source]) -> None:
+        """Write the sources to the place of the finished bytes, in steps."""
+        if await self._thread(State.merge, upload_id, sources):
+            return
+        joining = Joining(upload_id)
+        try:
+            await self._thread(joining.open)
+            for step in steps(sources, self._piece_size):
+                await self._thread(joining.copy, step)
+            await self._thread(joining.close)
+        except BaseException:
+            joining.disown()  # or whoever collects the file would finish it
+            await self._surely(joining.abandon)
+            raise
+
+    async def _thread(
+        self, step: Callable[Concatenate[State, P], T], /, *arguments: P.args, **keywords: P.kwargs
+    ) -> T:
+        """Take a step, in a worker thread: everything that asks the filesystem blocks.
+
+        Returns or raises when the step is at its end, whoever cancels: who then lets go of the
+        lock on the upload leaves nobody behind who still changes it.
+        """
+        return await self._threads.run(self._take, step, *arguments, **keywords)
+
+    async def _surely(self, step: Callable[[State], T]) -> T:
+        """Take a step that cleans up, also when this task is cancelled, by whatever means."""
+        return await self._threads.run_surely(partial(self._take, step))
+
+    # What runs in worker threads.
+
+    def _take(
+        self, step: Callable[Concatenate[State, P], T], /, *arguments: P.args, **keywords: P.kwargs
+    ) -> T:
+        state = self._get_state()
+        try:
+            return step(state, *arguments, **keywords)
+        except StoreUnavailable:
+            # A connection that broke stays broken; the next step makes another one.
+            if isinstance(self._place, str) and not state.files.is_async:
+                self._forget(state)
+            raise
+
+    def _forget(self, state: State) -> None:
+        with self._lock:
+            if self._state is state:  # and not a newer one already
+                self._state = None
+
+    def _get_state(self) -> State:
+        """Return the state; of several who need it at once one opens it for all."""
+        with self._lock:
+            if self._state is not None:
+                return self._state
+            is_first = self._opening is None
+            opening = self._opening = self._opening or Future()
+        if is_first:
+            self._open(opening)
+        return opening.result()
+
+    def _open(self, opening: Future[State]) -> None:
+        """Open the filesystem, or fail for all who wait: each would try as long, in a row."""
+        state = None
+        try:
+            state = self._opened()
+            opening.set_result(state)
+        except BaseException as error:  # raised by those who wait
+            opening.set_exception(error)
+        finally:
+            with self._lock:
+                self._state, self._opening = state, None
+
+    def _opened(self) -> State:
+        if isinstance(self._place, str):
+            files = open_filesystem(self._place, self._options)
+        else:
+            files = Filesystem(self._place, self._root)
+        files.probe()
+        return State(files)

@@ -1,0 +1,98 @@
+"""The record of an upload as JSON, for stores that keep bytes somewhere else."""
+
+import base64
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from tusasgi.models import Renewal, Upload
+
+_VERSION = 1
+
+UNREADABLE = (ValueError, KeyError)
+"""What `load_record` raises for what is no record, or not one of this release."""
+
+
+def dump_record(upload: Upload, **more: str | int | None) -> bytes:
+    """Write everything but the offset, which is derived from the bytes, and what a store adds."""
+    return json.dumps(
+        {
+            "version": _VERSION,
+            "id": upload.id,
+            "length": upload.length,
+            "created": upload.created.isoformat(),
+            "metadata": {
+                key: base64.b64encode(value).decode() for key, value in upload.metadata.items()
+            },
+            "metadata_header": upload.metadata_header,
+            "max_size": upload.max_size,
+            "min_size": upload.min_size,
+            "owner": upload.owner,
+            "facts": dict(upload.facts),
+            "expires": upload.expires.isoformat() if upload.expires else None,
+            "is_partial": upload.is_partial,
+            "parts": upload.parts,
+            "concat_header": upload.concat_header,
+            "sha256": upload.sha256,
+            "is_complete": upload.is_complete,
+            "removal": upload.removal,
+            **more,
+        },
+        indent=1,
+    ).encode()
+
+
+def load_record(text: bytes, *, offset: int) -> Upload:
+    """Read a record, one of an earlier release too.
+
+    Raises `ValueError` for what is none, or was written by a later, incompatible release.
+    """
+    upload, _ = load_fields(text)
+    return replace(upload, offset=offset)
+
+
+def load_fields(text: bytes) -> tuple[Upload, dict[str, Any]]:
+    """Read a record as `load_record` does; return all its fields too, for what a store added."""
+    try:
+        record: dict[str, Any] = json.loads(text)
+        return _upload_of(record), record
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("this is no record of an upload") from error
+
+
+def _upload_of(record: dict[str, Any]) -> Upload:
+    if record["version"] != _VERSION:
+        raise ValueError(f"record version {record['version']} is not {_VERSION}")
+    return Upload(
+        id=record["id"],
+        length=record["length"],
+        created=_moment(record["created"]),
+        metadata={key: base64.b64decode(value) for key, value in record["metadata"].items()},
+        metadata_header=record["metadata_header"],
+        max_size=record["max_size"],
+        min_size=record.get("min_size", 0),
+        owner=record["owner"],
+        facts=record["facts"],
+        expires=_moment(record["expires"]) if record["expires"] else None,
+        is_partial=record.get("is_partial", False),
+        parts=tuple(record.get("parts", ())),
+        concat_header=record.get("concat_header"),
+        sha256=record.get("sha256"),
+        is_complete=record["is_complete"],
+        removal=record.get("removal"),
+    )
+
+
+def during(upload: Upload, renewal: Renewal | None) -> Upload:
+    """Return the upload with the date that it has while its bytes come."""
+    return upload if renewal is None else renewal.during(upload)
+
+
+def after(upload: Upload, renewal: Renewal | None) -> Upload:
+    """Return the upload with the date that an append leaves."""
+    return upload if renewal is None else renewal.after(upload)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
