@@ -89,7 +89,7 @@ class Upload:
         return self.can_expire and self.expires is not None and self.expires <= now
 
     @property
-    def is_unsettled(self) -> bool:
+    def is_pending(self) -> bool:
         """True while something that was begun must be brought to its end."""
         if self.removal is not None:
             return True

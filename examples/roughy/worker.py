@@ -152,7 +152,7 @@ class Worker:
         changed if we were faster. If it died before, we do it in its place.
         """
         with anyio.move_on_after(_RECORD_SECONDS):
-            while (await self._store.get(upload_id)).is_unsettled:  # noqa: ASYNC110 - no event
+            while (await self._store.get(upload_id)).is_pending:  # noqa: ASYNC110 - no event
                 await anyio.sleep(_POLL_SECONDS)
         return await self._uploads.get(upload_id)
 

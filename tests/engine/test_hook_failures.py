@@ -27,7 +27,7 @@ from tusasgi import (
     UploadPending,
     Uploads,
 )
-from tusasgi.stores import BytesGone, Overtaken, PartGone
+from tusasgi.stores import BytesLost, PartLost, WriteConflict
 from tusasgi.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -59,9 +59,9 @@ ANYTHING = [
     pytest.param(StoreUnavailable("another store is away"), id="unavailable"),
     pytest.param(StoreFull("another store is full"), id="full"),
     pytest.param(Forbidden("no"), id="forbidden"),
-    pytest.param(Overtaken(), id="overtaken"),
-    pytest.param(PartGone(), id="part-gone"),
-    pytest.param(BytesGone(), id="bytes-gone"),
+    pytest.param(WriteConflict(), id="overtaken"),
+    pytest.param(PartLost(), id="part-gone"),
+    pytest.param(BytesLost(), id="bytes-gone"),
     pytest.param(OSError("the disk"), id="os-error"),
     pytest.param(FileNotFoundError("poster"), id="file-not-found"),
     pytest.param(TimeoutError(), id="timeout"),
@@ -242,7 +242,7 @@ async def test_an_inspection_that_cannot_judge_now_keeps_nothing_and_the_upload(
     assert hooks.events == ["inspect", "inspect", "completed"]
 
 
-@pytest.mark.parametrize("signal", [Overtaken(), PartGone(), BytesGone()], ids=repr)
+@pytest.mark.parametrize("signal", [WriteConflict(), PartLost(), BytesLost()], ids=repr)
 async def test_a_signal_of_a_store_that_an_inspection_lets_out_is_a_bug_of_the_host(
     make: MakeStage, signal: Exception
 ) -> None:

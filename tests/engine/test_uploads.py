@@ -38,7 +38,7 @@ from tusasgi import (
     Uploads,
 )
 from tusasgi.lockers.memory import MemoryLocker
-from tusasgi.stores import BytesGone, Overtaken
+from tusasgi.stores import BytesLost, WriteConflict
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
 from tusasgi.testing import DISCONNECT, STALL, Client, Step
@@ -590,7 +590,7 @@ async def test_a_failed_completion_is_repeated_by_the_sweeper(
 async def test_a_sweep_removes_an_upload_whose_bytes_the_store_has_lost() -> None:
     class Emptied(MemoryStore):
         async def finish(self, upload: Upload) -> Upload:
-            raise BytesGone
+            raise BytesLost
 
     recorder = Recorder()
     uploads = Uploads(Emptied(), hooks=recorder)
@@ -614,7 +614,7 @@ class Raced(MemoryStore):
         if upload.is_complete:
             if self._completes:
                 await super().update(upload)
-            raise Overtaken
+            raise WriteConflict
         return await super().update(upload)
 
 
@@ -1320,7 +1320,7 @@ async def test_a_sweep_leaves_what_somebody_else_is_changing_to_them(
 
         async def update(self, upload: Upload) -> Upload:
             if self.is_changing:
-                raise Overtaken
+                raise WriteConflict
             return await super().update(upload)
 
     store = Changing()
@@ -1359,11 +1359,11 @@ async def test_what_a_store_tells_the_engine_is_told_to_hosts_in_their_words(
     signals: list[Exception] = []
     uploads = Uploads(Taken(), hooks=hooks)
     upload = await uploads.create(length=3)
-    for signal, told in ((Overtaken(), UploadLocked), (BytesGone(), UploadExpired)):
+    for signal, told in ((WriteConflict(), UploadLocked), (BytesLost(), UploadExpired)):
         signals.append(signal)
         with pytest.raises(told):
             await uploads.append(upload.id, Append(offset=0), body(b"abc"))
-    signals.append(Overtaken())
+    signals.append(WriteConflict())
     with pytest.raises(UploadLocked):
         await uploads.terminate(upload.id)
 
@@ -1377,7 +1377,7 @@ async def test_a_refused_upload_that_somebody_else_is_changing_is_locked() -> No
 
     class Changing(MemoryStore):
         async def update(self, upload: Upload) -> Upload:
-            raise Overtaken
+            raise WriteConflict
 
     uploads = Uploads(Changing(), hooks=Refusing())
     upload = await uploads.create(length=3)

@@ -393,7 +393,7 @@ class Scene:
         """What requests left half done, a sweep brings to its end."""
         for upload_id in self.place.ids():
             upload = await server.uploads.store.get(upload_id)
-            check(not upload.is_unsettled, f"{upload_id} is unsettled after a sweep: {upload}")
+            check(not upload.is_pending, f"{upload_id} is pending after a sweep: {upload}")
 
     async def _touch(self, server: Server, story: Story, offset: int) -> None:
         """An empty append changes nothing, and shows that no lock is left."""

@@ -17,7 +17,7 @@ import pytest
 from tests.explorer import _s3
 from tusasgi import Upload, UploadNotFound
 from tusasgi.engine.chunks import Chunks
-from tusasgi.engine.completion import Settling
+from tusasgi.engine.completion import Completion
 from tusasgi.engine.uploads import Uploads
 from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.stores.memory import MemoryStore
@@ -67,11 +67,11 @@ def _no_lock(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MemoryLocker, "lock", lock)
 
 
-def _settles_without_lock(patch: pytest.MonkeyPatch) -> None:
-    async def settle(self: Uploads, upload: Upload) -> Upload:
-        return await self._settle(upload)
+def _completes_without_lock(patch: pytest.MonkeyPatch) -> None:
+    async def complete(self: Uploads, upload: Upload) -> Upload:
+        return await self._complete(upload)
 
-    patch.setattr(Uploads, "settle", settle)
+    patch.setattr(Uploads, "complete", complete)
 
 
 def _waiter_keeps_its_turn(patch: pytest.MonkeyPatch) -> None:
@@ -83,14 +83,14 @@ def _waiter_keeps_its_turn(patch: pytest.MonkeyPatch) -> None:
 
 
 def _recorded_before_the_hook(patch: pytest.MonkeyPatch) -> None:
-    async def complete(self: Settling, upload: Upload) -> Upload:
+    async def complete(self: Completion, upload: Upload) -> Upload:
         upload = await self._store.finish(upload)
         upload = await self._store.update(replace(upload, is_complete=True))
         if not upload.is_partial:
             await self._call(partial(self._hooks.completed, upload), "later")
         return upload
 
-    patch.setattr(Settling, "_complete", complete)
+    patch.setattr(Completion, "_complete", complete)
 
 
 def _removal_without_a_record(patch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def _removal_without_a_record(patch: pytest.MonkeyPatch) -> None:
         await self._call(partial(hook, upload), "later")
         await self._store.terminate(upload.id)
 
-    patch.setattr(Settling, "remove", remove)
+    patch.setattr(Completion, "remove", remove)
 
 
 def _removed_before_the_hook(patch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def _removed_before_the_hook(patch: pytest.MonkeyPatch) -> None:
         hook = self._hooks.expired if removal == "expired" else self._hooks.terminated
         await self._call(partial(hook, upload), "later")
 
-    patch.setattr(Settling, "remove", remove)
+    patch.setattr(Completion, "remove", remove)
 
 
 def _wrong_checksum_kept(patch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,7 @@ FAULTS = (
     Fault("swap without compare", "s3", "begun:patch|patch", _swap_without_compare),
     Fault("kernel lock dropped", "file", "begun:patch|patch", _no_kernel_lock),
     Fault("no lock at all", "memory", "begun:patch+patch", _no_lock),
-    Fault("settle takes no lock", "memory", "failing:patch+head", _settles_without_lock),
+    Fault("completion takes no lock", "memory", "failing:patch+head", _completes_without_lock),
     Fault(
         "a cancelled waiter keeps its turn", "memory", "begun:patch+delete", _waiter_keeps_its_turn
     ),

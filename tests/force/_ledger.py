@@ -29,7 +29,7 @@ class Entry:
     is_declared: bool = True
     """False until an answer has confirmed the length."""
     may_be_declared: bool = True
-    is_unsettled: bool = False
+    is_pending: bool = False
     """True while a request that was cut may still be at work in the server."""
     is_complete: bool = False
     is_deleted: bool = False
@@ -44,7 +44,7 @@ class Entry:
         kind = "final" if self.parts else "partial" if self.is_partial else "plain"
         marks = [
             name
-            for name in ("is_declared", "is_unsettled", "is_complete", "is_deleted")
+            for name in ("is_declared", "is_pending", "is_complete", "is_deleted")
             if getattr(self, name)
         ]
         size = len(self.content)
@@ -71,7 +71,7 @@ class Entry:
 
     def settle(self) -> None:
         """Nobody can append any more from where an earlier request wanted to."""
-        self.is_unsettled = False
+        self.is_pending = False
         self.sent = self.told
 
     def declare(self, length: str | None) -> None:

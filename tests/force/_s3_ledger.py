@@ -57,7 +57,7 @@ class Entry:
     is_declared: bool = True
     """False until an answer has confirmed the length."""
     may_be_declared: bool = True
-    is_unsettled: bool = False
+    is_pending: bool = False
     """True while a request whose answer nobody saw may still be at work somewhere."""
     is_complete: bool = False
     is_deleted: bool = False
@@ -69,7 +69,7 @@ class Entry:
     def __str__(self) -> str:
         marks = [
             name
-            for name in ("is_partial", "is_declared", "is_unsettled", "is_complete", "is_deleted")
+            for name in ("is_partial", "is_declared", "is_pending", "is_complete", "is_deleted")
             if getattr(self, name)
         ]
         attempts = [len(one.content) for one in self.attempts]
@@ -113,7 +113,7 @@ class Entry:
         self.withdraw(attempt)
         if is_longer:
             self.attempts.clear()
-            self.is_unsettled = False
+            self.is_pending = False
 
     def tell(self, offset: int) -> bool:
         """Take an offset out of an answer; return False if it does not show which bytes are there.

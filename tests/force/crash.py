@@ -286,7 +286,7 @@ class Client:
 
     async def _was_overtaken(self, entry: Entry, reply: Reply) -> bool:
         """True if a request that was cut before got its turn after us: clients try again."""
-        if reply.status not in (409, 423) or not entry.is_unsettled:
+        if reply.status not in (409, 423) or not entry.is_pending:
             return False
         await self._look(entry)
         return True
@@ -294,7 +294,7 @@ class Client:
     async def _patch_corrupt(self, entry: Entry) -> None:
         """Bytes that were damaged on the way, with the checksum of what they should be."""
         data = entry.content[entry.told :]
-        if not data or entry.is_unsettled:
+        if not data or entry.is_pending:
             return
         place = self._dice.randrange(-(-len(data) // 4))  # early, so that a beginning shows it
         damaged = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
@@ -318,7 +318,7 @@ class Client:
     async def _cut_checked(self, entry: Entry) -> None:
         """Nothing can be kept of what has a checksum and does not come whole."""
         data = self._next(entry)
-        if len(data) > 1 and not entry.is_unsettled:
+        if len(data) > 1 and not entry.is_pending:
             seen = self._dice.randrange(len(data))
             await self._send_and_cut(entry, data, seen, {"Upload-Checksum": checksum(data)})
             self._count("cut with a checksum")
@@ -326,7 +326,7 @@ class Client:
     async def _send_and_cut(
         self, entry: Entry, data: bytes, seen: int, headers: dict[str, str]
     ) -> None:
-        entry.is_unsettled = True
+        entry.is_pending = True
         headers = {**UPLOAD, "Upload-Offset": str(entry.told), **headers}
         body = self._body(data, cut_at=seen, is_reset=self._dice.random() < 0.5)
         ask = Ask(method="PATCH", path=entry.path, headers=headers, body=body)
@@ -335,7 +335,7 @@ class Client:
 
     async def _overrun(self, entry: Entry) -> None:
         """More bytes than there is room for: refused, and none of them is kept."""
-        if entry.is_unsettled or not entry.is_declared:
+        if entry.is_pending or not entry.is_declared:
             return
         data = entry.content[entry.told :] + self._dice.randbytes(1000)
         body = Body(data=data, pieces=3, is_chunked=True, pause=0.03)  # some is written

@@ -265,7 +265,7 @@ class Client:
 
     async def _answer(self, replica: Replica, ask: Ask, entry: Entry) -> Reply | None:
         deaths, storage_deaths = replica.deaths, self._fleet.storage_deaths
-        may_be_overtaken = entry.is_unsettled
+        may_be_overtaken = entry.is_pending
         was_out = not self._fleet.is_storage_up
         try:
             reply = await send(replica.port, ask)
@@ -277,14 +277,14 @@ class Client:
                 replica.deaths > deaths or may_be_overtaken or (ask.method == "GET" and was_out)
             )
             check(is_meant, f"{replica.name} broke off: {error}", entry)
-            entry.is_unsettled = entry.is_open
+            entry.is_pending = entry.is_open
             self._count("requests that died" if replica.deaths > deaths else "cut off")
             return None
         except TimeoutError:
             raise Violation(f"{replica.name} gave no answer; {entry}") from None
         was_out = was_out or self._fleet.storage_deaths > storage_deaths
         if passes(ask.method, reply) and was_out:
-            entry.is_unsettled = True
+            entry.is_pending = True
             self._count("requests while S3 was away")
             return None
         # 410 says to one that was overtaken that the parts have become an object meanwhile.
@@ -310,7 +310,7 @@ class Client:
                 self._memory.waits.append(now - asked)
             if reply is not None and not passes("HEAD", reply):
                 break
-            check(reply is None or entry.is_unsettled, "HEAD says 423", entry)
+            check(reply is None or entry.is_pending, "HEAD says 423", entry)
             bound = SOON if is_calm else AGAIN
             check(now - began < bound, f"nobody has said anything in {now - began} s", entry)
             await asyncio.sleep(0.02)
@@ -340,7 +340,7 @@ class Client:
     async def _complete(self, entry: Entry) -> None:
         if not entry.is_complete:
             entry.is_complete = True
-            entry.is_unsettled = False
+            entry.is_pending = False
             self._count("completed")
         await self.compare(entry)
 
@@ -425,7 +425,7 @@ class Client:
         entry.path = reply.headers["location"]
         check(reply.offset == len(body.data), "not all that came with the POST is there", entry)
         entry.accept(attempt)
-        entry.is_unsettled = False
+        entry.is_pending = False
         self._add(entry)
         if entry.room == 0 and entry.is_declared:
             await self._complete(entry)
@@ -481,7 +481,7 @@ class Client:
             await self.look(entry, but=replica)
             return False
         if reply.status in (409, 410, 423, 503):
-            check(entry.is_unsettled, f"PATCH says {reply.status} {reply.body!r}", entry)
+            check(entry.is_pending, f"PATCH says {reply.status} {reply.body!r}", entry)
             self._count("overtaken")
             if reply.status == 409:
                 entry.withdraw(attempt)
@@ -500,7 +500,7 @@ class Client:
     async def _patch_damaged(self, entry: Entry) -> None:
         """Bytes that were damaged on the way, with the checksum of what they should be."""
         data = self._some(entry)
-        if not data or entry.is_unsettled:
+        if not data or entry.is_pending:
             return
         damaged = data[:-1] + bytes([data[-1] ^ 1])
         headers = {**UPLOAD, "Upload-Offset": str(entry.offset), "Upload-Checksum": checksum(data)}
@@ -529,7 +529,7 @@ class Client:
     async def _send_and_cut(
         self, entry: Entry, data: bytes, sent: int, headers: dict[str, str]
     ) -> None:
-        entry.is_unsettled = True
+        entry.is_pending = True
         headers = {**UPLOAD, "Upload-Offset": str(entry.offset), **headers}
         body = self._body(data, cut_at=sent, is_reset=self._dice.random() < 0.5)
         ask = Ask(method="PATCH", path=entry.path, headers=headers, body=body)
@@ -547,7 +547,7 @@ class Client:
 
     async def _overrun(self, entry: Entry) -> None:
         """More bytes than there is room for: refused, and none of them is kept."""
-        if entry.is_unsettled or not entry.is_declared:
+        if entry.is_pending or not entry.is_declared:
             return
         data = self._dice.randbytes(entry.room)
         attempt = entry.attempt(data)
@@ -570,7 +570,7 @@ class Client:
         first = self._fleet.pick(self._dice)
         replicas = [first, self._fleet.other(self._dice, first)]
         headers = self._headers(entry, both[0])
-        entry.is_unsettled = True
+        entry.is_pending = True
         replies = await asyncio.gather(*(
             self._send("PATCH", entry, headers=headers, body=self._body(data), replica=replica)
             for data, replica in zip(both, replicas, strict=True)
@@ -617,7 +617,7 @@ class Client:
         is_end = is_end or "Upload-Length" in headers
         if reply is not None and reply.status in (423, 503) and is_end:
             # A HEAD elsewhere has completed it before this one could.
-            entry.is_unsettled = True
+            entry.is_pending = True
             self._count("completed by a HEAD before the PATCH")
         if await self._judge(entry, attempt, reply, headers, replica):
             self._count("watched")
@@ -632,7 +632,7 @@ class Client:
         goes_on = asyncio.Event()
         body = Body(data=data, pieces=2, before_last=goes_on.wait)
         headers = self._headers(entry, data)
-        entry.is_unsettled = True
+        entry.is_pending = True
         hanging = asyncio.create_task(
             self._send("PATCH", entry, headers=headers, body=body, replica=old)
         )
@@ -676,9 +676,9 @@ class Client:
                 break
             check(time.monotonic() < give_up, "it cannot be deleted", entry)
             if reply is not None:
-                is_excused = reply.status in (423, 503) and entry.is_unsettled
+                is_excused = reply.status in (423, 503) and entry.is_pending
                 check(is_excused, f"DELETE says {reply.status}", entry)
-            entry.is_unsettled = True
+            entry.is_pending = True
             await asyncio.sleep(0.02)
         entry.is_deleted = True
         entry.content, entry.attempts = b"", []

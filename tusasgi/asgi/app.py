@@ -162,7 +162,7 @@ class TusApp:
 
     async def _head(self, exchange: Exchange) -> Response:
         upload = await self._admit(exchange, Operation.GET)
-        upload = exchange.upload = await self.uploads.settle(upload)
+        upload = exchange.upload = await self.uploads.complete(upload)
         return protocol.described(upload)
 
     async def _post(self, exchange: Exchange) -> Response:
@@ -217,7 +217,7 @@ class TusApp:
     async def _get(self, exchange: Exchange) -> Response:
         upload = await self._admit(exchange, Operation.READ)
         assert isinstance(self.uploads.store, SupportsRead)  # checked by __init__
-        upload = await self.uploads.settle(upload)
+        upload = await self.uploads.complete(upload)
         is_head = exchange.method == "HEAD"
         response = download(upload, self.uploads.store, exchange.headers, is_head=is_head)
         return replace(response, headers={"Tus-Resumable": protocol.VERSION, **response.headers})

@@ -30,31 +30,31 @@ from tusasgi.hooks import Hooks
 from tusasgi.models import Removal, Upload
 from tusasgi.observer import Observer
 from tusasgi.stores import (
-    BytesGone,
-    Overtaken,
-    PartGone,
+    BytesLost,
+    PartLost,
     Store,
-    StoreSignal,
+    StoreError,
     SupportsConcat,
     SupportsRead,
     SupportsTerminate,
+    WriteConflict,
 )
 
 
 @contextlib.contextmanager
-def signals_told() -> Iterator[None]:
+def store_errors_answered() -> Iterator[None]:
     """Turn what a store tells the engine into what a client is told."""
     try:
         yield
-    except Overtaken:
+    except WriteConflict:
         raise UploadLocked("another request is changing this upload") from None
-    except PartGone:
+    except PartLost:
         raise UploadNotFound("the uploads that this one was to be joined from are gone") from None
-    except BytesGone:
+    except BytesLost:
         raise UploadExpired("the bytes of this upload are no longer stored: start anew") from None
 
 
-class Settling:
+class Completion:
     """Brings uploads to the end of what was begun."""
 
     def __init__(
@@ -72,28 +72,28 @@ class Settling:
         self._has_digest = has_digest
         self._hook_timeout = hook_timeout
 
-    async def settle(self, upload: Upload) -> Upload:
+    async def complete(self, upload: Upload) -> Upload:
         """Return the upload, joined and completed if it was on its way there.
 
         Raises `UploadPending` with the failure as its cause; everything may be repeated. Raises
-        `PartGone`, after the upload was removed, and `BytesGone`: there is no way on.
+        `PartLost`, after the upload was removed, and `BytesLost`: there is no way on.
         """
-        if not upload.is_unsettled:
+        if not upload.is_pending:
             return upload
         try:
             if not upload.has_all_bytes:
                 upload = await self._join(upload)
             return await self._complete(upload)
-        except Overtaken:
-            return await self._settled_elsewhere(upload)
-        except (StoreSignal, TusError):
+        except WriteConflict:
+            return await self._completed_elsewhere(upload)
+        except (StoreError, TusError):
             raise
         except Exception as failure:
             raise UploadPending(
                 "all bytes are here, but processing them failed; it will be repeated"
             ) from failure
 
-    async def _settled_elsewhere(self, upload: Upload) -> Upload:
+    async def _completed_elsewhere(self, upload: Upload) -> Upload:
         """Return the upload if another server, which no lock keeps out, was faster."""
         found = await self._store.get(upload.id)
         if found.is_complete and found.removal is None:
@@ -103,7 +103,7 @@ class Settling:
     async def remove(self, upload: Upload, removal: Removal) -> None:
         """Remove the upload; from the first step on nobody can use it any more.
 
-        Raises `UploadPending` with the failure as its cause if the hook failed, and `Overtaken`
+        Raises `UploadPending` with the failure as its cause if the hook failed, and `WriteConflict`
         if somebody else is writing to it.
         """
         if not isinstance(self._store, SupportsTerminate):
@@ -123,21 +123,21 @@ class Settling:
             "the upload could not be judged to the end; send the same again",
         )
 
-    async def _call(self, hook: Callable[[], Awaitable[None]], told: str) -> None:
+    async def _call(self, hook: Callable[[], Awaitable[None]], message: str) -> None:
         """Call a hook that may not refuse; what leaves it is the cause of an `UploadPending`."""
         try:
             with anyio.fail_after(self._hook_timeout):
                 await hook()
         except TryAgain as failure:
-            raise UploadPending(told, retry_after=failure.retry_after) from failure
+            raise UploadPending(message, retry_after=failure.retry_after) from failure
         except Exception as failure:
-            raise UploadPending(told) from failure
+            raise UploadPending(message) from failure
 
     async def _join(self, upload: Upload) -> Upload:
         assert isinstance(self._store, SupportsConcat)  # or nobody could have announced it
         try:
             joined = await self._store.concat(upload)
-        except PartGone:
+        except PartLost:
             await self.remove(upload, "terminated")
             raise
         self._observer.changed(joined, Event.JOINED)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import anyio
 
 from tusasgi.engine.chunks import Chunks
-from tusasgi.engine.completion import Settling, signals_told
+from tusasgi.engine.completion import Completion, store_errors_answered
 from tusasgi.errors import TooSmall, TusError, will_pass
 from tusasgi.hooks import Hooks
 from tusasgi.models import Ending, Renewal, Source, Upload
@@ -21,11 +21,11 @@ class Inspection:
     """Asks the hook, keeps its facts, and removes what it refuses for good."""
 
     def __init__(
-        self, store: Store, hooks: Hooks, settling: Settling, renewal: Renewal | None
+        self, store: Store, hooks: Hooks, completion: Completion, renewal: Renewal | None
     ) -> None:
         self._store = store
         self._hooks = hooks
-        self._settling = settling
+        self._completion = completion
         self._renewal = renewal
 
     async def judge_whole(self, upload: Upload, parts: Iterable[Upload]) -> Upload:
@@ -90,10 +90,10 @@ class Inspection:
                 return None
             await chunks.verify()  # what was damaged on the way is no reason to refuse for good
             upload = replace(living.upload, length=length)
-            await self._settling.call_refused(upload, refusal)
+            await self._completion.call_refused(upload, refusal)
             if isinstance(self._store, SupportsTerminate):
-                with signals_told():
-                    await self._settling.remove(upload, "terminated")
+                with store_errors_answered():
+                    await self._completion.remove(upload, "terminated")
             raise
         upload = replace(living.upload, length=length)
         return replace(upload, facts=facts) if facts else upload  # kept with the first byte

@@ -12,7 +12,7 @@ from typing import Literal
 import anyio
 
 from tusasgi.engine.chunks import Chunks, Unverified
-from tusasgi.engine.completion import Settling, signals_told
+from tusasgi.engine.completion import Completion, store_errors_answered
 from tusasgi.engine.inspection import Inspection
 from tusasgi.engine.lifecycle import Event, State, state_of
 from tusasgi.engine.rules import (
@@ -54,9 +54,8 @@ from tusasgi.models import (
 from tusasgi.observer import Guarded, Observer
 from tusasgi.protocols.headers import check_creation
 from tusasgi.stores import (
-    BytesGone,
-    Overtaken,
-    PartGone,
+    BytesLost,
+    PartLost,
     Store,
     SupportsConcat,
     SupportsDeferLength,
@@ -64,6 +63,7 @@ from tusasgi.stores import (
     SupportsSweep,
     SupportsTerminate,
     SupportsVersions,
+    WriteConflict,
 )
 
 
@@ -129,7 +129,7 @@ class Uploads:
             raise ValueError(f"{type(store).__name__} cannot read uploads back for a digest")
         if hook_timeout is not None and hook_timeout <= 0:
             raise ValueError("hook_timeout must be a positive number of seconds, or None")
-        self._settling = Settling(
+        self._completion = Completion(
             store,
             self.hooks,
             self.observer,
@@ -137,7 +137,7 @@ class Uploads:
             hook_timeout=hook_timeout,
         )
         self._renewal = Renewal(expiry=self.expiry, clock=clock) if self.expiry.is_on else None
-        self._inspection = Inspection(store, self.hooks, self._settling, self._renewal)
+        self._inspection = Inspection(store, self.hooks, self._completion, self._renewal)
 
     @property
     def can_concatenate(self) -> bool:
@@ -207,7 +207,7 @@ class Uploads:
         if not upload.is_partial and (upload.parts or upload.length == 0):
             upload = await self._inspection.judge_whole(upload, parts)
         # Nobody else can know a random id yet, but the sweeper finds what is to be completed.
-        if creation.upload_id is None and not upload.is_unsettled:
+        if creation.upload_id is None and not upload.is_pending:
             return await self._create(upload)
         async with self._hold(upload.id):
             return await self._create(upload)
@@ -215,23 +215,23 @@ class Uploads:
     async def get(self, upload_id: str) -> Upload:
         """Return the upload as it stands, without disturbing a running append.
 
-        What has to follow on its last byte and failed is repeated first, see `settle`. Raises
+        What has to follow on its last byte and failed is repeated first, see `complete`. Raises
         `UploadNotFound`, or `UploadExpired` for one that was not finished in time.
         """
-        return await self.settle(await self._get_alive(upload_id))
+        return await self.complete(await self._get_alive(upload_id))
 
-    async def settle(self, upload: Upload) -> Upload:
+    async def complete(self, upload: Upload) -> Upload:
         """Return the upload once what has to follow on its last byte is done.
 
         Takes up joining and completion where they were left. Raises `UploadPending` if they
         fail, or if somebody else is completing it; a final upload that somebody else is joining
         is returned as it stands.
         """
-        if not upload.is_unsettled:
+        if not upload.is_pending:
             return upload
         async with AsyncExitStack() as held:
             if await self._get_turn(upload, held):
-                return await self._settle(await self._get_alive(upload.id))
+                return await self._complete(await self._get_alive(upload.id))
         if upload.parts and not upload.has_all_bytes:
             return upload
         raise UploadPending("all bytes are here and are being processed")
@@ -249,7 +249,7 @@ class Uploads:
         `admitted` is the upload as it was just read, if it was.
         """
         upload = await self._get_alive(upload_id) if admitted is None else admitted
-        if not upload.is_unsettled:
+        if not upload.is_pending:
             _judge(upload, append)
         with self._stoppable(source):
             async with AsyncExitStack() as held:
@@ -357,7 +357,7 @@ class Uploads:
         try:
             await held.enter_async_context(self._hold(upload_id, source.interrupt))
         except UploadLocked:
-            if (await self._get_alive(upload_id)).is_unsettled:
+            if (await self._get_alive(upload_id)).is_pending:
                 raise UploadPending("all bytes are here and are being processed") from None
             raise
 
@@ -373,13 +373,13 @@ class Uploads:
             return True
         return False
 
-    async def _settle(self, upload: Upload) -> Upload:
-        with signals_told():
-            return await self._settling.settle(upload)
+    async def _complete(self, upload: Upload) -> Upload:
+        with store_errors_answered():
+            return await self._completion.complete(upload)
 
     async def _remove(self, upload: Upload, removal: Removal) -> None:
-        with signals_told():
-            await self._settling.remove(upload, removal)
+        with store_errors_answered():
+            await self._completion.remove(upload, removal)
 
     async def _get_alive(self, upload_id: str) -> Upload:
         upload = await self.store.get(check_upload_id(upload_id))
@@ -441,7 +441,7 @@ class Uploads:
         self.observer.changed(upload, Event.ANNOUNCED if upload.parts else Event.CREATED)
         if upload.has_all_bytes:
             self.observer.changed(upload, Event.JOINED if upload.parts else Event.FILLED)
-        return await self._settle(upload)
+        return await self._complete(upload)
 
     async def _read_again(self, upload_id: str, admitted: Upload | None) -> Upload:
         """Return the upload as it is now that it is held."""
@@ -453,15 +453,15 @@ class Uploads:
 
     async def _append(self, upload: Upload, append: Append, source: Source) -> Upload:
         check_takes_bytes(upload)
-        upload = await self._settle(upload)
+        upload = await self._complete(upload)
         _judge(upload, append)
         declared = replace(upload, length=upload.length if append.length is None else append.length)
         if not declared.has_all_bytes or append.size != 0:
             upload = await self._store(upload, declared, append, source)
         upload = await self._declare_length(upload, append, source)
-        if upload.is_unsettled:
+        if upload.is_pending:
             self.observer.changed(upload, Event.FILLED)
-        return await self._settle(upload)
+        return await self._complete(upload)
 
     async def _declare_length(self, upload: Upload, append: Append, source: Source) -> Upload:
         """Record a length that came without bytes; with bytes it was kept along with them."""
@@ -470,7 +470,7 @@ class Uploads:
         if append.size != 0 and source.ending is not Ending.COMPLETE:
             return upload  # nothing is kept of a request that broke before its first byte
         assert isinstance(self.store, SupportsDeferLength)  # it took the upload without a length
-        with signals_told():
+        with store_errors_answered():
             return await self.store.declare_length(upload, append.length)
 
     async def _store(
@@ -482,7 +482,7 @@ class Uploads:
             judged = await self._inspection.judge(upload, declared.length, chunks, source)
             if judged is None:
                 return upload
-            with signals_told():
+            with store_errors_answered():
                 stored = await self.store.append(
                     judged, chunks, staged=append.checksum is not None, renewal=self._renewal
                 )
@@ -499,7 +499,7 @@ class Uploads:
             async with self._hold(upload_id, take_over=False):
                 is_removed = await self._look_after(upload_id)
             found.removed += is_removed
-        except (UploadLocked, Overtaken, UploadNotFound):
+        except (UploadLocked, WriteConflict, UploadNotFound):
             return  # somebody is at work on it, or was
         except Exception as failure:  # one upload must not keep the others alive
             failure.add_note(f"upload {upload_id}")
@@ -518,15 +518,15 @@ class Uploads:
         removal: Removal = upload.removal or "expired"
         match state_of(upload, self._clock()):
             case State.REMOVING | State.EXPIRED:
-                await self._settling.remove(upload, removal)
+                await self._completion.remove(upload, removal)
                 return True
             case State.JOINING | State.COMPLETING:
                 try:
-                    await self._settling.settle(upload)
-                except PartGone:
+                    await self._completion.complete(upload)
+                except PartLost:
                     return True  # and so it was removed
-                except BytesGone:
-                    await self._settling.remove(upload, "terminated")
+                except BytesLost:
+                    await self._completion.remove(upload, "terminated")
                     return True
             case _:
                 await self.store.update(upload)  # so that it is not found again for nothing

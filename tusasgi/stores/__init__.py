@@ -7,19 +7,19 @@ from typing import Protocol, runtime_checkable
 from tusasgi.models import Renewal, Upload
 
 
-class StoreSignal(Exception):
+class StoreError(Exception):
     """What a store tells the engine, and nobody else: never an answer to a client."""
 
 
-class Overtaken(StoreSignal):
+class WriteConflict(StoreError):
     """Somebody else is writing to the upload, or has changed it since it was read."""
 
 
-class PartGone(StoreSignal):
+class PartLost(StoreError):
     """An upload that was to be joined into another is gone, or is not the same any more."""
 
 
-class BytesGone(StoreSignal):
+class BytesLost(StoreError):
     """Bytes that were stored of the upload were taken away: there is no way on."""
 
 
@@ -66,7 +66,7 @@ class Store(Protocol):
         The *end* of the chunks means: keep what came, also when the client left. An
         *exception* from them means: keep nothing of this call; it is raised again. A failure
         of the store itself, and cancellation, keep a part of what came, from its beginning.
-        `Overtaken`: somebody else is writing to the upload.
+        `WriteConflict`: somebody else is writing to the upload.
 
         With `staged` only the end tells that the chunks are right: none of them is seen in the
         upload before, and nothing is kept if the call or the process dies before.
@@ -83,7 +83,7 @@ class Store(Protocol):
     async def finish(self, upload: Upload) -> Upload:
         """Make every byte durable, in its final place, and return the upload.
 
-        May be called again. `BytesGone`: some of them are no longer there.
+        May be called again. `BytesLost`: some of them are no longer there.
         """
         ...
 
@@ -111,9 +111,9 @@ class SupportsSweep(Protocol):
     """A store that finds what a sweeper has to look at, without looking at everything."""
 
     def due(self, now: datetime) -> AsyncIterator[str]:
-        """Yield the ids of uploads that are past their time or unsettled, and of remains.
+        """Yield the ids of uploads that are past their time or pending, and of remains.
 
-        See `Upload.is_expired` and `Upload.is_unsettled`. The cost grows with what is due, not
+        See `Upload.is_expired` and `Upload.is_pending`. The cost grows with what is due, not
         with what is stored. An id may come up for nothing; a call of `update` ends that.
         """
         ...
@@ -127,7 +127,7 @@ class SupportsConcat(Protocol):
         """Take over the bytes of `upload.parts`, in their order; return the upload with them.
 
         The parts stay as they are. May be repeated after a failure, a crash or a cancellation,
-        and then goes on where it was. `PartGone`: a part is gone, and there is no way on.
+        and then goes on where it was. `PartLost`: a part is gone, and there is no way on.
         """
         ...
 
@@ -137,7 +137,7 @@ class SupportsVersions(Protocol):
     """A store that refuses to change an upload that was changed since it was read.
 
     `Upload.version` tells which state was read. `append`, `update` and what else changes an
-    upload raise `Overtaken` if another server was faster, so that servers need no common
+    upload raise `WriteConflict` if another server was faster, so that servers need no common
     locker.
     """
 

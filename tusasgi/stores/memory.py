@@ -6,7 +6,7 @@ from datetime import datetime
 
 from tusasgi.errors import UploadExists, UploadNotFound
 from tusasgi.models import Renewal, Upload, check_upload_id
-from tusasgi.stores import BytesGone, PartGone
+from tusasgi.stores import BytesLost, PartLost
 from tusasgi.stores.records import after, during
 
 _READ_SIZE = 256 * 1024
@@ -67,7 +67,7 @@ class MemoryStore:
 
     async def finish(self, upload: Upload) -> Upload:
         if len(self._bytes_of(upload.id)) != upload.length:
-            raise BytesGone
+            raise BytesLost
         return upload
 
     async def terminate(self, upload_id: str) -> None:
@@ -82,9 +82,9 @@ class MemoryStore:
         try:
             joined = b"".join(self._bytes_of(part) for part in upload.parts)
         except UploadNotFound:
-            raise PartGone from None
+            raise PartLost from None
         if len(joined) != upload.length:
-            raise PartGone  # another upload has taken the id of one
+            raise PartLost  # another upload has taken the id of one
         stored[:] = joined
         return replace(upload, offset=len(joined))
 
@@ -93,7 +93,7 @@ class MemoryStore:
         for upload_id in list(self._records):
             if upload_id in self._records:  # whoever asked may have removed it meanwhile
                 upload = await self.get(upload_id)
-                if upload.is_expired(now) or upload.is_unsettled:
+                if upload.is_expired(now) or upload.is_pending:
                     yield upload_id
 
     async def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:

@@ -20,7 +20,7 @@ from anyio.to_thread import run_sync
 
 from tusasgi import Expiry, InvalidUploadId, Renewal, Upload, UploadExists, UploadNotFound
 from tusasgi.stores import (
-    PartGone,
+    PartLost,
     Store,
     SupportsConcat,
     SupportsDeferLength,
@@ -81,7 +81,7 @@ FIELDS = [
     pytest.param({"removal": "terminated"}, id="being-terminated"),
 ]
 
-UNSETTLED = [
+PENDING = [
     pytest.param({"length": 0}, b"", id="empty"),
     pytest.param({"length": 6}, b"abcdef", id="filled"),
     pytest.param({"length": 6, "is_partial": True}, b"abcdef", id="partial-filled"),
@@ -474,7 +474,7 @@ class StoreSuite(abc.ABC):
         await removing.terminate(parts[1].id)
         if is_replaced:
             await _completed(store, b"abcdef", id=parts[1].id, is_partial=True)
-        with pytest.raises(PartGone):
+        with pytest.raises(PartLost):
             await joining.concat(final)
 
     async def _parts(self, store: Store, sizes: list[int]) -> tuple[list[Upload], list[bytes]]:
@@ -707,8 +707,8 @@ class StoreSuite(abc.ABC):
         assert await _found(_supports_expire(await reopened()), NOW) == sorted(due)
 
     @pytest.mark.parametrize("is_staged", [False, True], ids=["at-once", "staged"])
-    @pytest.mark.parametrize(("fields", "content"), UNSETTLED)
-    async def test_what_is_unsettled_is_found_until_it_is_complete(
+    @pytest.mark.parametrize(("fields", "content"), PENDING)
+    async def test_what_is_pending_is_found_until_it_is_complete(
         self,
         fields: dict[str, Any],
         content: bytes,
@@ -729,7 +729,7 @@ class StoreSuite(abc.ABC):
             await _supports_terminate(store).terminate(upload.id)
         assert await _found(sweeping, NOW) == []
 
-    async def test_a_length_declared_to_be_what_is_there_makes_it_unsettled(
+    async def test_a_length_declared_to_be_what_is_there_makes_it_pending(
         self, store: Store
     ) -> None:
         sweeping, deferring = _supports_expire(store), _supports_defer_length(store)

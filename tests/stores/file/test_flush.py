@@ -15,7 +15,7 @@ from anyio.to_thread import run_sync
 
 from tests.stores.file._os import Os, seen_by
 from tusasgi import StoreFull, StoreUnavailable, Upload, UploadPending, Uploads
-from tusasgi.stores import BytesGone, Overtaken
+from tusasgi.stores import BytesLost, WriteConflict
 from tusasgi.stores.file import Durability, FileStore
 from tusasgi.stores.file import appending as _appending
 from tusasgi.stores.file import records as _kept
@@ -80,7 +80,7 @@ async def test_bytes_that_the_disk_lost_are_never_part_of_a_complete_upload(
         with pytest.raises(told):
             await store.finish(upload)
         assert (await store.get(upload.id)).offset == 0
-        with pytest.raises(Overtaken):  # it is not gone: a client sends it again
+        with pytest.raises(WriteConflict):  # it is not gone: a client sends it again
             await store.finish(upload)
         again = await store.append(replace(upload, offset=0), Arriving(b"abcdef"))
         await store.finish(again)
@@ -320,7 +320,7 @@ async def test_short_or_missing_bytes_are_told_and_never_made(store: FileStore) 
     await run_sync(os.truncate, store.path(short.id), 5)
     await run_sync(os.unlink, store.path(missing.id))
     for upload in (short, missing):
-        with pytest.raises(BytesGone):
+        with pytest.raises(BytesLost):
             await store.finish(upload)
     assert not await run_sync(os.path.exists, store.path(missing.id))
 
@@ -337,5 +337,5 @@ async def test_an_append_to_a_file_that_somebody_removed_is_not_acknowledged(
                 await anyio.sleep(0.01)
         await run_sync(os.unlink, store.path(upload.id))
 
-    with pytest.raises(BytesGone):
+    with pytest.raises(BytesLost):
         await store.append(upload, chunks())

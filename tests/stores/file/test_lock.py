@@ -18,7 +18,7 @@ from tests.stores.file._os import Os, seen_by
 from tests.stores.file.test_store import Held as Held_
 from tests.stores.file.test_suite import open_below
 from tusasgi import Expiry, Renewal, Upload, UploadNotFound, Uploads
-from tusasgi.stores import Overtaken
+from tusasgi.stores import WriteConflict
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.file import files as _files
 from tusasgi.testing import Arriving, new_upload
@@ -72,7 +72,7 @@ async def test_nobody_changes_an_upload_under_a_running_append(
             await anyio.sleep(0.005)
         await anyio.sleep(0.05)
         seen = await second.get(upload.id)
-        with pytest.raises(Overtaken):
+        with pytest.raises(WriteConflict):
             await change(second, replace(seen, length=12))
         held.may_end.set()
     kept = await second.get(upload.id)
@@ -136,7 +136,7 @@ async def test_who_waited_for_a_record_that_was_replaced_does_not_hold_the_uploa
             await held.is_waiting.wait()
             while (await first.get(upload.id)).offset < 16:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
-            with pytest.raises(Overtaken):  # the lock went over to the record that is there now
+            with pytest.raises(WriteConflict):  # the lock went over to the record that is there now
                 await first.update(seen)
             held.may_end.set()
     assert done[0].facts == {"by": "first"}
@@ -154,7 +154,7 @@ async def test_a_lock_goes_over_to_the_record_that_replaces_the_held_one(
         while (await second.get(upload.id)).offset < 10:  # noqa: ASYNC110
             await anyio.sleep(0.005)
         assert (await second.get(upload.id)).facts == {"a": 1}
-        with pytest.raises(Overtaken):
+        with pytest.raises(WriteConflict):
             await second.terminate(upload.id)
         held.may_end.set()
 
@@ -168,7 +168,7 @@ async def test_who_read_an_upload_before_it_went_on_does_not_take_it_back(
     gone_on = replace(upload, **fields)
     await first.update(gone_on)
     for change in ("append", "append-staged", "update", "finish"):
-        with pytest.raises(Overtaken):
+        with pytest.raises(WriteConflict):
             await CHANGES[change](second, upload)
     assert await second.get(upload.id) == gone_on
 

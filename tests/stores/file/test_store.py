@@ -28,7 +28,7 @@ from tusasgi import (
     UploadNotFound,
     Uploads,
 )
-from tusasgi.stores import Overtaken
+from tusasgi.stores import WriteConflict
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.file import files as _files
 from tusasgi.stores.file import locked as _held
@@ -714,7 +714,7 @@ async def test_two_processes_without_a_common_locker_cannot_mix_their_bytes(
         stale, current = upload, await second.get(upload.id)
         for seen in (stale, current):
             for is_staged in (False, True):
-                with pytest.raises(Overtaken):
+                with pytest.raises(WriteConflict):
                     await second.append(seen, Arriving(b"2" * 10), staged=is_staged)
         held.may_end.set()
     for is_staged in (False, True):
@@ -797,6 +797,6 @@ async def test_a_sweeper_that_read_too_early_does_not_remove_what_got_bytes_sinc
 ) -> None:
     read = await created(store, b"abc", length=9, expires=NOW)
     await store.update(replace(read, expires=NOW + timedelta(hours=1)))
-    with pytest.raises(Overtaken):
+    with pytest.raises(WriteConflict):
         await store.update(replace(read, removal="expired"))
     await store.update(replace(read, removal="terminated"))

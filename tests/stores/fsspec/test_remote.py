@@ -21,7 +21,7 @@ from tests.stores.fsspec import _sftp as _fsspec_sftp
 from tests.stores.fsspec._sftp import SftpServer
 from tusasgi import Expiry, OffsetConflict, StoreUnavailable, UploadExists, UploadNotFound
 from tusasgi.models import Renewal
-from tusasgi.stores import Overtaken
+from tusasgi.stores import WriteConflict
 from tusasgi.stores.fsspec import FsspecStore
 from tusasgi.stores.fsspec import pieces as _pieces
 from tusasgi.stores.fsspec.pieces import alone_name
@@ -216,7 +216,7 @@ async def test_where_creation_is_exclusive_a_second_writer_is_refused(
     name = alone_name(0)
     await run_sync(one._state.write_piece, upload.id, name, b"first")
     await run_sync(one._state.write_piece, upload.id, name, b"first")  # as a repeated call
-    with pytest.raises(Overtaken):
+    with pytest.raises(WriteConflict):
         await run_sync(two._state.write_piece, upload.id, name, b"second")
     assert await read(two, upload.id, 0, 6) == b"first"
     with pytest.raises(OffsetConflict):

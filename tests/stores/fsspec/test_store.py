@@ -49,7 +49,7 @@ from tusasgi import (
     Uploads,
 )
 from tusasgi.models import Renewal
-from tusasgi.stores import Overtaken
+from tusasgi.stores import WriteConflict
 from tusasgi.stores.fsspec import FsspecStore
 from tusasgi.stores.fsspec import store as store_module
 from tusasgi.stores.fsspec.filesystem import Entry, Filesystem
@@ -588,7 +588,7 @@ async def test_of_two_writers_at_one_offset_the_second_is_refused(root: str) -> 
             other._get_state().write_piece(upload.id, alone_name(3), b"faster")
 
     watched.before = somebody_is_faster
-    with pytest.raises(Overtaken):
+    with pytest.raises(WriteConflict):
         await store.append(upload, Arriving(b"slower"))
     kept = await store.get(upload.id)
     assert await content(other, kept) == b"abcfaster"
@@ -912,8 +912,8 @@ def test_a_system_without_some_numbers_of_errors_will_do() -> None:
 import errno
 for name in ("EREMOTEIO", "EDQUOT", "EHOSTDOWN", "ENETDOWN", "ENOTCONN"):
     delattr(errno, name)  # as on macOS, and more than that
-from tusasgi.stores import _fsspec
-assert errno.EBUSY in _fsspec._UNREACHABLE and errno.ENOSPC in _fsspec._NO_ROOM
+from tusasgi.stores.fsspec import filesystem
+assert errno.EBUSY in filesystem._UNREACHABLE and errno.ENOSPC in filesystem._NO_ROOM
 """
     # fsspec is imported first: what it needs itself is not ours to judge.
     subprocess.run([sys.executable, "-c", f"import fsspec{program}"], check=True)

@@ -26,7 +26,7 @@ from tests.stores.s3._scenes import (
 )
 from tusasgi import Expiry, TooLarge, Upload
 from tusasgi.models import Renewal
-from tusasgi.stores import Overtaken
+from tusasgi.stores import WriteConflict
 from tusasgi.stores.s3 import S3Store
 from tusasgi.stores.s3 import appending as _s3_append
 from tusasgi.stores.s3.appending import Budget
@@ -429,7 +429,7 @@ async def test_an_append_that_is_overtaken_while_a_part_is_on_its_way_ends(
         async with anyio.create_task_group() as tasks:
 
             async def append() -> None:
-                with pytest.raises(Overtaken):
+                with pytest.raises(WriteConflict):
                     await store.append(upload, chunks_of(CONTENT), renewal=renewal)
 
             tasks.start_soon(append)

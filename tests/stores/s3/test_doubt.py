@@ -28,7 +28,7 @@ from tests.stores.s3._scenes import (
     swept,
 )
 from tusasgi import StoreUnavailable, UploadExists, UploadNotFound
-from tusasgi.stores import Overtaken
+from tusasgi.stores import WriteConflict
 from tusasgi.stores.s3 import S3Store
 from tusasgi.stores.s3 import appending as _s3_append
 from tusasgi.stores.s3 import bucket as _s3_bucket
@@ -83,7 +83,7 @@ async def test_a_refusal_after_an_answer_that_was_lost_costs_nothing_acknowledge
         swaps.answer.set()
         raise Wrong
 
-    with pytest.raises(Overtaken):
+    with pytest.raises(WriteConflict):
         await store.append(upload, chunks())
     kept = await other.get(upload.id)
     assert kept.offset >= 200 * KIB
@@ -111,7 +111,7 @@ async def test_who_was_overtaken_leaves_the_pieces_that_the_other_one_may_return
     wire.after = tell
 
     async def append() -> None:
-        with pytest.raises(Overtaken):
+        with pytest.raises(WriteConflict):
             await appended(store, upload, CONTENT[upload.offset :][:MIB])
         refused.set()
 
@@ -231,7 +231,7 @@ async def test_an_upload_that_another_server_has_completed_is_not_gone_though_it
     await completed(other, await other.get(upload.id))
     key = f"{place.prefix}/objects/{upload.id}"
     await run_sync(lambda: place.server.client.delete_object(Bucket=place.server.bucket, Key=key))
-    with pytest.raises(Overtaken):  # and not `BytesGone`
+    with pytest.raises(WriteConflict):  # and not `BytesLost`
         await store.finish(upload)
     upload = await other.get(upload.id)
     with pytest.raises(UploadNotFound):

@@ -37,7 +37,7 @@ from tusasgi import (
     UploadPending,
     Uploads,
 )
-from tusasgi.stores import BytesGone, Overtaken, PartGone
+from tusasgi.stores import BytesLost, PartLost, WriteConflict
 from tusasgi.stores.s3 import S3Store
 from tusasgi.stores.s3 import appending as _s3_append
 from tusasgi.testing import ASGIDriver
@@ -45,7 +45,7 @@ from tusasgi.testing._stores import new_upload
 
 pytestmark = pytest.mark.anyio
 
-REFUSALS = (Overtaken, PartGone, BytesGone, UploadNotFound, UploadPending)
+REFUSALS = (WriteConflict, PartLost, BytesLost, UploadNotFound, UploadPending)
 Moment = Literal["before", "after", "late"]
 
 

@@ -48,7 +48,7 @@ from tusasgi import (
     Uploads,
 )
 from tusasgi.models import Creation
-from tusasgi.stores import BytesGone, Overtaken, PartGone
+from tusasgi.stores import BytesLost, PartLost, WriteConflict
 from tusasgi.stores.s3 import S3Object, S3Store
 from tusasgi.stores.s3 import client as _s3_client
 from tusasgi.stores.s3.bucket import DescribeFailed
@@ -144,9 +144,9 @@ async def test_an_upload_whose_parts_were_taken_away_is_gone_and_never_complete(
     upload = await filled(store, content, 6 * MIB)
     full = await filled(store, content[: 6 * MIB], 6 * MIB)
     await strike(place, store, upload, full)
-    with pytest.raises(BytesGone):
+    with pytest.raises(BytesLost):
         await appended(store, upload, content[6 * MIB :])
-    with pytest.raises(BytesGone):
+    with pytest.raises(BytesLost):
         await store.finish(full)
     for kept in (upload, full):
         assert not (await place.store().get(kept.id)).is_complete
@@ -321,9 +321,9 @@ FAILURES = [
     UploadExpired("another one"),
     UploadNotFound(),
     StoreUnavailable("elsewhere"),
-    Overtaken(),
-    BytesGone(),
-    PartGone(),
+    WriteConflict(),
+    BytesLost(),
+    PartLost(),
     Gone("NoSuchKey"),
     KeyError("kind"),
 ]
@@ -488,7 +488,7 @@ async def test_two_appends_of_one_server_do_not_share_what_they_change(
     async def append(content: bytes) -> None:
         try:
             results.append(await appended(store, upload, content))
-        except Overtaken as refusal:
+        except WriteConflict as refusal:
             results.append(refusal)
 
     async with anyio.create_task_group() as tasks:
@@ -516,7 +516,7 @@ async def test_an_object_is_written_only_from_what_was_decided(place: Place) -> 
     late = await other.get(upload.id)
     wire.before = be_faster
     async with wire.listening():
-        with pytest.raises(Overtaken):
+        with pytest.raises(WriteConflict):
             await completed(other, await appended(other, late, OTHER[: 300 * KIB]))
     assert await read(place.store(), await one.get(upload.id)) == CONTENT[: 300 * KIB]
 
@@ -528,7 +528,7 @@ async def test_who_loses_a_race_removes_what_it_has_stored(place: Place) -> None
         late = await other.get(upload.id)
         await appended(one, upload, CONTENT[: 100 * KIB])
         before = await place.left()
-        with pytest.raises(Overtaken):
+        with pytest.raises(WriteConflict):
             await appended(other, late, OTHER[:length])
         assert await place.left() == before
 
@@ -550,7 +550,7 @@ async def test_a_joining_that_loses_a_race_leaves_no_parts(place: Place) -> None
 
     wire.before = overtake
     async with wire.listening():
-        with pytest.raises(Overtaken):
+        with pytest.raises(WriteConflict):
             await store.concat(final)
     assert not [name for name in await place.left() if "(multipart)" in name]
     assert await read(place.store(), await other.get(final.id)) == CONTENT[: 12 * MIB]
@@ -573,7 +573,7 @@ async def test_a_part_that_comes_after_another_server_has_completed_is_refused_n
 
     wire.before = be_faster
     async with wire.listening():
-        with pytest.raises(Overtaken):  # and not `BytesGone`: the parts became the object
+        with pytest.raises(WriteConflict):  # and not `BytesLost`: the parts became the object
             await appended(other, late, OTHER[: 6 * MIB])
     assert wire.before is None
     assert await read(place.store(), await one.get(upload.id)) == content
@@ -598,7 +598,7 @@ async def test_an_object_that_is_made_while_its_upload_is_removed_does_not_stay(
 
     wire.before = sleep
     async with wire.listening():
-        with pytest.raises((Overtaken, UploadNotFound)):
+        with pytest.raises((WriteConflict, UploadNotFound)):
             await completed(frozen, upload)
     assert wire.before is None
     assert not [name for name in await place.left() if "/objects/" in name]
@@ -826,7 +826,7 @@ async def test_what_a_sweep_removed_is_not_named_by_a_server_that_wakes_up(
 
     wire.before = sleep
     async with wire.listening():
-        with pytest.raises(Overtaken):
+        with pytest.raises(WriteConflict):
             await appended(frozen, upload, CONTENT[start : start + length])
     assert wire.before is None
     upload = await other.get(upload.id)
@@ -850,7 +850,7 @@ async def test_a_source_that_is_removed_while_it_is_joined_ends_the_joining(plac
 
     wire.before = remove
     async with wire.listening():
-        with pytest.raises(PartGone):
+        with pytest.raises(PartLost):
             await store.concat(final)
 
 

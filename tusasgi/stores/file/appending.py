@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tusasgi.errors import OffsetConflict, StoreFull
 from tusasgi.models import Renewal, Upload
-from tusasgi.stores import BytesGone, PartGone
+from tusasgi.stores import BytesLost, PartLost
 from tusasgi.stores.due import NOW
 from tusasgi.stores.file import files
 from tusasgi.stores.file.directory import Place
@@ -115,7 +115,7 @@ class Appending:
         try:
             file = os.open(source, os.O_RDONLY)
         except FileNotFoundError:
-            raise PartGone from None
+            raise PartLost from None
         try:
             return self._copy(file, start, count)
         finally:
@@ -183,13 +183,13 @@ class Appending:
             source, self._data, position=start, offset=self._offset, count=count
         )
         if copied == 0:
-            raise PartGone  # shorter than it was: it cannot be the same file
+            raise PartLost  # shorter than it was: it cannot be the same file
         self._offset += copied
         return copied
 
     def _keep(self, upload: Upload) -> Upload:
         if os.fstat(self._data).st_nlink == 0:
-            raise BytesGone  # somebody has removed the file without asking for the lock
+            raise BytesLost  # somebody has removed the file without asking for the lock
         known = self._held.kept.upload
         upload = after(replace(upload, expires=known.expires), self._renewal)
         if self._is_durable:

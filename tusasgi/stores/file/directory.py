@@ -200,7 +200,7 @@ class Place:
             return True  # whoever looks after it finds out why, and goes on with others
         if hour == NOW:
             return True  # whoever holds its lock can tell whether it is
-        if upload.is_unsettled:  # then it was found before, unless there was no room to mark it
+        if upload.is_pending:  # then it was found before, unless there was no room to mark it
             return not os.path.exists(self.mark_path(upload_id, NOW))
         if hour in hours_of(upload):
             return upload.is_expired(now)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import ParamSpec, TypeVar
 
 from tusasgi.errors import StoreFull, StoreUnavailable
-from tusasgi.stores import Overtaken
+from tusasgi.stores import WriteConflict
 from tusasgi.threads import Threads
 
 try:
@@ -66,14 +66,14 @@ class Workers(Threads):
 
 
 def lock(file: int) -> None:
-    """Have the file for this open descriptor alone, in all processes, or raise `Overtaken`.
+    """Have the file for this open descriptor alone, in all processes, or raise `WriteConflict`.
 
     The kernel frees it when the process ends, in whatever way.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise Overtaken("another request is changing this upload") from None
+        raise WriteConflict("another request is changing this upload") from None
 
 
 def close_locked(file: int) -> None:
@@ -94,7 +94,7 @@ def lock_named(file: int, path: str) -> bool:
     """Lock an open file, and return whether it has got the lock and still has this name."""
     try:
         lock(file)
-    except Overtaken:
+    except WriteConflict:
         return False
     return is_named(file, path)
 
@@ -180,7 +180,7 @@ def unlink_if_there(path: str) -> None:
 
 def unlink_unless_locked(path: str) -> None:
     """Remove a file, unless a process that lives has it locked."""
-    with contextlib.suppress(FileNotFoundError, Overtaken):
+    with contextlib.suppress(FileNotFoundError, WriteConflict):
         file = os.open(path, os.O_RDONLY)
         try:
             lock(file)

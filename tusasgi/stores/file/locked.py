@@ -8,7 +8,7 @@ from types import TracebackType
 
 from tusasgi.errors import UploadNotFound
 from tusasgi.models import Removal, Upload
-from tusasgi.stores import BytesGone, Overtaken
+from tusasgi.stores import BytesLost, WriteConflict
 from tusasgi.stores.due import hours_of, marked_hours
 from tusasgi.stores.file import files
 from tusasgi.stores.file.directory import Place
@@ -16,7 +16,7 @@ from tusasgi.stores.file.records import Kept, first_byte_of, is_from_before
 
 
 class Held:
-    """Holds an upload: whoever else wants to change it, in any process, gets `Overtaken`.
+    """Holds an upload: whoever else wants to change it, in any process, gets `WriteConflict`.
 
     What holds it is a kernel lock (flock) on the file that has the name of the record. That is
     there from creation to removal, so that holding an upload takes no room on a full disk. A
@@ -93,14 +93,14 @@ class Held:
         return offset
 
     def check(self, upload: Upload) -> None:
-        """Raise `Overtaken` if the upload went on since it was read: it never goes back."""
+        """Raise `WriteConflict` if the upload went on since it was read: it never goes back."""
         kept = self.kept.upload
         if kept.removal is not None and upload.removal is None:
-            raise Overtaken("the upload is being removed")
+            raise WriteConflict("the upload is being removed")
         if kept.is_complete and not upload.is_complete:
-            raise Overtaken("the upload is complete")
+            raise WriteConflict("the upload is complete")
         if upload.removal == "expired" and kept.expires != upload.expires:
-            raise Overtaken("the upload has got bytes, and a later date with them")
+            raise WriteConflict("the upload has got bytes, and a later date with them")
 
     def put(self, upload: Upload, *, flushed: int | None = None) -> None:
         """Replace the record, durably, with what is to be known of the upload at its offset."""
@@ -155,7 +155,7 @@ class Held:
             file = os.open(self.path, os.O_WRONLY)
         except FileNotFoundError:
             self._place.check_is_there()
-            raise BytesGone from None
+            raise BytesLost from None
         try:
             self._check_size(os.fstat(file).st_size)
             self.flush(file)
@@ -170,8 +170,8 @@ class Held:
         if size == self.kept.upload.length or self.kept.upload.length is None:
             return
         if size == self._promised:
-            raise Overtaken("the bytes that were not on the disk yet are to be sent again")
-        raise BytesGone
+            raise WriteConflict("the bytes that were not on the disk yet are to be sent again")
+        raise BytesLost
 
     def flush(self, file: int) -> None:
         """Have the bytes of the file on the disk, or cut it back to those that are.

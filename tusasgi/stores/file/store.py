@@ -5,7 +5,7 @@ The folder of a store:
     uploads/<x>/<id>          the bytes; the size of this file is the offset
     uploads/<x>/<id>.info     the record, replaced by rename; whoever changes the upload locks it
     due/<hour>/<id>           an empty file for each upload that expires in that hour (since 1970)
-    due/0/<id>                the same for what is unsettled, and for what a removal may leave
+    due/0/<id>                the same for what is pending, and for what a removal may leave
     new/                      records, and bytes to be verified, on their way
 
 Every change is one step that either happened or did not, in an order in which a crash between
@@ -26,7 +26,7 @@ from typing import Literal
 
 from tusasgi.errors import StoreFull, StoreUnavailable, UploadExists, UploadNotFound
 from tusasgi.models import Renewal, Upload, check_upload_id
-from tusasgi.stores import Overtaken, PartGone
+from tusasgi.stores import PartLost, WriteConflict
 from tusasgi.stores.due import NOW, hours_of, marked_hours
 from tusasgi.stores.file import files
 from tusasgi.stores.file.appending import Appending
@@ -49,7 +49,7 @@ class FileStore:
 
     Supports termination, deferred lengths, concatenation, sweeping and reading. Any number of
     processes may use the folder at once if their lockers reach each other (`FileLocker`); if
-    they do not, the kernel still lets one at a time change an upload (`Overtaken`).
+    they do not, the kernel still lets one at a time change an upload (`WriteConflict`).
 
     A complete upload has been flushed to the disk (fsync of file and folder), and so has every
     record. `durability` says what holds for the offsets before: with `"complete"` they survive
@@ -174,7 +174,7 @@ class FileStore:
         try:
             remove_remains(path)
             place.with_folder(path, lambda: os.link(new, f"{path}.info"))
-        except (FileExistsError, Overtaken):
+        except (FileExistsError, WriteConflict):
             raise UploadExists("an upload with this id exists already") from None
         finally:
             files.close_locked(file)
@@ -191,7 +191,7 @@ class FileStore:
         try:
             with Held(self._place, upload_id) as held:
                 held.put(held.read().upload)
-        except Overtaken:
+        except WriteConflict:
             raise StoreUnavailable("the store could not keep this for now; try again") from None
 
     def _update(self, upload: Upload) -> None:
@@ -246,11 +246,11 @@ class FileStore:
             try:
                 size = self._place.load(part).upload.offset
             except UploadNotFound:
-                raise PartGone from None
+                raise PartLost from None
             pieces.append((self.path(part), max(upload.offset - position, 0), size))
             position += size
         if position != upload.length:
-            raise PartGone  # another upload has taken the id of one
+            raise PartLost  # another upload has taken the id of one
         return pieces
 
 

@@ -33,7 +33,7 @@ class Appending:
         return False
 
     def put(self, state: State, data: bytes, is_last: bool) -> None:
-        """Store the next bytes. Raises `OffsetConflict` or `Overtaken` for a second writer."""
+        """Store the next bytes. Raises `OffsetConflict` or `WriteConflict` for a second writer."""
         self._begin(state)
         self.renew(state)
         self._show(state, data)
@@ -97,7 +97,7 @@ class Appending:
             with self._change:
                 self._keep_record(state)
         start = self.upload.offset
-        if replace(self.upload, offset=start + length).is_unsettled:
+        if replace(self.upload, offset=start + length).is_pending:
             state.mark_now(self.upload.id)
         name = alone_name(start) if state.files.creates_alone else sized_name(start, length)
         make(name)

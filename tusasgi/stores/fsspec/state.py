@@ -9,7 +9,7 @@ from datetime import datetime
 
 from tusasgi.errors import StoreUnavailable, UploadExists, UploadNotFound
 from tusasgi.models import Upload, check_upload_id, is_upload_id
-from tusasgi.stores import Overtaken, PartGone
+from tusasgi.stores import PartLost, WriteConflict
 from tusasgi.stores.due import NOW, due_hours, hour_of, hours_of, marked_hours
 from tusasgi.stores.fsspec.filesystem import Filesystem, Source
 from tusasgi.stores.fsspec.pieces import Piece, merges, piece_of, run_of, sized_name
@@ -201,7 +201,7 @@ class State:
         )
 
     def write_piece(self, upload_id: str, name: str, data: bytes) -> None:
-        """Write a piece; `Overtaken` if somebody else has written where it starts."""
+        """Write a piece; `WriteConflict` if somebody else has written where it starts."""
         path = f"{self.folder(upload_id)}/{name}"
         if not self.files.creates_alone:
             return self.files.write(path, data)
@@ -209,7 +209,7 @@ class State:
             self.files.create(path, data)
         except FileExistsError:
             if self.files.read(path) != data:  # or this call was repeated on the way
-                raise Overtaken("another request has written to this upload") from None
+                raise WriteConflict("another request has written to this upload") from None
 
     def merge_small(self, upload_id: str, run: list[Piece], size: int) -> None:
         """Make pieces of at most `size` bytes of many small ones.
@@ -268,9 +268,9 @@ class State:
         try:
             sources = [source for part in upload.parts for source in self.sources(part)]
         except UploadNotFound:
-            raise PartGone from None
+            raise PartLost from None
         if sum(source.size for source in sources) != upload.length:
-            raise PartGone  # another upload has taken the id of one
+            raise PartLost  # another upload has taken the id of one
         return sources
 
     def merge(self, upload_id: str, sources: list[Source]) -> bool:
@@ -330,7 +330,7 @@ class State:
         if hour == NOW:
             return True  # whoever holds its lock can tell whether it is
         if hour in hours_of(upload):
-            return upload.is_expired(now) and not upload.is_unsettled  # it was found before
+            return upload.is_expired(now) and not upload.is_pending  # it was found before
         self._unmark(upload_id, hour)  # it was finished, or has another mark by now
         return False
 

@@ -7,7 +7,7 @@ Below the root of a store:
     state/<id>/<start>…      pieces of the bytes until it is finished, see `_pieces`
     state/<id>/staged-…      pieces that are not seen before the end of their append
     due/<hour>/<id>          a small file for each upload that expires in that hour (since 1970)
-    due/0/<id>               the same for what is unsettled or being removed
+    due/0/<id>               the same for what is pending or being removed
 
 The offset is where the pieces end that follow each other without a gap; without pieces it is the
 size of the finished bytes. Every change is one step that either happened or did not, and whatever
@@ -27,7 +27,7 @@ import anyio
 
 from tusasgi.errors import StoreUnavailable
 from tusasgi.models import Renewal, Upload, check_upload_id
-from tusasgi.stores import PartGone
+from tusasgi.stores import PartLost
 from tusasgi.stores.fsspec.appending import Appending, Joining, Staged
 from tusasgi.stores.fsspec.filesystem import Filesystem, Source, UnusableFilesystem, open_filesystem
 from tusasgi.stores.fsspec.state import State, steps
@@ -59,7 +59,7 @@ class FsspecStore:
 
     Servers that share a place need a locker that reaches all of them. Where files are created
     exclusively and appear whole (the large object stores), a second writer is told from the
-    first without one too, and gets `Overtaken`. What is acknowledged has been written, and is
+    first without one too, and gets `WriteConflict`. What is acknowledged has been written, and is
     as safe as the filesystem keeps it: nothing here can flush a local disk.
 
     Bytes are kept in pieces of at most `piece_size` bytes until the upload is finished. A running
@@ -146,7 +146,7 @@ class FsspecStore:
             try:
                 await self._join(upload.id, sources)
             except FileNotFoundError:
-                raise PartGone from None  # it was removed meanwhile
+                raise PartLost from None  # it was removed meanwhile
         return replace(upload, offset=upload.length or 0)
 
     async def due(self, now: datetime) -> AsyncIterator[str]:

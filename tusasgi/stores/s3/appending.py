@@ -16,7 +16,7 @@ import anyio
 
 from tusasgi.errors import StoreFull, StoreUnavailable, UploadNotFound
 from tusasgi.models import Renewal, Upload
-from tusasgi.stores import Overtaken
+from tusasgi.stores import WriteConflict
 from tusasgi.stores.records import after, during
 from tusasgi.stores.s3.bucket import Bucket
 from tusasgi.stores.s3.rope import Buffer, Rope
@@ -162,7 +162,7 @@ class Writing:
         """Remove what nobody will ever name if somebody else is faster."""
         try:
             yield
-        except (Overtaken, UploadNotFound):
+        except (WriteConflict, UploadNotFound):
             with contextlib.suppress(Exception):
                 await self._give_up()
             raise

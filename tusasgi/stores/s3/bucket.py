@@ -25,7 +25,7 @@ from tusasgi.errors import (
     UploadPending,
 )
 from tusasgi.models import Upload, check_upload_id
-from tusasgi.stores import BytesGone, Overtaken
+from tusasgi.stores import BytesLost, WriteConflict
 from tusasgi.stores.s3.client import Client, Conflict, Gone, NotModified, TooFast
 from tusasgi.stores.s3.rope import Rope
 from tusasgi.stores.s3.state import (
@@ -119,7 +119,7 @@ class Bucket:
         return self._states.get(check_upload_id(upload_id))
 
     async def swap(self, old: State, new: State) -> State:
-        """Replace a state. Raises `Overtaken` if it is not the newest any more."""
+        """Replace a state. Raises `WriteConflict` if it is not the newest any more."""
         new = replace(new, upload=_record_of(new.upload), commit=_random(), previous=old.commit)
         for _ in range(_SWAP_TRIES):
             try:
@@ -131,12 +131,12 @@ class Bucket:
             if found.etag != old.etag:
                 break
             await anyio.sleep(_PAUSE)
-        raise Overtaken("another server has changed this upload meanwhile")
+        raise WriteConflict("another server has changed this upload meanwhile")
 
     async def check_newest(self, state: State) -> None:
-        """Raise `Overtaken` or `UploadNotFound` if a state was replaced or removed."""
+        """Raise `WriteConflict` or `UploadNotFound` if a state was replaced or removed."""
         if (await self.read(state.upload.id)).etag != state.etag:
-            raise Overtaken("another server has changed this upload meanwhile")
+            raise WriteConflict("another server has changed this upload meanwhile")
 
     async def remove_state(self, upload_id: str) -> None:
         self._states.drop(upload_id)
@@ -193,7 +193,7 @@ class Bucket:
             return (await self.client.read(key))[1]
         except Gone:
             # It is removed only after a state that does not name it any more.
-            raise Overtaken("another server has changed this upload meanwhile") from None
+            raise WriteConflict("another server has changed this upload meanwhile") from None
 
     async def remove_unused(self, keys: Iterable[str]) -> None:
         """Remove pieces that no state names any more; what fails is left to the sweeper."""
@@ -267,7 +267,7 @@ class Bucket:
         return str(answer["UploadId"])
 
     async def put_part(self, state: State, number: int, content: Rope) -> Part:
-        """Send a part. Raises `BytesGone` if the multipart upload was taken away."""
+        """Send a part. Raises `BytesLost` if the multipart upload was taken away."""
         proof = await self._proof(content)
         answer = await self._with_multipart(
             "upload_part", state, PartNumber=number, Body=content, **proof
@@ -374,7 +374,7 @@ class Bucket:
                 raise
         if (await self.read(state.upload.id)).multipart_id == state.multipart_id:
             raise _taken_away()
-        raise Overtaken("another server has changed this upload meanwhile")
+        raise WriteConflict("another server has changed this upload meanwhile")
 
     async def _proof(self, content: Rope, *, is_truth: bool = False) -> dict[str, str]:
         """Return what has the server check that the bytes arrived as they were sent.
@@ -478,9 +478,9 @@ def _named(part: Part) -> dict[str, Any]:
     return named
 
 
-def _taken_away() -> BytesGone:
+def _taken_away() -> BytesLost:
     # By a rule of the bucket, or by hand: there is no way on, and it must not look complete.
-    return BytesGone("the parts of this upload are no longer stored")
+    return BytesLost("the parts of this upload are no longer stored")
 
 
 def _random() -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from tusasgi.models import Upload
-from tusasgi.stores import PartGone
+from tusasgi.stores import PartLost
 from tusasgi.stores.s3.appending import Budget, Writing
 from tusasgi.stores.s3.bucket import Bucket, together
 from tusasgi.stores.s3.client import Gone
@@ -49,11 +49,11 @@ class Join(Writing):
         self._sources = sources
 
     async def run(self) -> State:
-        """Return the state with all bytes. Raises `PartGone` if a source is gone."""
+        """Return the state with all bytes. Raises `PartLost` if a source is gone."""
         length = self._upload.length
         assert length is not None
         if sum(source.offset for source in self._sources) != length:
-            raise PartGone  # another upload has taken the id of one
+            raise PartLost  # another upload has taken the id of one
         async with self._giving_up():
             try:
                 # Another server may have begun, and with shorter parts.
@@ -62,7 +62,7 @@ class Join(Writing):
                 while self._draft.offset < length:
                     await self._join_some(length)
             except Gone:
-                raise PartGone from None
+                raise PartLost from None
         return self._committed
 
     async def _join_short(self, length: int) -> None:

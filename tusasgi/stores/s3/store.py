@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from tusasgi.errors import StoreUnavailable, UploadNotFound, UploadPending
 from tusasgi.models import Renewal, Upload
-from tusasgi.stores import Overtaken, PartGone
+from tusasgi.stores import PartLost, WriteConflict
 from tusasgi.stores.s3.appending import Append, Budget
 from tusasgi.stores.s3.bucket import Bucket, DescribeFailed, Integrity, id_in, piece_of
 from tusasgi.stores.s3.check import check_conditions
@@ -160,7 +160,7 @@ class S3Store:
             if upload.is_complete and state.offset == upload.length:
                 new = replace(new, object=state.object or self._bucket.object_of(upload)).emptied()
             new = await self._bucket.swap(state, new)
-        except (Overtaken, UploadNotFound):
+        except (WriteConflict, UploadNotFound):
             if upload.has_all_bytes:
                 await self._remove_if_unwanted(upload)
             raise
@@ -199,7 +199,7 @@ class S3Store:
         try:
             sources = [await self._bucket.read(part) for part in upload.parts]
         except UploadNotFound:
-            raise PartGone from None
+            raise PartLost from None
         join = Join(
             self._bucket,
             state,
@@ -277,7 +277,7 @@ class S3Store:
             except Exception:  # whoever looks after it finds out why, and goes on with others
                 yield upload_id
                 continue
-            if upload.is_expired(now) or upload.is_unsettled:
+            if upload.is_expired(now) or upload.is_pending:
                 yield upload_id
         await self._remove_left_behind(now)
 
@@ -294,7 +294,7 @@ class S3Store:
         """Return the state that an upload was read from; refuse one that was changed since."""
         known = await self._known(upload)
         if upload.version is not None and known.etag != upload.version:
-            raise Overtaken("another server has changed this upload meanwhile")
+            raise WriteConflict("another server has changed this upload meanwhile")
         return known
 
     async def _remove_if_unwanted(self, upload: Upload) -> None:
@@ -374,7 +374,7 @@ class _Fence:
             # A server that stood still all the time could name it yet: not after this.
             try:
                 self._states[upload_id] = await self._bucket.swap(state, state)
-            except (Overtaken, UploadNotFound):
+            except (WriteConflict, UploadNotFound):
                 return _Use.NAMED
             self._fenced.add(upload_id)
         return _Use.UNNAMED
