@@ -51,8 +51,9 @@ from tusasgi.models import (
     check_upload_id,
 )
 from tusasgi.observer import Observer, Outcome
+from tusasgi.protocols.contract import Response
 from tusasgi.protocols.headers import Headers, http_date
-from tusasgi.protocols.tus import Extension, Response, creation_headers
+from tusasgi.protocols.tus import Extension, creation_headers
 
 __version__ = "0.1.0"
 

@@ -2,6 +2,7 @@
 
 TusError
 ├── InvalidRequest          400  a header is missing, malformed or contradicts another
+│   └── LengthConflict      400  another length than the upload has
 ├── Unauthorized            401  no valid credentials (raised by hooks)
 ├── Forbidden               403  not allowed (raised by hooks)
 ├── UploadNotFound          404  there is no such upload, or it is somebody else's
@@ -13,7 +14,8 @@ TusError
 ├── UploadExpired           410  the upload's time has passed
 ├── UnsupportedVersion      412  not TUS 1.0.0
 ├── PreconditionFailed      412  a download is not the one that the client means
-├── TooLarge                413  more bytes than the length, or a length over the maximum
+├── TooLarge                413  more bytes, or a length, over a maximum
+│   └── Overrun             413  more bytes than the length
 ├── UnsupportedContentType  415  the request body is not application/offset+octet-stream
 ├── UnsupportedMedia        415  the first bytes are not of an accepted format
 ├── RangeNotSatisfiable     416  a download asks for bytes beyond the end
@@ -49,6 +51,10 @@ class InvalidRequest(TusError):
     """A header is missing, malformed or contradicts another."""
 
     status = 400
+
+
+class LengthConflict(InvalidRequest):
+    """A request says or ends at another length than the upload has; nothing is kept of it."""
 
 
 class Unauthorized(TusError):
@@ -104,9 +110,10 @@ class OffsetConflict(TusError):
 
     status = 409
 
-    def __init__(self, message: str, *, offset: int) -> None:
+    def __init__(self, message: str, *, offset: int, provided: int | None = None) -> None:
         super().__init__(message)
         self.offset = offset
+        self.provided = provided
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -141,6 +148,10 @@ class TooLarge(TusError):
     """More bytes than the upload's length, or a length above the maximum."""
 
     status = 413
+
+
+class Overrun(TooLarge):
+    """More bytes than the length of the upload; nothing is kept of them."""
 
 
 class UnsupportedContentType(TusError):

@@ -35,6 +35,26 @@ def is_upload_id(name: str) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Checksum:
+    """What the bytes of one request must hash to."""
+
+    algorithm: str
+    digest: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What a host adds to the last answer of an upload, kept for a client that lost it.
+
+    `status` None is the protocol's own; the body has at most 16 KiB.
+    """
+
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Upload:
     """One upload as it stands in the store.
 
@@ -71,12 +91,20 @@ class Upload:
     is_complete: bool = False
     removal: Removal | None = None
     """Set once it is to be removed: nobody may use it any more, whatever is left of it."""
+    protocol: str = "tus"
+    """The name of the protocol that it was created by."""
+    is_open: bool = False
+    """True while reaching the length is not the end of it: an append has to say that it is."""
+    checksum: Checksum | None = None
+    """What all its bytes must hash to; one that has another is removed instead of completed."""
+    answer: Answer | None = None
+    """What the `completed` hook wants the client to be told."""
     version: str | None = field(default=None, compare=False, repr=False)
     """A mark of stores that refuse to change what was changed since it was read. Opaque."""
 
     @property
     def has_all_bytes(self) -> bool:
-        return self.offset == self.length
+        return self.offset == self.length and not self.is_open
 
     @property
     def can_expire(self) -> bool:
@@ -98,12 +126,21 @@ class Upload:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """Bounds on the length of an upload, in bytes."""
+    """Bounds in bytes: on the length of an upload, and on what one append may bring.
+
+    `min_append` does not bind the append that brings the last byte, nor an empty creation.
+    """
 
     max_size: int | None = None
     min_size: int = 0
+    max_append: int | None = None
+    min_append: int = 0
 
     def __post_init__(self) -> None:
+        if self.min_append < 0:
+            raise ValueError("min_append must not be negative")
+        if self.max_append is not None and self.max_append < max(self.min_append, 1):
+            raise ValueError("max_append must be positive, and not below min_append")
         if self.min_size < 0:
             raise ValueError("min_size must not be negative")
         if self.max_size is not None and self.max_size < self.min_size:
@@ -189,14 +226,12 @@ class Creation:
     parts: tuple[str, ...] = ()
     """The ids of the partial uploads to join; `length` is then the sum of theirs."""
     concat_header: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Checksum:
-    """What the bytes of one request must hash to."""
-
-    algorithm: str
-    digest: bytes
+    protocol: str = "tus"
+    """The name of the protocol that asks for it."""
+    is_open: bool = False
+    """True if reaching the length does not complete it: only an append that says so does."""
+    checksum: Checksum | None = None
+    """What all bytes of the upload must hash to."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,13 +240,18 @@ class Append:
 
     `length` declares the length of an upload that had none. `size` is the number of bytes
     to come, where that is known beforehand. With a `checksum` the bytes are kept only if all
-    of them come and it is theirs.
+    of them come and it is theirs. With `is_last` the upload ends where this append ends, and a
+    length that is known must be reached there; with False it does not end even then; None leaves
+    it to the length. An append that runs past the length is refused, and the upload stays as it
+    was, or is removed if `overrun_terminates`.
     """
 
     offset: int
     length: int | None = None
     size: int | None = None
     checksum: Checksum | None = None
+    is_last: bool | None = None
+    overrun_terminates: bool = False
 
 
 class Operation(enum.Enum):

@@ -19,22 +19,14 @@ from tusasgi.errors import (
     TusError,
     UploadNotFound,
 )
+from tusasgi.fields import format_metadata, parse_concat, parse_metadata
 from tusasgi.media import HEAD_SIZE, detect
 from tusasgi.models import Append, Creation, check_upload_id
-from tusasgi.protocols.headers import (
-    Headers,
-    format_metadata,
-    parse_concat,
-    parse_metadata,
-    parse_size,
-)
+from tusasgi.protocols.headers import Headers, body_size, expects_continue, has_body, parse_size
 from tusasgi.protocols.tus import (
     Extension,
-    body_size,
     carries_upload,
     check_version,
-    expects_continue,
-    has_body,
     method_of,
     parse_append,
     parse_creation,

@@ -27,9 +27,10 @@ from tusasgi.asgi.download import _parse_range
 from tusasgi.asgi.routes import find_id
 from tusasgi.checksums import ALGORITHMS, parse_checksum
 from tusasgi.errors import TusError
+from tusasgi.fields import parse_concat
 from tusasgi.media import HEAD_SIZE
 from tusasgi.models import Checksum
-from tusasgi.protocols.headers import Headers, parse_concat
+from tusasgi.protocols.headers import Headers
 from tusasgi.protocols.tus import Extension, method_of
 from tusasgi.server import command as _cli
 from tusasgi.stores.records import dump_record, load_record

@@ -11,15 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tusasgi import Creation, Headers, InvalidRequest, TooLarge, TusError, http_date
-from tusasgi.protocols.headers import (
+from tusasgi.fields import (
     MAX_METADATA_SIZE,
     check_creation,
     format_metadata,
     parse_concat,
-    parse_length,
     parse_metadata,
-    parse_size,
 )
+from tusasgi.protocols.headers import parse_length, parse_size
 
 KEY_LETTERS = [chr(code) for code in range(0x21, 0x7F) if chr(code) != ","]
 KEYS = st.text(st.sampled_from(KEY_LETTERS), min_size=1)

@@ -32,6 +32,7 @@ from tusasgi import (
     UploadPending,
 )
 from tusasgi.checksums import ALGORITHMS
+from tusasgi.protocols import headers as framing
 from tusasgi.protocols import tus as protocol
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -268,11 +269,11 @@ def test_a_body_of_another_type_is_refused(lines: dict[str, str]) -> None:
     [("100-continue", True), ("100-Continue", True), ("", False), ("x", False)],
 )
 def test_an_expectation_is_seen(value: str, expects: bool) -> None:
-    assert protocol.expects_continue(headers(Expect=value)) is expects
+    assert framing.expects_continue(headers(Expect=value)) is expects
 
 
 def test_no_expectation_is_none() -> None:
-    assert not protocol.expects_continue(headers())
+    assert not framing.expects_continue(headers())
 
 
 NAMES = st.sampled_from(
@@ -300,9 +301,9 @@ def test_no_header_bytes_raise_anything_but_a_refusal(raw: list[tuple[bytes, byt
         protocol.check_version,
         lambda lines: protocol.parse_append(lines, EVERYTHING),
         protocol.carries_upload,
-        protocol.has_body,
-        protocol.body_size,
-        protocol.expects_continue,
+        framing.has_body,
+        framing.body_size,
+        framing.expects_continue,
         lambda lines: protocol.method_of("POST", lines, "any"),
         lambda lines: protocol.parse_creation(lines, EVERYTHING, str),
     ):

@@ -26,7 +26,8 @@ from tusasgi.errors import (
 )
 from tusasgi.models import Append, Ending, Operation, Upload
 from tusasgi.protocols import tus as protocol
-from tusasgi.protocols.tus import Extension, MethodOverride, Response
+from tusasgi.protocols.contract import Response
+from tusasgi.protocols.tus import Extension, MethodOverride
 from tusasgi.stores import SupportsDeferLength, SupportsRead, SupportsTerminate
 
 Handler = Callable[[Exchange], Awaitable[Response]]

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from tusasgi.errors import PreconditionFailed, RangeNotSatisfiable, UploadNotFound
 from tusasgi.models import Upload
+from tusasgi.protocols.contract import Response
 from tusasgi.protocols.headers import Headers
-from tusasgi.protocols.tus import Response
 from tusasgi.stores import SupportsRead
 
 # One range in a list that may have empty elements (RFC 9110, 14.1.1 and 5.6.1).

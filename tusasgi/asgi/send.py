@@ -12,8 +12,8 @@ import anyio.lowlevel
 from tusasgi.asgi.body import Body, Receive
 from tusasgi.errors import InvalidRequest
 from tusasgi.models import Ending
-from tusasgi.protocols.headers import Headers
-from tusasgi.protocols.tus import Response, body_size, expects_continue
+from tusasgi.protocols.contract import Response
+from tusasgi.protocols.headers import Headers, body_size, expects_continue
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 

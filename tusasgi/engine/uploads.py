@@ -34,6 +34,7 @@ from tusasgi.errors import (
     UploadNotFound,
     UploadPending,
 )
+from tusasgi.fields import check_creation
 from tusasgi.hooks import Hooks
 from tusasgi.lockers import Locker
 from tusasgi.lockers.memory import MemoryLocker
@@ -52,7 +53,6 @@ from tusasgi.models import (
     check_upload_id,
 )
 from tusasgi.observer import Guarded, Observer
-from tusasgi.protocols.headers import check_creation
 from tusasgi.stores import (
     BytesLost,
     PartLost,

@@ -5,8 +5,9 @@ Sections named in comments are those of the protocol text, version 1.0.0 as of 2
 
 import enum
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 
 from tusasgi.checksums import ALGORITHMS, parse_checksum
@@ -19,15 +20,16 @@ from tusasgi.errors import (
     UploadLocked,
     will_pass,
 )
+from tusasgi.fields import Concat, format_metadata, parse_concat, parse_metadata
 from tusasgi.models import Append, Checksum, Creation, Limits, Upload
+from tusasgi.protocols.contract import Interim, Response
 from tusasgi.protocols.headers import (
-    Concat,
     Headers,
-    format_metadata,
+    body_size,
+    expects_continue,
+    has_body,
     http_date,
-    parse_concat,
     parse_length,
-    parse_metadata,
     parse_size,
 )
 
@@ -53,20 +55,68 @@ class Extension(enum.StrEnum):
     EXPIRATION = "expiration"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Response:
-    """A response without a connection: status, headers, and a body that is whole or a stream.
-
-    With a `stream` the headers carry its Content-Length.
-    """
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    stream: AsyncGenerator[bytes, None] | None = None
-
-
 MethodOverride = Literal["any", "post", "off"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tus:
+    """TUS 1.0.0 with the extensions that are offered. Implements `Codec`."""
+
+    offered: Collection[Extension]
+    method_override: MethodOverride = "any"
+
+    @property
+    def name(self) -> str:
+        return "tus"
+
+    @property
+    def offset_ends_append(self) -> bool:
+        return False  # a client may look on while another one, or itself, is sending
+
+    def method_of(self, method: str, headers: Headers) -> str:
+        return method_of(method, headers, self.method_override)
+
+    def check(self, method: str, headers: Headers) -> None:
+        check_version(headers)
+
+    def depends_on_first_byte(self, headers: Headers) -> bool:
+        return depends_on_first_byte(headers)
+
+    def parse_creation(
+        self, headers: Headers, id_of: Callable[[str], str]
+    ) -> tuple[Creation, Append | None]:
+        brings_bytes = Extension.CREATION_WITH_UPLOAD in self.offered and carries_upload(headers)
+        creation = parse_creation(headers, self.offered, id_of)
+        if not brings_bytes or creation.parts:
+            return creation, None
+        append = parse_first_append(headers, self.offered)
+        return replace(creation, size=append.size), append
+
+    def parse_append(self, headers: Headers, upload: Upload) -> Append:
+        return parse_append(headers, self.offered)
+
+    def announced(self, upload: Upload, location: str, now: datetime) -> Interim | None:
+        return None
+
+    def progressed(self, offset: int) -> Interim | None:
+        return None
+
+    def created(self, upload: Upload, location: str, now: datetime) -> Response:
+        return created(upload, location)
+
+    def appended(self, upload: Upload, location: str, now: datetime) -> Response:
+        return appended(upload)
+
+    def described(self, upload: Upload, now: datetime) -> Response:
+        return described(upload)
+
+    def terminated(self) -> Response:
+        return terminated()
+
+    def refused(
+        self, error: TusError, rendered: Response, *, method: str, upload: Upload | None
+    ) -> Response:
+        return refused(error, rendered, is_head=method == "HEAD")
 
 
 def method_of(method: str, headers: Headers, override: MethodOverride) -> str:
@@ -192,24 +242,6 @@ def depends_on_first_byte(headers: Headers) -> bool:
 def _is_upload_content(headers: Headers) -> bool:
     content_type = headers.single("Content-Type") or ""
     return content_type.partition(";")[0].strip(" \t").lower() == CONTENT_TYPE
-
-
-def has_body(headers: Headers) -> bool:
-    """True if a body is announced. (HTTP/2 may bring one unannounced.)"""
-    return "transfer-encoding" in headers or bool(body_size(headers))
-
-
-def body_size(headers: Headers) -> int | None:
-    """Return the announced size of the body, None if it is not known beforehand."""
-    # A message with both is chunked: RFC 9112 section 6.3.
-    if "transfer-encoding" in headers:
-        return None
-    return parse_size(headers, "Content-Length")
-
-
-def expects_continue(headers: Headers) -> bool:
-    """True if the client waits for `100 Continue` before it sends the body."""
-    return headers.get("expect", "").lower() == "100-continue"
 
 
 def capabilities(offered: Collection[Extension], limits: Limits) -> Response:

@@ -6,9 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from tusasgi.models import Renewal, Upload
+from tusasgi.models import Answer, Checksum, Renewal, Upload
 
 _VERSION = 1
+_VERSION_OF_OPEN = 2
+"""Of uploads whose end is told, which earlier releases would complete at their length."""
 
 UNREADABLE = (ValueError, KeyError)
 """What `load_record` raises for what is no record, or not one of this release."""
@@ -18,7 +20,7 @@ def dump_record(upload: Upload, **more: str | int | None) -> bytes:
     """Write everything but the offset, which is derived from the bytes, and what a store adds."""
     return json.dumps(
         {
-            "version": _VERSION,
+            "version": _VERSION_OF_OPEN if upload.is_open or upload.checksum else _VERSION,
             "id": upload.id,
             "length": upload.length,
             "created": upload.created.isoformat(),
@@ -37,6 +39,7 @@ def dump_record(upload: Upload, **more: str | int | None) -> bytes:
             "sha256": upload.sha256,
             "is_complete": upload.is_complete,
             "removal": upload.removal,
+            **_seldom_fields(upload),
             **more,
         },
         indent=1,
@@ -62,8 +65,8 @@ def load_fields(text: bytes) -> tuple[Upload, dict[str, Any]]:
 
 
 def _upload_of(record: dict[str, Any]) -> Upload:
-    if record["version"] != _VERSION:
-        raise ValueError(f"record version {record['version']} is not {_VERSION}")
+    if record["version"] not in (_VERSION, _VERSION_OF_OPEN):
+        raise ValueError(f"records of version {record['version']} are not known")
     return Upload(
         id=record["id"],
         length=record["length"],
@@ -81,7 +84,45 @@ def _upload_of(record: dict[str, Any]) -> Upload:
         sha256=record.get("sha256"),
         is_complete=record["is_complete"],
         removal=record.get("removal"),
+        protocol=record.get("protocol", "tus"),
+        is_open=record.get("is_open", False),
+        checksum=_checksum_of(record.get("checksum")),
+        answer=_answer_of(record.get("answer")),
     )
+
+
+def _seldom_fields(upload: Upload) -> dict[str, Any]:
+    """Return what most uploads do not have, and their records need not have."""
+    fields: dict[str, Any] = {}
+    if upload.protocol != "tus":
+        fields["protocol"] = upload.protocol
+    if upload.is_open:
+        fields["is_open"] = True
+    if upload.checksum is not None:
+        fields["checksum"] = {
+            "algorithm": upload.checksum.algorithm,
+            "digest": upload.checksum.digest.hex(),
+        }
+    if upload.answer is not None:
+        fields["answer"] = {
+            "status": upload.answer.status,
+            "headers": dict(upload.answer.headers),
+            "body": base64.b64encode(upload.answer.body).decode(),
+        }
+    return fields
+
+
+def _checksum_of(record: dict[str, str] | None) -> Checksum | None:
+    if record is None:
+        return None
+    return Checksum(algorithm=record["algorithm"], digest=bytes.fromhex(record["digest"]))
+
+
+def _answer_of(record: dict[str, Any] | None) -> Answer | None:
+    if record is None:
+        return None
+    body = base64.b64decode(record["body"])
+    return Answer(status=record["status"], headers=record["headers"], body=body)
 
 
 def during(upload: Upload, renewal: Renewal | None) -> Upload:
