@@ -12,8 +12,10 @@ from tusasgi.errors import (
     Forbidden,
     InvalidRequest,
     InvalidUploadId,
+    LengthConflict,
     MethodNotAllowed,
     OffsetConflict,
+    Overrun,
     PreconditionFailed,
     RangeNotSatisfiable,
     ShuttingDown,
@@ -35,6 +37,7 @@ from tusasgi.errors import (
 )
 from tusasgi.hooks import Hooks
 from tusasgi.models import (
+    Answer,
     Append,
     Checksum,
     Creation,
@@ -58,6 +61,7 @@ from tusasgi.protocols.tus import Extension, creation_headers
 __version__ = "0.1.0"
 
 __all__ = [
+    "Answer",
     "Append",
     "Body",
     "BodyTimeout",
@@ -75,12 +79,14 @@ __all__ = [
     "Hooks",
     "InvalidRequest",
     "InvalidUploadId",
+    "LengthConflict",
     "Limits",
     "MethodNotAllowed",
     "Observer",
     "OffsetConflict",
     "Operation",
     "Outcome",
+    "Overrun",
     "PreconditionFailed",
     "RangeNotSatisfiable",
     "Removal",
