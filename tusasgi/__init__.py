@@ -4,7 +4,6 @@ from tusasgi.asgi.app import TusApp
 from tusasgi.asgi.body import Body
 from tusasgi.asgi.download import FileInfo, download
 from tusasgi.asgi.send import send_download
-from tusasgi.engine.lifecycle import Event, State, state_of
 from tusasgi.engine.uploads import Uploads
 from tusasgi.errors import (
     BodyTimeout,
@@ -36,6 +35,7 @@ from tusasgi.errors import (
     UploadPending,
 )
 from tusasgi.hooks import Hooks
+from tusasgi.lifecycle import Event, State, state_of
 from tusasgi.models import (
     Answer,
     Append,

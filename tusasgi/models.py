@@ -61,7 +61,7 @@ class Upload:
     `offset` and `length` count bytes; a `length` of None is not declared yet.
     `expires` is aware UTC, and None for an upload that does not expire.
     `is_complete` is a recorded state: an upload may have all its bytes and not be complete yet,
-    while it is being made durable and handed to the `completed` hook: see `engine.lifecycle`.
+    while it is being made durable and handed to the `completed` hook: see `lifecycle`.
     """
 
     id: str

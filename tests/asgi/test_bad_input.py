@@ -308,7 +308,10 @@ async def test_a_chunked_body_past_the_end_is_taken_back(
     upload = await stage.upload(length=10, content=b"hello")
     before = stage.snapshot()
     answer = await stage.patch(upload.id, 5, chunks)
-    assert (answer.status, answer.body) == (413, b"the body runs past the end of the upload\n")
+    assert (answer.status, answer.body) == (
+        413,
+        b"the body runs past the end: at most 5 more bytes may come\n",
+    )
     check_clear(answer)
     assert stage.snapshot() == before
     assert stage.events == []
