@@ -33,6 +33,28 @@ ROOMS: dict[str, set[str]] = {
         "protocols.contract",
         "protocols.headers",
     },
+    "protocols.structured": set(),
+    "protocols.dialects": set(),
+    "protocols.disposition": set(),
+    "protocols.digests": {
+        "errors",
+        "models",
+        "checksums",
+        "protocols.headers",
+        "protocols.structured",
+    },
+    "protocols.ietf": {
+        "errors",
+        "models",
+        "fields",
+        "protocols.contract",
+        "protocols.dialects",
+        "protocols.digests",
+        "protocols.disposition",
+        "protocols.headers",
+        "protocols.structured",
+    },
+    "protocols.choice": {"models", "protocols.headers", "protocols.ietf"},
     "asgi.routes": {"errors"},
     "asgi.body": {"errors", "models"},
     "engine.chunks": {"errors", "models", "checksums"},
@@ -351,7 +373,21 @@ def test_a_module_depends_on_anyio_and_its_own_extra_alone(module: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["errors", "models", "engine.rules", "engine.lifecycle", "protocols.headers", "protocols.tus"],
+    [
+        "errors",
+        "models",
+        "engine.rules",
+        "engine.lifecycle",
+        "protocols.headers",
+        "protocols.contract",
+        "protocols.tus",
+        "protocols.structured",
+        "protocols.dialects",
+        "protocols.disposition",
+        "protocols.digests",
+        "protocols.ietf",
+        "protocols.choice",
+    ],
 )
 def test_what_is_pure_does_no_input_or_output(module: str) -> None:
     forbidden = {"anyio", "asyncio", "io", "logging", "os", "pathlib", "random", "socket", "time"}
