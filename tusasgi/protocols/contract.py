@@ -32,7 +32,7 @@ class Interim:
 
 
 class Codec(Protocol):
-    """One version of one protocol. Nothing in it waits, reads a clock or touches an upload.
+    """A protocol as one request speaks it. Nothing in it waits, reads a clock or touches an upload.
 
     `location` is the URL of the upload as the client is to see it, `now` aware UTC. What a
     request gets wrong is raised as a `TusError`, and answered with what `refused` returns.

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from tusasgi.models import Limits, Upload
-from tusasgi.protocols.choice import choose, protocol_of
+from tusasgi.protocols.choice import ProtocolName, choose, protocol_of
 from tusasgi.protocols.contract import Codec, Response
 from tusasgi.protocols.headers import Headers
 from tusasgi.protocols.ietf import Ietf
@@ -11,7 +11,7 @@ from tusasgi.protocols.ietf import capabilities as ietf_capabilities
 from tusasgi.protocols.tus import Tus
 from tusasgi.protocols.tus import capabilities as tus_capabilities
 
-PROTOCOLS = ("tus", "ietf")
+PROTOCOLS: tuple[ProtocolName, ...] = ("tus", "ietf")
 
 
 class Protocols:
@@ -49,7 +49,7 @@ class Protocols:
         if "tus" in self._names:
             headers |= tus_capabilities(self._tus.offered, self._limits).headers
         if "ietf" in self._names:
-            headers |= ietf_capabilities(self._limits)
+            headers |= ietf_capabilities(self._limits).headers
         return Response(status=204, headers=headers)
 
     def _codec(self, name: str, headers: Headers) -> Codec:

@@ -29,6 +29,7 @@ from tusasgi.protocols.headers import (
     expects_continue,
     has_body,
     http_date,
+    media_type,
     parse_length,
     parse_size,
 )
@@ -254,8 +255,7 @@ def depends_on_first_byte(headers: Headers) -> bool:
 
 
 def _is_upload_content(headers: Headers) -> bool:
-    content_type = headers.single("Content-Type") or ""
-    return content_type.partition(";")[0].strip(" \t").lower() == CONTENT_TYPE
+    return media_type(headers.single("Content-Type") or "") == CONTENT_TYPE
 
 
 def capabilities(offered: Collection[Extension], limits: Limits) -> Response:
