@@ -3,6 +3,7 @@
 from tusasgi.asgi.app import TusApp
 from tusasgi.asgi.body import Body
 from tusasgi.asgi.download import FileInfo, download
+from tusasgi.asgi.resumable import Resumable
 from tusasgi.asgi.send import send_download
 from tusasgi.engine.uploads import Uploads
 from tusasgi.errors import (
@@ -93,6 +94,7 @@ __all__ = [
     "Renewal",
     "Request",
     "Response",
+    "Resumable",
     "ShuttingDown",
     "Source",
     "State",

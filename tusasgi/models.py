@@ -55,6 +55,19 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """The request that an upload stands for: what is to be called once all its bytes are there."""
+
+    method: str
+    path: str
+    """As in the scope of ASGI: decoded, without the query."""
+    raw_path: bytes | None
+    query_string: bytes
+    headers: tuple[tuple[str, str], ...]
+    """Those that describe what is uploaded."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Upload:
     """One upload as it stands in the store.
 
@@ -98,7 +111,9 @@ class Upload:
     checksum: Checksum | None = None
     """What all its bytes must hash to; one that has another is removed instead of completed."""
     answer: Answer | None = None
-    """What the `completed` hook wants the client to be told."""
+    """What the client is told at the end, if the host has something to say."""
+    target: Target | None = None
+    """The request that it stands for, if it is one of `Resumable`."""
     version: str | None = field(default=None, compare=False, repr=False)
     """A mark of stores that refuse to change what was changed since it was read. Opaque."""
 
@@ -108,9 +123,13 @@ class Upload:
 
     @property
     def can_expire(self) -> bool:
-        """False once all bytes are there, but for a piece: by itself that is never finished."""
+        """False once all bytes are there, but for one that is of no use by itself.
+
+        A piece never is, and one that stands for a request is kept for the sake of its answer.
+        """
         is_finished = self.is_complete or self.has_all_bytes
-        return self.expires is not None and (self.is_partial or not is_finished)
+        is_for_itself = not self.is_partial and self.target is None
+        return self.expires is not None and not (is_finished and is_for_itself)
 
     def is_expired(self, now: datetime) -> bool:
         """True when it was not finished in time."""
@@ -232,6 +251,8 @@ class Creation:
     """True if reaching the length does not complete it: only an append that says so does."""
     checksum: Checksum | None = None
     """What all bytes of the upload must hash to."""
+    target: Target | None = None
+    """The request that the upload stands for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

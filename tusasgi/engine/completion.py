@@ -148,16 +148,16 @@ class Completion:
     async def _finish(self, upload: Upload) -> Upload:
         upload = await self._store.finish(upload)
         if not upload.is_partial:
-            upload = await self._with_digests(upload)
+            upload = await self.with_digests(upload)
         complete = replace(upload, is_complete=True)
         if not upload.is_partial:
             answer = await self._call(partial(self._hooks.completed, complete), _INCOMPLETE)
-            complete = replace(complete, answer=answer)
+            complete = replace(complete, answer=answer or complete.answer)
         complete = await self._store.update(complete)
         self._observer.changed(complete, Event.COMPLETED)
         return complete
 
-    async def _with_digests(self, upload: Upload) -> Upload:
+    async def with_digests(self, upload: Upload) -> Upload:
         """Return the upload with its digest, recorded so that a failing hook costs it once.
 
         Computed here, and not while the bytes arrive: the state of a running hash cannot be

@@ -123,7 +123,7 @@ class Ietf:
     def parse_creation(
         self, headers: Headers, id_of: Callable[[str], str]
     ) -> tuple[Creation, Append | None]:
-        is_last = self._is_last(headers)
+        is_last = self.is_last(headers)
         if is_last is None:
             raise InvalidRequest(f"{self.dialect.completeness} must be ?0 or ?1")
         size = body_size(headers)
@@ -158,7 +158,7 @@ class Ietf:
         offset = parse_unsigned(headers.lines("Upload-Offset"))
         if offset is None:
             raise InvalidRequest("Upload-Offset must be a whole number of bytes")
-        is_last = self._is_last(headers)
+        is_last = self.is_last(headers)
         if is_last is None:
             is_last = self.dialect.completes_by_default
         size = body_size(headers)
@@ -181,7 +181,7 @@ class Ietf:
         if size or not self.dialect.repeats_answer:
             raise LengthConflict(f"the upload is complete with {upload.offset} bytes")
 
-    def _is_last(self, headers: Headers) -> bool | None:
+    def is_last(self, headers: Headers) -> bool | None:
         """Return what a request says of completeness; None if nothing that is understood."""
         value = parse_boolean(headers.lines(self.dialect.completeness))
         return None if value is None else value != self.dialect.is_negated
@@ -284,10 +284,15 @@ class Ietf:
     def _interim(self, headers: dict[str, str]) -> Interim:
         return Interim(status=104, headers={**self._named_version(), **headers})
 
+    def final_headers(self) -> dict[str, str]:
+        """Return what marks an answer as that of the resource which the upload is for."""
+        return {**self._named_version(), **self._completeness(True)}
+
     def _last_answer(self, upload: Upload, location: str) -> Response:
         """Return what the host adds to the answer, and the protocol's own fields, which win.
 
-        But for `Location`: of the last answer it is the host's, if it says one.
+        But for `Location`: of the last answer it is the host's, if it says one, and that of
+        an upload which stands for a request has no other.
         """
         answer = upload.answer or Answer()
         own = self._state(upload)
@@ -297,7 +302,8 @@ class Ietf:
         headers = {
             name: value for name, value in answer.headers.items() if name.lower() not in reserved
         }
-        if not any(name.lower() == "location" for name in headers):
+        has_location = any(name.lower() == "location" for name in headers)
+        if upload.target is None and not has_location:
             own["Location"] = location
         status = 201 if answer.status is None else answer.status
         return Response(status=status, headers={**headers, **own}, body=answer.body)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from tusasgi.models import Answer, Checksum, Renewal, Upload
+from tusasgi.models import Answer, Checksum, Renewal, Target, Upload
 
 _VERSION = 1
 _VERSION_OF_OPEN = 2
@@ -88,6 +88,7 @@ def _upload_of(record: dict[str, Any]) -> Upload:
         is_open=record.get("is_open", False),
         checksum=_checksum_of(record.get("checksum")),
         answer=_answer_of(record.get("answer")),
+        target=_target_of(record.get("target")),
     )
 
 
@@ -109,6 +110,15 @@ def _seldom_fields(upload: Upload) -> dict[str, Any]:
             "headers": dict(upload.answer.headers),
             "body": base64.b64encode(upload.answer.body).decode(),
         }
+    if upload.target is not None:
+        raw_path = upload.target.raw_path
+        fields["target"] = {
+            "method": upload.target.method,
+            "path": upload.target.path,
+            "raw_path": None if raw_path is None else raw_path.decode("latin-1"),
+            "query_string": upload.target.query_string.decode("latin-1"),
+            "headers": upload.target.headers,
+        }
     return fields
 
 
@@ -123,6 +133,19 @@ def _answer_of(record: dict[str, Any] | None) -> Answer | None:
         return None
     body = base64.b64decode(record["body"])
     return Answer(status=record["status"], headers=record["headers"], body=body)
+
+
+def _target_of(record: dict[str, Any] | None) -> Target | None:
+    if record is None:
+        return None
+    raw_path = record["raw_path"]
+    return Target(
+        method=record["method"],
+        path=record["path"],
+        raw_path=None if raw_path is None else raw_path.encode("latin-1"),
+        query_string=record["query_string"].encode("latin-1"),
+        headers=tuple((name, value) for name, value in record["headers"]),
+    )
 
 
 def during(upload: Upload, renewal: Renewal | None) -> Upload:
