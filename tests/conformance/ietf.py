@@ -37,10 +37,18 @@ def shows(*rule_ids: str) -> Callable[[Test], Test]:
     return mark
 
 
-def rule(rule_id: str, *others: str) -> Callable[[Test], Test]:
-    """Mark a test likewise, and call it with each `version` that the first rule binds."""
+def versions_of(rule_id: str) -> Callable[[Test], Test]:
+    """Call a test with each `version` that a rule binds.
+
+    By itself for a test of one part of the rule: then others have to show the whole of it.
+    """
     versions = [
         pytest.param(version, id=f"{rule_id}-v{version}") for version in RULES[rule_id]["versions"]
     ]
-    over_versions = pytest.mark.parametrize("version", versions)
+    return pytest.mark.parametrize("version", versions)
+
+
+def rule(rule_id: str, *others: str) -> Callable[[Test], Test]:
+    """Mark a test as one that shows these rules, with each `version` that the first one binds."""
+    over_versions = versions_of(rule_id)
     return lambda test: over_versions(shows(rule_id, *others)(test))

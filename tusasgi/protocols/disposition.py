@@ -8,9 +8,11 @@ MAX_NAME_SIZE = 255
 """Longest file name, in bytes of UTF-8: what file systems take. A longer one is cut."""
 
 _TOKEN = r"[\w!#$%&'*+.^`|~-]++"
-_TYPE = re.compile(rf"{_TOKEN}[ \t]*+", re.ASCII)
+_QUOTED = r'"(?P<quoted>([^"\\]|\\.)*+)"'
+_BLANKS = r"[ \t]*+"
+_TYPE = re.compile(_TOKEN + _BLANKS, re.ASCII)
 _PARAMETER = re.compile(
-    rf';[ \t]*+(?P<name>{_TOKEN})[ \t]*+=[ \t]*+("(?P<quoted>([^"\\]|\\.)*+)"|(?P<token>{_TOKEN}))[ \t]*+',
+    f";{_BLANKS}(?P<name>{_TOKEN}){_BLANKS}={_BLANKS}({_QUOTED}|(?P<token>{_TOKEN})){_BLANKS}",
     re.ASCII | re.DOTALL,
 )
 _CHARSETS = {"utf-8": "utf-8", "iso-8859-1": "latin-1"}
