@@ -38,13 +38,13 @@ from tusasgi.errors import (
 from tusasgi.hooks import Hooks
 from tusasgi.lifecycle import Event, State, state_of
 from tusasgi.models import (
-    Answer,
     Append,
     Checksum,
     Creation,
     Ending,
     Expiry,
     Fact,
+    FinalResponse,
     Limits,
     Operation,
     Removal,
@@ -62,7 +62,6 @@ from tusasgi.protocols.tus import Extension, creation_headers
 __version__ = "0.1.0"
 
 __all__ = [
-    "Answer",
     "Append",
     "Body",
     "BodyTimeout",
@@ -75,6 +74,7 @@ __all__ = [
     "Extension",
     "Fact",
     "FileInfo",
+    "FinalResponse",
     "Forbidden",
     "Headers",
     "Hooks",

@@ -17,6 +17,7 @@ from tusasgi import (
     ChecksumMismatch,
     Creation,
     Expiry,
+    FinalResponse,
     InvalidRequest,
     LengthConflict,
     Limits,
@@ -347,6 +348,43 @@ async def test_a_sweep_that_finds_another_checksum_removes_the_upload(
             await append(uploads, upload, CONTENT, is_last=True)
     assert await uploads.sweep() == 1
     assert hooks.events == ["terminated"]
+
+
+# What the host says at the end.
+
+
+class Saying(Recorder):
+    """Ends each upload with a word of its own."""
+
+    said: Any = FinalResponse(status=200, headers={"X-Asset": "7"}, body=b"seven")
+
+    async def completed(self, upload: Upload) -> Any:
+        await super().completed(upload)
+        return self.said
+
+
+async def test_what_the_completed_hook_returns_is_kept_with_the_upload(
+    store: MemoryStore | FileStore,
+) -> None:
+    uploads = Uploads(store, hooks=Saying())
+    upload = await append(uploads, await opened(uploads), CONTENT, is_last=True)
+    assert upload.final_response == Saying.said
+    assert (await store.get(upload.id)).final_response == Saying.said
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param({"headers": {"X-A": "a\r\nX-B: b"}}, id="a-value-with-an-end-of-line"),
+        pytest.param({"headers": {"X A": "a"}}, id="a-name-with-a-blank"),
+        pytest.param({"headers": {"X-A": "\u0142"}}, id="a-value-beyond-latin-1"),
+        pytest.param({"status": 104}, id="an-interim-status"),
+        pytest.param({"body": bytes(16 * 1024 + 1)}, id="a-body-too-long-for-a-record"),
+    ],
+)
+def test_a_final_response_that_could_not_be_kept_or_sent_is_refused(said: Any) -> None:
+    with pytest.raises(ValueError, match=r"final response|can be sent"):
+        FinalResponse(**said)
 
 
 async def test_a_length_conflict_is_an_invalid_request() -> None:

@@ -12,13 +12,12 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from tusasgi.asgi.body import Body, Message, Receive
 from tusasgi.asgi.exchange import Scope
 from tusasgi.asgi.send import Send
-from tusasgi.models import Answer, Target, Upload
+from tusasgi.models import MAX_FINAL_BODY, FinalResponse, Target, Upload
 from tusasgi.protocols.contract import Response
 from tusasgi.stores import SupportsRead
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_KEPT_SIZE = 16 * 1024
 _NOT_KEPT = b"The answer was given once, and was too long to be kept.\n"
 
 # What belongs to one message, and not to what it represents.
@@ -98,7 +97,7 @@ class EndpointCall:
         self.failure: Exception | None = None
         """What the app raised."""
 
-    async def conclude(self, upload: Upload) -> Answer | None:
+    async def conclude(self, upload: Upload) -> FinalResponse | None:
         self._tasks.start_soon(self._run, upload)
         await self._decided.wait()
         if self._status is None:
@@ -107,9 +106,9 @@ class EndpointCall:
             return None
         headers = {n: v for n, v in self._headers.items() if n not in _NEVER_KEPT}
         if self._is_whole:
-            return Answer(status=self._status, headers=headers, body=bytes(self._gathered))
+            return FinalResponse(status=self._status, headers=headers, body=bytes(self._gathered))
         headers["content-type"] = "text/plain; charset=utf-8"
-        return Answer(status=self._status, headers=headers, body=_NOT_KEPT)
+        return FinalResponse(status=self._status, headers=headers, body=_NOT_KEPT)
 
     def applied_to(self, response: Response) -> Response:
         if self._status is None:
@@ -184,7 +183,7 @@ class EndpointCall:
                 await self._rest.send(chunk)
             return
         self._gathered += chunk
-        if len(self._gathered) > _KEPT_SIZE:
+        if len(self._gathered) > MAX_FINAL_BODY:
             self._rest, self._given = anyio.create_memory_object_stream[bytes](0)
             self._decided.set()
         elif not has_more:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from tusasgi.asgi.body import Body, Receive
 from tusasgi.asgi.routes import Route
 from tusasgi.asgi.send import Send, raw_headers, send_response
-from tusasgi.models import Answer, Operation, Request, Target, Upload
+from tusasgi.models import FinalResponse, Operation, Request, Target, Upload
 from tusasgi.observer import Outcome
 from tusasgi.protocols.contract import Codec, Interim, Response
 from tusasgi.protocols.headers import Headers
@@ -35,7 +35,7 @@ _CHANGING = {Operation.CREATE.value, Operation.APPEND.value, Operation.TERMINATE
 class Call(Protocol):
     """What has its say before an upload ends: the app that the upload is for."""
 
-    async def conclude(self, upload: Upload) -> Answer | None:
+    async def conclude(self, upload: Upload) -> FinalResponse | None:
         """Return what the client is to be told; None if the upload is not to end yet."""
         ...
 

@@ -9,12 +9,12 @@ from tusasgi.engine.inspection import Inspection
 from tusasgi.engine.rules import check_append, check_takes_bytes, declared
 from tusasgi.errors import Overrun
 from tusasgi.lifecycle import Event
-from tusasgi.models import Answer, Append, Limits, Renewal, Source, Upload
+from tusasgi.models import Append, FinalResponse, Limits, Renewal, Source, Upload
 from tusasgi.observer import Observer
 from tusasgi.stores import Store
 from tusasgi.stores.capabilities import Capabilities
 
-Conclude = Callable[[Upload], Awaitable[Answer | None]]
+Conclude = Callable[[Upload], Awaitable[FinalResponse | None]]
 """Returns what the client is told at the end of an upload; None: this is not the end yet."""
 
 
@@ -134,4 +134,4 @@ class Appending:
         if answer is None:
             return upload
         with store_errors_answered():
-            return await self._store.update(replace(upload, is_open=False, answer=answer))
+            return await self._store.update(replace(upload, is_open=False, final_response=answer))

@@ -118,6 +118,7 @@ class Completion:
         )
         if self._capabilities.can_terminate:
             await self.remove(upload, "terminated")
+        refusal.is_final = True
 
     async def _completed_elsewhere(self, upload: Upload) -> Upload:
         """Return the upload if another server, which no lock keeps out, was faster."""
@@ -152,7 +153,7 @@ class Completion:
         complete = replace(upload, is_complete=True)
         if not upload.is_partial:
             answer = await self._call(partial(self._hooks.completed, complete), _INCOMPLETE)
-            complete = replace(complete, answer=answer or complete.answer)
+            complete = replace(complete, final_response=answer or complete.final_response)
         complete = await self._store.update(complete)
         self._observer.changed(complete, Event.COMPLETED)
         return complete

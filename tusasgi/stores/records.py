@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from tusasgi.models import Answer, Checksum, Renewal, Target, Upload
+from tusasgi.models import Checksum, FinalResponse, Renewal, Target, Upload
 
 _VERSION = 1
 _VERSION_OF_OPEN = 2
@@ -87,7 +87,7 @@ def _upload_of(record: dict[str, Any]) -> Upload:
         protocol=record.get("protocol", "tus"),
         is_open=record.get("is_open", False),
         checksum=_checksum_of(record.get("checksum")),
-        answer=_answer_of(record.get("answer")),
+        final_response=_final_response_of(record.get("final_response")),
         target=_target_of(record.get("target")),
     )
 
@@ -104,11 +104,11 @@ def _seldom_fields(upload: Upload) -> dict[str, Any]:
             "algorithm": upload.checksum.algorithm,
             "digest": upload.checksum.digest.hex(),
         }
-    if upload.answer is not None:
-        fields["answer"] = {
-            "status": upload.answer.status,
-            "headers": dict(upload.answer.headers),
-            "body": base64.b64encode(upload.answer.body).decode(),
+    if upload.final_response is not None:
+        fields["final_response"] = {
+            "status": upload.final_response.status,
+            "headers": dict(upload.final_response.headers),
+            "body": base64.b64encode(upload.final_response.body).decode(),
         }
     if upload.target is not None:
         raw_path = upload.target.raw_path
@@ -128,11 +128,11 @@ def _checksum_of(record: dict[str, str] | None) -> Checksum | None:
     return Checksum(algorithm=record["algorithm"], digest=bytes.fromhex(record["digest"]))
 
 
-def _answer_of(record: dict[str, Any] | None) -> Answer | None:
+def _final_response_of(record: dict[str, Any] | None) -> FinalResponse | None:
     if record is None:
         return None
     body = base64.b64decode(record["body"])
-    return Answer(status=record["status"], headers=record["headers"], body=body)
+    return FinalResponse(status=record["status"], headers=record["headers"], body=body)
 
 
 def _target_of(record: dict[str, Any] | None) -> Target | None:
