@@ -78,7 +78,7 @@ EXTRAS = {
     "checksums": {"google_crc32c"},
     "metrics": {"prometheus_client"},
     "server.monitor": {"prometheus_client"},
-    "media": {"puremagic"},
+    "media.detection": {"puremagic"},
     "lockers.redis": {"redis"},
     "stores.fsspec.filesystem": {"fsspec"},
     "stores.s3.client": {"aiobotocore", "botocore", "s3fs"},
