@@ -83,7 +83,9 @@ EXTRAS = {
     "stores.fsspec.filesystem": {"fsspec"},
     "stores.s3.client": {"aiobotocore", "botocore", "s3fs"},
     "stores.s3.check": {"botocore"},
-    "server.command": {"starlette", "uvicorn"},
+    "server.app": {"starlette"},
+    "server.cors": {"starlette"},
+    "server.command": {"uvicorn"},
     "server.connections": {"uvicorn"},
     "testing": {"pytest"},
 }
