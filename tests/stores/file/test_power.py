@@ -25,7 +25,7 @@ from tusasgi.stores.file import Durability, FileStore
 from tusasgi.stores.file import appending as _appending
 from tusasgi.stores.file import records as _kept
 from tusasgi.testing import Arriving, new_upload
-from tusasgi.testing._stores import NOW
+from tusasgi.testing.stores import NOW
 
 pytestmark = pytest.mark.anyio
 
