@@ -93,10 +93,11 @@ async def test_of_records_that_replace_each_other_at_once_the_last_one_is_seen(
     def replaced_and_read() -> None:
         """By files of the same size, whose inodes were in use a moment ago."""
         text, new = path.read_bytes(), path.with_suffix(".new")
-        for number in range(1, 500):
-            new.write_bytes(text.replace(b'"000"', b'"%03d"' % number))
-            os.rename(new, path)
-            assert store._directory.load(upload.id).upload.owner == f"{number:03}"
+        for number in range(500):
+            for owner in (number, number + 500):  # two: the second one gets the inode of the last
+                new.write_bytes(text.replace(b'"000"', b'"%03d"' % owner))
+                os.rename(new, path)
+            assert store._directory.load(upload.id).upload.owner == f"{number + 500:03}"
 
     await run_sync(replaced_and_read)
 
