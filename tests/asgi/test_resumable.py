@@ -19,7 +19,7 @@ from tests._stage import Clock, Recorder
 from tusasgi import Expiry, Limits, Resumable, TusApp, UnsupportedMedia, Uploads
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
-from tusasgi.testing import DISCONNECT, END, Answer, ASGIDriver
+from tusasgi.testing import DISCONNECT, END, ASGIDriver, RecordedResponse
 
 pytestmark = pytest.mark.anyio
 
@@ -78,13 +78,13 @@ class Stage:
 
     async def append(
         self, url: str, offset: int, body: Any, *, is_last: bool, **headers: str
-    ) -> Answer:
+    ) -> RecordedResponse:
         complete = {"Upload-Complete": "?1" if is_last else "?0", "Upload-Offset": str(offset)}
         return await self.driver.request(
             "PATCH", url, {**VERSION, **PARTIAL, **complete, **headers}, body
         )
 
-    async def head(self, url: str) -> Answer:
+    async def head(self, url: str) -> RecordedResponse:
         return await self.driver.request("HEAD", url, VERSION)
 
 
@@ -350,7 +350,7 @@ async def test_requests_that_want_to_end_it_at_once_call_the_app_once(
 ) -> None:
     url = await stage.begin()
     await stage.append(url, 0, b"hello", is_last=False)
-    answers: list[Answer] = []
+    answers: list[RecordedResponse] = []
 
     async def end() -> None:
         answers.append(await stage.append(url, 5, b"", is_last=True))
