@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tusasgi.errors import TusError
-from tusasgi.models import Creation, Fact, Operation, Request, Upload
+from tusasgi.models import Creation, Fact, FinalResponse, Operation, Request, Upload
 
 
 class Hooks:
@@ -61,12 +61,16 @@ class Hooks:
         Called at least once. If it raises, the upload stays and the next append is judged again.
         """
 
-    async def completed(self, upload: Upload) -> None:
+    async def completed(self, upload: Upload) -> FinalResponse | None:
         """All bytes are there and durable. Called at least once, before the client is told.
+
+        What it returns is added to the last answer, and kept with the upload for a client that
+        lost it.
 
         If it raises, the client is told to try again (503), and the next request or sweep calls
         it again. Not called for partial uploads.
         """
+        return None
 
     async def terminating(self, upload: Upload) -> None:
         """A client or the host wants to remove the upload. Raise a `TusError` to refuse.

@@ -4,7 +4,7 @@ from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from tusasgi.engine.lifecycle import Event
+from tusasgi.lifecycle import Event
 from tusasgi.models import Operation, Upload
 from tusasgi.observer import Observer, Outcome
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tusasgi.engine.lifecycle import Event
+from tusasgi.lifecycle import Event
 from tusasgi.models import Upload
 
 logger = logging.getLogger("tusasgi.observer")

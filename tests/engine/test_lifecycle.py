@@ -23,7 +23,7 @@ from tusasgi import (
     Uploads,
     state_of,
 )
-from tusasgi.engine.lifecycle import TRANSITIONS
+from tusasgi.lifecycle import TRANSITIONS
 from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.stores.memory import MemoryStore
 from tusasgi.testing import DISCONNECT, STALL
@@ -388,7 +388,7 @@ async def test_a_client_that_left_is_not_in_the_way_of_a_shutdown(make: MakeStag
     upload = await stage.upload(length=9)
     await stage.patch(upload.id, 0, [b"hello", DISCONNECT])
     stage.uploads.shutdown()
-    assert stage.uploads._sources == set()
+    assert stage.uploads._locks._sources == set()
 
 
 def test_the_engine_is_told_apart_from_another_kind_of_digest() -> None:

@@ -10,15 +10,24 @@ from hypothesis import strategies as st
 from tusasgi import (
     Append,
     InvalidRequest,
+    LengthConflict,
     Limits,
     OffsetConflict,
+    Overrun,
     TooLarge,
     TooSmall,
     TusError,
     Upload,
     UploadExpired,
 )
-from tusasgi.engine.rules import check_alive, check_append, check_length, check_room, room_for
+from tusasgi.engine.rules import (
+    bytes_left,
+    check_alive,
+    check_append,
+    check_length,
+    check_size,
+    declared,
+)
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 UPLOAD = Upload(id="u", length=10, offset=5, created=NOW)
@@ -76,7 +85,7 @@ def test_an_upload_lives_until_its_time_has_passed(upload: Upload, is_alive: boo
     ],
 )
 def test_an_append_that_fits_is_allowed(append: Append) -> None:
-    check_append(append, UPLOAD)
+    check_append(append, UPLOAD, NO_LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -92,12 +101,12 @@ def test_an_append_that_fits_is_allowed(append: Append) -> None:
 )
 def test_an_append_that_does_not_fit_is_refused(append: Append, refusal: type[TusError]) -> None:
     with pytest.raises(refusal):
-        check_append(append, UPLOAD)
+        check_append(append, UPLOAD, NO_LIMITS)
 
 
 def test_a_conflict_says_where_the_upload_is() -> None:
     with pytest.raises(OffsetConflict) as conflict:
-        check_append(Append(offset=0), UPLOAD)
+        check_append(Append(offset=0), UPLOAD, NO_LIMITS)
     assert conflict.value.headers == {"Upload-Offset": "5"}
 
 
@@ -118,29 +127,77 @@ def test_a_late_length_is_judged(
 ) -> None:
     upload = replace(DEFERRED, max_size=limits.max_size, min_size=limits.min_size)
     if refusal is None:
-        check_append(append, upload)
+        check_append(append, upload, NO_LIMITS)
     else:
         with pytest.raises(refusal):
-            check_append(append, upload)
+            check_append(append, upload, NO_LIMITS)
 
 
 @pytest.mark.parametrize(
-    ("upload", "length", "room"),
+    ("upload", "left"),
     [
-        pytest.param(UPLOAD, 10, 5, id="up-to-the-length"),
-        pytest.param(replace(UPLOAD, max_size=7), 10, 5, id="the-length-counts-once-known"),
-        pytest.param(DEFERRED, None, None, id="nothing-bounds-it"),
-        pytest.param(replace(DEFERRED, max_size=7), None, 2, id="up-to-the-maximum"),
+        pytest.param(UPLOAD, 5, id="up-to-the-length"),
+        pytest.param(replace(UPLOAD, max_size=7), 5, id="the-length-counts-once-known"),
+        pytest.param(DEFERRED, None, id="nothing-bounds-it"),
+        pytest.param(replace(DEFERRED, max_size=7), 2, id="up-to-the-maximum"),
     ],
 )
-def test_the_room_that_is_left(upload: Upload, length: int | None, room: int | None) -> None:
-    assert room_for(upload, length) == room
+def test_the_bytes_that_are_left(upload: Upload, left: int | None) -> None:
+    assert bytes_left(upload) == left
 
 
 @given(st.integers(0, 2**40), st.one_of(st.none(), st.integers(0, 2**40)))
-def test_only_a_body_beyond_the_room_is_refused(size: int, room: int | None) -> None:
-    if room is None or size <= room:
-        check_room(size, room)
+def test_only_a_body_beyond_what_is_left_is_refused(size: int, left: int | None) -> None:
+    upload = replace(UPLOAD, offset=0, length=left)
+    if left is None or size <= left:
+        check_size(size, upload, NO_LIMITS)
     else:
-        with pytest.raises(TooLarge, match=f"at most {room} more"):
-            check_room(size, room)
+        with pytest.raises(Overrun, match=f"at most {left} more"):
+            check_size(size, upload, NO_LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("append", "refusal"),
+    [
+        pytest.param(Append(offset=5, size=3), None, id="between-the-bounds"),
+        pytest.param(Append(offset=5, size=1), TooSmall, id="too-little"),
+        pytest.param(Append(offset=5, size=1, is_last=True), LengthConflict, id="ends-too-early"),
+        pytest.param(Append(offset=5, size=5), TooLarge, id="too-much-at-once"),
+    ],
+)
+def test_what_one_append_brings_is_bounded(append: Append, refusal: type[TusError] | None) -> None:
+    limits = Limits(min_append=2, max_append=4)
+    if refusal is None:
+        check_append(append, UPLOAD, limits)
+    else:
+        with pytest.raises(refusal):
+            check_append(append, UPLOAD, limits)
+
+
+@pytest.mark.parametrize(
+    ("upload", "append"),
+    [
+        pytest.param(replace(UPLOAD, offset=9), Append(offset=9, size=1), id="at-the-length"),
+        pytest.param(DEFERRED, Append(offset=5, size=1, is_last=True), id="told"),
+    ],
+)
+def test_the_last_append_may_be_as_small_as_it_is(upload: Upload, append: Append) -> None:
+    check_append(append, upload, Limits(min_append=2))
+
+
+@pytest.mark.parametrize(
+    ("is_last", "size", "is_open"),
+    [
+        pytest.param(None, 5, False, id="by-length"),
+        pytest.param(None, None, False, id="by-length-chunked"),
+        pytest.param(True, 5, False, id="last"),
+        pytest.param(True, None, True, id="last-but-where-only-its-end-tells"),
+        pytest.param(False, 5, True, id="more-follows"),
+        pytest.param(False, None, True, id="more-follows-chunked"),
+    ],
+)
+def test_an_append_declares_whether_its_length_ends_the_upload(
+    is_last: bool | None, size: int | None, is_open: bool
+) -> None:
+    append = Append(offset=5, size=size, is_last=is_last)
+    assert declared(replace(UPLOAD, is_open=not is_open), append).is_open is is_open

@@ -44,7 +44,7 @@ from tusasgi import (
     state_of,
 )
 from tusasgi.checksums import ALGORITHMS
-from tusasgi.engine.lifecycle import TRANSITIONS
+from tusasgi.lifecycle import TRANSITIONS
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
 from tusasgi.testing import DISCONNECT, END, Client, Step

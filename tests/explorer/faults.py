@@ -18,6 +18,7 @@ from tests.explorer import _s3
 from tusasgi import Upload, UploadNotFound
 from tusasgi.engine.chunks import Chunks
 from tusasgi.engine.completion import Completion
+from tusasgi.engine.sweeping import Sweep
 from tusasgi.engine.uploads import Uploads
 from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.stores.memory import MemoryStore
@@ -69,7 +70,7 @@ def _no_lock(patch: pytest.MonkeyPatch) -> None:
 
 def _completes_without_lock(patch: pytest.MonkeyPatch) -> None:
     async def complete(self: Uploads, upload: Upload) -> Upload:
-        return await self._complete(upload)
+        return await self._completion.complete(upload)
 
     patch.setattr(Uploads, "complete", complete)
 
@@ -90,7 +91,7 @@ def _recorded_before_the_hook(patch: pytest.MonkeyPatch) -> None:
             await self._call(partial(self._hooks.completed, upload), "later")
         return upload
 
-    patch.setattr(Completion, "_complete", complete)
+    patch.setattr(Completion, "_finish", complete)
 
 
 def _removal_without_a_record(patch: pytest.MonkeyPatch) -> None:
@@ -112,7 +113,7 @@ def _removed_before_the_hook(patch: pytest.MonkeyPatch) -> None:
 
 
 def _wrong_checksum_kept(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Chunks, "_verify", lambda self: None)
+    patch.setattr(Chunks, "_check_end", lambda self: None)
 
 
 def _refused_bytes_stay(patch: pytest.MonkeyPatch) -> None:
@@ -171,13 +172,13 @@ def _record_after_removal(patch: pytest.MonkeyPatch) -> None:
 
 
 def _sweep_without_lock(patch: pytest.MonkeyPatch) -> None:
-    async def sweep_one(self: Any, upload_id: str, found: Any, slots: Any) -> None:
+    async def look_after(self: Any, upload_id: str) -> None:
         try:
-            found.removed += await self._look_after(upload_id)
+            await self._do_what_is_due(upload_id)
         finally:
-            slots.release()
+            self._slots.release()
 
-    patch.setattr(Uploads, "_sweep_one", sweep_one)
+    patch.setattr(Sweep, "_look_after", look_after)
 
 
 FAULTS = (

@@ -1,38 +1,57 @@
 """The bytes of one append on their way from a source to a store, judged as they pass."""
 
-import math
-
 from anyio.to_thread import run_sync
 
 from tusasgi.checksums import ALGORITHMS
-from tusasgi.errors import ChecksumMismatch, TooLarge
-from tusasgi.models import Checksum, Ending, Source
+from tusasgi.engine.rules import check_end, check_size
+from tusasgi.errors import ChecksumMismatch
+from tusasgi.models import Append, Checksum, Ending, Limits, Source, Upload
 
 _LONG_CHUNK = 256 * 1024  # hashing more than this at once would hold up the event loop
 
 
-class Unverified(Exception):
+class CutShort(Exception):
     """The source ended before all bytes had come that its checksum is for."""
 
 
 class Chunks:
-    """The chunks of a source, none past `room`; the first can be seen before they are taken.
+    """The chunks of a source; the first can be seen before they are taken.
 
-    With a `checksum` the iteration ends only if all bytes came and it is theirs; else it raises
-    `ChecksumMismatch`, or `Unverified` where the source was cut.
+    The iteration raises as soon as more bytes come than `upload` can take, and at the end if the
+    append says that it is another one: then nothing of it is to be kept. With a checksum it ends
+    only if all bytes came and it is theirs; else it raises `ChecksumMismatch`, or `CutShort`.
     """
 
-    def __init__(
-        self, source: Source, *, room: int | None, checksum: Checksum | None = None
-    ) -> None:
+    def __init__(self, source: Source, upload: Upload, append: Append, limits: Limits) -> None:
         self._source = source
         self._iterator = aiter(source)
-        self._room = math.inf if room is None else room
-        self._checksum = checksum
-        self._hash = None if checksum is None else ALGORITHMS[checksum.algorithm]()
+        self._upload = upload
+        self._append = append
+        self._limits = limits
+        self._checksum = append.checksum
+        self._hash = None if self._checksum is None else ALGORITHMS[self._checksum.algorithm]()
         self._head: list[bytes] = []
-        self.have_come = False
+        self._size = 0
+
+    @property
+    def have_come(self) -> bool:
         """True once a byte came, whether it was right or not."""
+        return self._size > 0
+
+    @property
+    def is_whole(self) -> bool:
+        """True once all bytes came that the client sends with this request."""
+        return self._source.ending is Ending.COMPLETE
+
+    @property
+    def is_cut(self) -> bool:
+        """True once the source ended in any other way."""
+        return self._source.ending is not None and not self.is_whole
+
+    @property
+    def is_over(self) -> bool:
+        """True once no more chunks follow; it may be False and none follow all the same."""
+        return self._source.ending is not None and not self._head
 
     def __aiter__(self) -> "Chunks":
         return self
@@ -43,12 +62,10 @@ class Chunks:
         try:
             chunk = await anext(self._iterator)
         except StopAsyncIteration:
-            self._verify()
+            self._check_end()
             raise
-        self.have_come = True
-        self._room -= len(chunk)
-        if self._room < 0:
-            raise TooLarge("the body runs past the end of the upload")
+        self._size += len(chunk)
+        check_size(self._size, self._upload, self._limits)
         if self._hash is not None:
             if len(chunk) > _LONG_CHUNK:
                 await run_sync(self._hash.update, chunk)
@@ -75,12 +92,16 @@ class Chunks:
             async for _ in self:
                 pass
 
-    def _verify(self) -> None:
-        if self._checksum is None or self._hash is None:
-            return
-        if self._source.ending is not Ending.COMPLETE:
-            raise Unverified
-        if self._hash.digest() != self._checksum.digest:
+    def _check_end(self) -> None:
+        if self._checksum is not None and self._hash is not None:
+            self._check_digest(self._checksum, self._hash.digest())
+        if self.is_whole:
+            check_end(self._size, self._upload, self._append)
+
+    def _check_digest(self, checksum: Checksum, digest: bytes) -> None:
+        if not self.is_whole:
+            raise CutShort
+        if digest != checksum.digest:
             raise ChecksumMismatch(
-                f"the bytes have another {self._checksum.algorithm} than Upload-Checksum says"
+                f"the bytes have another {checksum.algorithm} than the request says"
             )

@@ -2,23 +2,24 @@
 
 The order is always: the store, the hook, the record. Whatever fails or dies on the way is found
 again by the next request or sweep, so a hook is called at least once. The caller holds the lock
-on the upload, so the hooks of one upload never overlap and come in the order of its life.
+on the upload, so the hooks of one upload never overlap and come in the order of its lifecycle.
 
-Hooks that may not refuse are called through one door (`_call`): whatever leaves such a hook, a
+Hooks that may not refuse are called at one place (`_call`): whatever leaves such a hook, a
 `TusError` about another upload too, means that the hook failed, and nothing else.
 """
 
 import contextlib
-import hashlib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 import anyio
 from anyio.to_thread import run_sync
 
-from tusasgi.engine.lifecycle import Event
+from tusasgi.checksums import ALGORITHMS
 from tusasgi.errors import (
+    ChecksumMismatch,
     TryAgain,
     TusError,
     UploadExpired,
@@ -27,18 +28,15 @@ from tusasgi.errors import (
     UploadPending,
 )
 from tusasgi.hooks import Hooks
+from tusasgi.lifecycle import Event
 from tusasgi.models import Removal, Upload
 from tusasgi.observer import Observer
-from tusasgi.stores import (
-    BytesLost,
-    PartLost,
-    Store,
-    StoreError,
-    SupportsConcat,
-    SupportsRead,
-    SupportsTerminate,
-    WriteConflict,
-)
+from tusasgi.stores import BytesLost, PartLost, Store, StoreError, WriteConflict
+from tusasgi.stores.capabilities import Capabilities
+
+T = TypeVar("T")
+
+_INCOMPLETE = "all bytes are here, but processing them failed; it will be repeated"
 
 
 @contextlib.contextmanager
@@ -60,6 +58,7 @@ class Completion:
     def __init__(
         self,
         store: Store,
+        capabilities: Capabilities,
         hooks: Hooks,
         observer: Observer,
         *,
@@ -67,6 +66,7 @@ class Completion:
         hook_timeout: float | None,
     ) -> None:
         self._store = store
+        self._capabilities = capabilities
         self._hooks = hooks
         self._observer = observer
         self._has_digest = has_digest
@@ -76,22 +76,49 @@ class Completion:
         """Return the upload, joined and completed if it was on its way there.
 
         Raises `UploadPending` with the failure as its cause; everything may be repeated. Raises
-        `PartLost`, after the upload was removed, and `BytesLost`: there is no way on.
+        `PartLost` and `ChecksumMismatch`, after the upload was removed, and `BytesLost`: then it
+        can never be complete.
         """
         if not upload.is_pending:
             return upload
         try:
             if not upload.has_all_bytes:
                 upload = await self._join(upload)
-            return await self._complete(upload)
+            return await self._finish(upload)
         except WriteConflict:
             return await self._completed_elsewhere(upload)
         except (StoreError, TusError):
             raise
         except Exception as failure:
-            raise UploadPending(
-                "all bytes are here, but processing them failed; it will be repeated"
-            ) from failure
+            raise UploadPending(_INCOMPLETE) from failure
+
+    async def remove(self, upload: Upload, removal: Removal) -> None:
+        """Remove the upload; from the first step on nobody can use it any more.
+
+        Raises `UploadPending` with the failure as its cause if the hook failed, and `WriteConflict`
+        if somebody else is writing to it.
+        """
+        terminator = self._capabilities.terminator
+        if upload.removal is None:
+            upload = await self._store.update(replace(upload, removal=removal))
+            self._observer.changed(upload, Event(removal))
+        hook = self._hooks.expired if upload.removal == "expired" else self._hooks.terminated
+        await self._call(partial(hook, upload), "the upload is being removed; it will be repeated")
+        await terminator.terminate(upload.id)
+        self._observer.changed(upload, Event.REMOVED)
+
+    async def refuse(self, upload: Upload, refusal: TusError) -> None:
+        """Remove an upload that the inspection refused, where the store can, and tell the host.
+
+        Raises `UploadPending` if a hook failed, and `WriteConflict`.
+        """
+        await self._call(
+            partial(self._hooks.refused, upload, refusal),
+            "the upload could not be judged to the end; send the same again",
+        )
+        if self._capabilities.can_terminate:
+            await self.remove(upload, "terminated")
+        refusal.is_final = True
 
     async def _completed_elsewhere(self, upload: Upload) -> Upload:
         """Return the upload if another server, which no lock keeps out, was faster."""
@@ -100,73 +127,63 @@ class Completion:
             return found
         raise UploadPending("all bytes are here and are being processed by another server")
 
-    async def remove(self, upload: Upload, removal: Removal) -> None:
-        """Remove the upload; from the first step on nobody can use it any more.
-
-        Raises `UploadPending` with the failure as its cause if the hook failed, and `WriteConflict`
-        if somebody else is writing to it.
-        """
-        if not isinstance(self._store, SupportsTerminate):
-            raise TypeError(f"{type(self._store).__name__} cannot terminate uploads")
-        if upload.removal is None:
-            upload = await self._store.update(replace(upload, removal=removal))
-            self._observer.changed(upload, Event(removal))
-        hook = self._hooks.expired if upload.removal == "expired" else self._hooks.terminated
-        await self._call(partial(hook, upload), "the upload is being removed; it will be repeated")
-        await self._store.terminate(upload.id)
-        self._observer.changed(upload, Event.REMOVED)
-
-    async def call_refused(self, upload: Upload, refusal: TusError) -> None:
-        """Tell the host that an inspection refused the upload. Raises `UploadPending`."""
-        await self._call(
-            partial(self._hooks.refused, upload, refusal),
-            "the upload could not be judged to the end; send the same again",
-        )
-
-    async def _call(self, hook: Callable[[], Awaitable[None]], message: str) -> None:
+    async def _call(self, hook: Callable[[], Awaitable[T]], message: str) -> T:
         """Call a hook that may not refuse; what leaves it is the cause of an `UploadPending`."""
         try:
             with anyio.fail_after(self._hook_timeout):
-                await hook()
+                return await hook()
         except TryAgain as failure:
             raise UploadPending(message, retry_after=failure.retry_after) from failure
         except Exception as failure:
             raise UploadPending(message) from failure
 
     async def _join(self, upload: Upload) -> Upload:
-        assert isinstance(self._store, SupportsConcat)  # or nobody could have announced it
         try:
-            joined = await self._store.concat(upload)
+            joined = await self._capabilities.joiner.concat(upload)
         except PartLost:
             await self.remove(upload, "terminated")
             raise
         self._observer.changed(joined, Event.JOINED)
         return joined
 
-    async def _complete(self, upload: Upload) -> Upload:
+    async def _finish(self, upload: Upload) -> Upload:
         upload = await self._store.finish(upload)
         if not upload.is_partial:
-            upload = await self._with_digest(upload)
+            upload = await self.with_digests(upload)
         complete = replace(upload, is_complete=True)
         if not upload.is_partial:
-            await self._call(
-                partial(self._hooks.completed, complete),
-                "all bytes are here, but processing them failed; it will be repeated",
-            )
+            answer = await self._call(partial(self._hooks.completed, complete), _INCOMPLETE)
+            complete = replace(complete, final_response=answer or complete.final_response)
         complete = await self._store.update(complete)
         self._observer.changed(complete, Event.COMPLETED)
         return complete
 
-    async def _with_digest(self, upload: Upload) -> Upload:
+    async def with_digests(self, upload: Upload) -> Upload:
         """Return the upload with its digest, recorded so that a failing hook costs it once.
 
         Computed here, and not while the bytes arrive: the state of a running hash cannot be
-        kept over a restart, and this way it tells of the bytes as they are stored.
+        kept over a restart, and this way it tells of the bytes as they are stored. Raises
+        `ChecksumMismatch` for bytes that are not those of the upload's checksum.
         """
-        if not self._has_digest or upload.sha256 is not None:
+        wanted = self._algorithms_of(upload)
+        if not wanted or upload.sha256 is not None:
             return upload
-        assert isinstance(self._store, SupportsRead)  # checked by the engine
-        running = hashlib.sha256()
-        async for chunk in self._store.read(upload, 0, upload.offset):
-            await run_sync(running.update, chunk)
-        return await self._store.update(replace(upload, sha256=running.hexdigest()))
+        digests = await self._digests_of(upload, wanted)
+        expected = upload.checksum
+        if expected is not None and digests[expected.algorithm] != expected.digest:
+            await self.remove(upload, "terminated")
+            raise ChecksumMismatch(f"the upload has another {expected.algorithm} than was said")
+        if "sha256" not in digests:
+            return upload
+        return await self._store.update(replace(upload, sha256=digests["sha256"].hex()))
+
+    def _algorithms_of(self, upload: Upload) -> set[str]:
+        wanted = {"sha256"} if self._has_digest else set()
+        return wanted | ({upload.checksum.algorithm} if upload.checksum is not None else set())
+
+    async def _digests_of(self, upload: Upload, algorithms: set[str]) -> dict[str, bytes]:
+        running = {name: ALGORITHMS[name]() for name in algorithms}
+        async for chunk in self._capabilities.reader.read(upload, 0, upload.offset):
+            for digest in running.values():
+                await run_sync(digest.update, chunk)
+        return {name: digest.digest() for name, digest in running.items()}

@@ -5,12 +5,15 @@ No HTTP, no I/O, no clock. The order of checks inside a function is the order in
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
 from tusasgi.errors import (
     Forbidden,
     InvalidRequest,
+    LengthConflict,
     OffsetConflict,
+    Overrun,
     TooLarge,
     TooSmall,
     UploadExpired,
@@ -67,37 +70,72 @@ def check_takes_bytes(upload: Upload) -> None:
         raise Forbidden("a final upload takes no bytes: it consists of its partial uploads")
 
 
-def check_append(append: Append, upload: Upload) -> None:
-    """Refuse an append that does not fit: 409, then 400 and 413 or 422 for the length, then 413."""
+def check_append(append: Append, upload: Upload, limits: Limits) -> None:
+    """Refuse an append that does not fit.
+
+    409 for the offset, then 400, 413 or 422 for the length, then 413 or 422 for the size, then
+    400 for an end that is another one than the length says.
+    """
     if append.offset != upload.offset:
         raise OffsetConflict(
-            f"the upload is at offset {upload.offset}, not {append.offset}", offset=upload.offset
+            f"the upload is at offset {upload.offset}, not {append.offset}",
+            offset=upload.offset,
+            provided=append.offset,
         )
     if append.length is not None:
         _check_declared_length(append.length, upload)
     if append.size is not None:
-        length = upload.length if append.length is None else append.length
-        check_room(append.size, room_for(upload, length))
+        target = declared(upload, append)
+        check_size(append.size, target, limits)
+        _check_least_size(append.size, target, append, limits)
+        check_end(append.size, target, append)
 
 
-def _check_declared_length(declared: int, upload: Upload) -> None:
+def _check_declared_length(length: int, upload: Upload) -> None:
     if upload.length is None:
-        if declared < upload.offset:
-            raise InvalidRequest(
-                f"Upload-Length {declared} is below the offset {upload.offset} already reached"
+        if length < upload.offset:
+            raise LengthConflict(
+                f"Upload-Length {length} is below the offset {upload.offset} already reached"
             )
-        check_length(declared, Limits(max_size=upload.max_size, min_size=upload.min_size))
-    elif declared != upload.length:
-        raise InvalidRequest(f"the length is {upload.length} and cannot become {declared}")
+        check_length(length, Limits(max_size=upload.max_size, min_size=upload.min_size))
+    elif length != upload.length:
+        raise LengthConflict(f"the length is {upload.length} and cannot become {length}")
 
 
-def room_for(upload: Upload, length: int | None) -> int | None:
+def declared(upload: Upload, append: Append) -> Upload:
+    """Return the upload as this append declares it to be, before it brings its bytes."""
+    ends_where_told = append.is_last is True and append.size is not None
+    return replace(
+        upload,
+        length=upload.length if append.length is None else append.length,
+        is_open=append.is_last is not None and not ends_where_told,
+    )
+
+
+def check_size(size: int, upload: Upload, limits: Limits) -> None:
+    """Refuse more bytes in one request than the upload takes, or than may come at once."""
+    left = bytes_left(upload)
+    if left is not None and size > left:
+        kind = TooLarge if upload.length is None else Overrun
+        raise kind(f"the body runs past the end: at most {left} more bytes may come")
+    if limits.max_append is not None and size > limits.max_append:
+        raise TooLarge(f"one request may bring at most {limits.max_append} bytes")
+
+
+def _check_least_size(size: int, upload: Upload, append: Append, limits: Limits) -> None:
+    is_last = append.is_last or upload.offset + size == upload.length
+    if size < limits.min_append and not is_last:
+        raise TooSmall(f"each request but the last must bring at least {limits.min_append} bytes")
+
+
+def check_end(size: int, upload: Upload, append: Append) -> None:
+    """Refuse a last append of this size that does not end where the upload ends."""
+    end = upload.offset + size
+    if append.is_last and upload.length is not None and end != upload.length:
+        raise LengthConflict(f"the upload cannot end at {end}: its length is {upload.length}")
+
+
+def bytes_left(upload: Upload) -> int | None:
     """Return how many bytes may still come; None if nothing bounds them."""
-    bound = upload.max_size if length is None else length
+    bound = upload.max_size if upload.length is None else upload.length
     return None if bound is None else bound - upload.offset
-
-
-def check_room(size: int, room: int | None) -> None:
-    """Refuse more bytes than there is room for."""
-    if room is not None and size > room:
-        raise TooLarge(f"the body runs past the end: at most {room} more bytes may come")

@@ -1,47 +1,38 @@
 """The life of an upload: the one place where store, locker and hooks meet. Knows no HTTP."""
 
 import contextlib
-import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
 import anyio
 
-from tusasgi.engine.chunks import Chunks, Unverified
+from tusasgi.engine.appending import Appending, Conclude
 from tusasgi.engine.completion import Completion, store_errors_answered
 from tusasgi.engine.inspection import Inspection
-from tusasgi.engine.lifecycle import Event, State, state_of
+from tusasgi.engine.locks import Locks
 from tusasgi.engine.rules import (
     check_alive,
-    check_append,
     check_length,
     check_part,
-    check_room,
-    check_takes_bytes,
+    check_size,
     joined_length,
     limits_of,
-    room_for,
     unusable_part,
 )
-from tusasgi.errors import (
-    ShuttingDown,
-    UploadExpired,
-    UploadLocked,
-    UploadNotFound,
-    UploadPending,
-)
+from tusasgi.engine.sweeping import Sweep
+from tusasgi.errors import UploadExpired, UploadLocked, UploadNotFound, UploadPending
 from tusasgi.fields import check_creation
 from tusasgi.hooks import Hooks
+from tusasgi.lifecycle import Event
 from tusasgi.lockers import Locker
 from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.models import (
     Append,
     Creation,
-    Ending,
     Expiry,
     Limits,
     Operation,
@@ -53,29 +44,14 @@ from tusasgi.models import (
     check_upload_id,
 )
 from tusasgi.observer import Guarded, Observer
-from tusasgi.stores import (
-    BytesLost,
-    PartLost,
-    Store,
-    SupportsConcat,
-    SupportsDeferLength,
-    SupportsRead,
-    SupportsSweep,
-    SupportsTerminate,
-    SupportsVersions,
-    WriteConflict,
-)
+from tusasgi.stores import Store
+from tusasgi.stores.capabilities import Capabilities
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _no_interrupt() -> None:
-    """Nothing to stop: this holder waits for no client."""
-
-
-_SWEPT_AT_ONCE = 8
 _TURN = 1.0  # seconds that those who only look wait for somebody who completes the upload
 
 
@@ -115,36 +91,56 @@ class Uploads:
         self.limits = Limits() if limits is None else limits
         self.expiry = Expiry() if expiry is None else expiry
         self.observer = Guarded(Observer() if observer is None else observer)
-        self.is_shut_down = False
-        self._locker = MemoryLocker() if locker is None else locker
+        self.capabilities = Capabilities(store)
         self._clock = clock
         self._new_id = new_id
-        self._sources: set[Source] = set()
-        can_sweep = isinstance(store, SupportsSweep) and isinstance(store, SupportsTerminate)
-        if self.expiry.is_on and not can_sweep:
+        if self.expiry.is_on and not (
+            self.capabilities.can_sweep and self.capabilities.can_terminate
+        ):
             raise ValueError(f"{type(store).__name__} cannot find and remove expired uploads")
         if digest not in (None, "sha256"):
             raise ValueError('digest must be None or "sha256"')
-        if digest is not None and not isinstance(store, SupportsRead):
+        if digest is not None and not self.capabilities.can_read:
             raise ValueError(f"{type(store).__name__} cannot read uploads back for a digest")
         if hook_timeout is not None and hook_timeout <= 0:
             raise ValueError("hook_timeout must be a positive number of seconds, or None")
+        renewal = Renewal(expiry=self.expiry, clock=clock) if self.expiry.is_on else None
+        self._locks = Locks(MemoryLocker() if locker is None else locker, self.observer)
         self._completion = Completion(
             store,
+            self.capabilities,
             self.hooks,
             self.observer,
             has_digest=digest is not None,
             hook_timeout=hook_timeout,
         )
-        self._renewal = Renewal(expiry=self.expiry, clock=clock) if self.expiry.is_on else None
-        self._inspection = Inspection(store, self.hooks, self._completion, self._renewal)
+        self._inspection = Inspection(
+            store, self.capabilities, self.hooks, self._completion, renewal
+        )
+        self._appending = Appending(
+            store,
+            self.capabilities,
+            self._inspection,
+            self._completion,
+            self.observer,
+            self.limits,
+            renewal,
+        )
+
+    @property
+    def is_shut_down(self) -> bool:
+        """True once `shutdown` was called."""
+        return self._locks.is_shut_down
+
+    def now(self) -> datetime:
+        """Return the time by the clock of the engine, as aware UTC."""
+        return self._clock()
 
     @property
     def can_concatenate(self) -> bool:
         """True if final uploads can be made, with a look at their first bytes if one is wanted."""
-        if not isinstance(self.store, SupportsConcat):
-            return False
-        return self.hooks.head_size == 0 or isinstance(self.store, SupportsRead)
+        can_look = self.hooks.head_size == 0 or self.capabilities.can_read
+        return self.capabilities.can_join and can_look
 
     # What requests may do. A host that calls the engine itself needs no permission.
 
@@ -209,7 +205,7 @@ class Uploads:
         # Nobody else can know a random id yet, but the sweeper finds what is to be completed.
         if creation.upload_id is None and not upload.is_pending:
             return await self._create(upload)
-        async with self._hold(upload.id):
+        async with self._locks.hold(upload.id):
             return await self._create(upload)
 
     async def get(self, upload_id: str) -> Upload:
@@ -237,7 +233,13 @@ class Uploads:
         raise UploadPending("all bytes are here and are being processed")
 
     async def append(
-        self, upload_id: str, append: Append, source: Source, *, admitted: Upload | None = None
+        self,
+        upload_id: str,
+        append: Append,
+        source: Source,
+        *,
+        admitted: Upload | None = None,
+        conclude: Conclude | None = None,
     ) -> Upload:
         """Add the bytes of `source` and return the upload with its new offset.
 
@@ -246,23 +248,38 @@ class Uploads:
         arrives before the client leaves, stops sending or is interrupted is kept. Nothing is kept
         of an append that runs past the end, that has another checksum than it says, or that has
         one and does not come whole; the length that it declares is then not kept either.
-        `admitted` is the upload as it was just read, if it was.
+        `admitted` is the upload as it was just read, if it was. With `conclude` the last append
+        ends the upload only if that returns what the client is to be told; it is called with
+        the upload held, and all its bytes there to be read.
         """
         upload = await self._get_alive(upload_id) if admitted is None else admitted
         if not upload.is_pending:
-            _judge(upload, append)
-        with self._stoppable(source):
+            self._appending.check(upload, append)
+        with self._locks.interruptible(source):
             async with AsyncExitStack() as held:
                 await self._take_over(upload_id, source, held)
                 upload = await self._read_again(upload_id, admitted)
-                return await self._append(upload, append, source)
+                return await self._appending.append(upload, append, source, conclude)
+
+    async def stop(self, upload_id: str) -> Upload:
+        """Stop whoever appends to the upload, with its bytes kept, and return it as it is then.
+
+        The offset holds until somebody else appends: where the store has versions, writers on
+        other servers cannot add to it either. Raises `UploadLocked` if the upload is not let go.
+        """
+        async with self._locks.hold(check_upload_id(upload_id)):
+            upload = await self._get_alive(upload_id)
+            if not self.capabilities.has_versions or upload.is_complete:
+                return upload
+            with store_errors_answered():
+                return await self.store.update(upload)
 
     async def terminate(self, upload_id: str, *, missing_ok: bool = False) -> None:
         """Remove the upload, finished or not, and stop whoever is appending to it.
 
         Raises `UploadNotFound` if there is none, unless that is `missing_ok`.
         """
-        async with self._hold(upload_id):
+        async with self._locks.hold(upload_id):
             try:
                 upload = await self.store.get(check_upload_id(upload_id))
             except UploadNotFound:
@@ -279,9 +296,9 @@ class Uploads:
         An upload whose bytes are all there stays: it was not refused, and what follows on its
         last byte is repeated.
         """
-        if not isinstance(self.store, SupportsTerminate):
+        if not self.capabilities.can_terminate:
             return
-        async with self._hold(upload_id):
+        async with self._locks.hold(upload_id):
             with contextlib.suppress(UploadNotFound):
                 upload = await self.store.get(upload_id)
                 if not upload.has_all_bytes:
@@ -295,23 +312,16 @@ class Uploads:
         Safe beside running appends, which are left alone, and beside other sweepers. Raises an
         `ExceptionGroup` of what failed, after everything was tried; the next sweep tries it again.
         """
-        if not isinstance(self.store, SupportsSweep):
+        if not self.capabilities.can_sweep:
             return 0  # then no expiry can be set either
-        found = _Swept()
-        slots = anyio.Semaphore(_SWEPT_AT_ONCE)
-        async with anyio.create_task_group() as tasks:
-            try:
-                async for upload_id in self.store.due(self._clock()):
-                    await slots.acquire()
-                    tasks.start_soon(self._sweep_one, upload_id, found, slots)
-            except Exception as failure:  # raised below, when those that were found are done
-                found.failures.append(failure)
-        self.observer.swept(found.removed, len(found.failures))
-        if found.failures:
+        sweep = Sweep(self.store, self.capabilities, self._locks, self._completion, self._clock)
+        await sweep.run()
+        self.observer.swept(sweep.removed, len(sweep.failures))
+        if sweep.failures:
             raise ExceptionGroup(
-                f"{len(found.failures)} of the uploads could not be looked after", found.failures
+                f"{len(sweep.failures)} of the uploads could not be looked after", sweep.failures
             )
-        return found.removed
+        return sweep.removed
 
     def shutdown(self) -> None:
         """Stop every running append, with its bytes kept, and take no new ones.
@@ -319,43 +329,14 @@ class Uploads:
         Their clients are told to try again (`ShuttingDown`). Returns at once, and is to be
         called in the event loop, before the server waits for its requests to end.
         """
-        self.is_shut_down = True
-        for source in self._sources:
-            source.interrupt()
+        self._locks.shut_down()
 
     # The steps.
-
-    @asynccontextmanager
-    async def _hold(
-        self,
-        upload_id: str,
-        interrupt: Callable[[], None] = _no_interrupt,
-        *,
-        take_over: bool = True,
-    ) -> AsyncIterator[None]:
-        lock = self._locker.lock(upload_id, interrupt=interrupt, take_over=take_over)
-        async with AsyncExitStack() as held:
-            began = time.perf_counter()
-            try:
-                await held.enter_async_context(lock)
-            finally:
-                self.observer.lock_waited(time.perf_counter() - began)
-            yield
-
-    @contextlib.contextmanager
-    def _stoppable(self, source: Source) -> Iterator[None]:
-        if self.is_shut_down:
-            raise ShuttingDown("this server is about to end: try again, it will be another one")
-        self._sources.add(source)
-        try:
-            yield
-        finally:
-            self._sources.discard(source)
 
     async def _take_over(self, upload_id: str, source: Source, held: AsyncExitStack) -> None:
         """Hold the upload for an append, and stop whoever else appends to it."""
         try:
-            await held.enter_async_context(self._hold(upload_id, source.interrupt))
+            await held.enter_async_context(self._locks.hold(upload_id, source.interrupt))
         except UploadLocked:
             if (await self._get_alive(upload_id)).is_pending:
                 raise UploadPending("all bytes are here and are being processed") from None
@@ -368,7 +349,7 @@ class Uploads:
         and is stopped.
         """
         with contextlib.suppress(UploadLocked), anyio.move_on_after(_TURN):
-            holding = self._hold(upload.id, take_over=upload.has_all_bytes)
+            holding = self._locks.hold(upload.id, take_over=upload.has_all_bytes)
             await held.enter_async_context(holding)
             return True
         return False
@@ -415,13 +396,11 @@ class Uploads:
         limits = limits_of(creation, self.limits)
         if creation.length is not None:
             check_length(creation.length, limits)
-        elif not isinstance(self.store, SupportsDeferLength):
+        elif not self.capabilities.can_defer_length:
             raise ValueError(f"{type(self.store).__name__} needs the length at creation")
-        bound = limits.max_size if creation.length is None else creation.length
-        check_room(creation.size or 0, bound)
         now = self._clock()
         expires = now + self.expiry.initial if self.expiry.initial else None
-        return Upload(
+        upload = Upload(
             id=check_upload_id(creation.upload_id or self._new_id()),
             length=creation.length,
             created=now,
@@ -434,7 +413,13 @@ class Uploads:
             is_partial=creation.is_partial,
             parts=creation.parts,
             concat_header=creation.concat_header,
+            protocol=creation.protocol,
+            is_open=creation.is_open,
+            checksum=creation.checksum if self.capabilities.can_read else None,
+            target=creation.target,
         )
+        check_size(creation.size or 0, upload, self.limits)
+        return upload
 
     async def _create(self, upload: Upload) -> Upload:
         upload = await self.store.create(upload)
@@ -445,102 +430,8 @@ class Uploads:
 
     async def _read_again(self, upload_id: str, admitted: Upload | None) -> Upload:
         """Return the upload as it is now that it is held."""
-        if admitted is None or not isinstance(self.store, SupportsVersions):
+        if admitted is None or not self.capabilities.has_versions:
             return await self._get_alive(upload_id)
-        upload = await self.store.latest(admitted)
+        upload = await self.capabilities.versions.latest(admitted)
         self._check_alive(upload)
         return upload
-
-    async def _append(self, upload: Upload, append: Append, source: Source) -> Upload:
-        check_takes_bytes(upload)
-        upload = await self._complete(upload)
-        _judge(upload, append)
-        declared = replace(upload, length=upload.length if append.length is None else append.length)
-        if not declared.has_all_bytes or append.size != 0:
-            upload = await self._store(upload, declared, append, source)
-        upload = await self._declare_length(upload, append, source)
-        if upload.is_pending:
-            self.observer.changed(upload, Event.FILLED)
-        return await self._complete(upload)
-
-    async def _declare_length(self, upload: Upload, append: Append, source: Source) -> Upload:
-        """Record a length that came without bytes; with bytes it was kept along with them."""
-        if append.length is None or upload.length is not None:
-            return upload
-        if append.size != 0 and source.ending is not Ending.COMPLETE:
-            return upload  # nothing is kept of a request that broke before its first byte
-        assert isinstance(self.store, SupportsDeferLength)  # it took the upload without a length
-        with store_errors_answered():
-            return await self.store.declare_length(upload, append.length)
-
-    async def _store(
-        self, upload: Upload, declared: Upload, append: Append, source: Source
-    ) -> Upload:
-        """Store the bytes, and with the first of them what is known of the upload by now."""
-        chunks = Chunks(source, room=room_for(declared, declared.length), checksum=append.checksum)
-        try:
-            judged = await self._inspection.judge(upload, declared.length, chunks, source)
-            if judged is None:
-                return upload
-            with store_errors_answered():
-                stored = await self.store.append(
-                    judged, chunks, staged=append.checksum is not None, renewal=self._renewal
-                )
-        except Unverified:
-            return upload
-        if stored.offset == upload.offset:
-            return replace(upload, version=stored.version)
-        if not stored.has_all_bytes:
-            self.observer.changed(stored, Event.APPENDED)
-        return stored
-
-    async def _sweep_one(self, upload_id: str, found: "_Swept", slots: anyio.Semaphore) -> None:
-        try:
-            async with self._hold(upload_id, take_over=False):
-                is_removed = await self._look_after(upload_id)
-            found.removed += is_removed
-        except (UploadLocked, WriteConflict, UploadNotFound):
-            return  # somebody is at work on it, or was
-        except Exception as failure:  # one upload must not keep the others alive
-            failure.add_note(f"upload {upload_id}")
-            found.failures.append(failure)
-        finally:
-            slots.release()
-
-    async def _look_after(self, upload_id: str) -> bool:
-        """Do what is due for an upload; return True if that was to remove it."""
-        assert isinstance(self.store, SupportsTerminate)  # checked by __init__
-        try:
-            upload = await self.store.get(upload_id)
-        except UploadNotFound:
-            await self.store.terminate(upload_id)  # what a removal left that broke off
-            return False
-        removal: Removal = upload.removal or "expired"
-        match state_of(upload, self._clock()):
-            case State.REMOVING | State.EXPIRED:
-                await self._completion.remove(upload, removal)
-                return True
-            case State.JOINING | State.COMPLETING:
-                try:
-                    await self._completion.complete(upload)
-                except PartLost:
-                    return True  # and so it was removed
-                except BytesLost:
-                    await self._completion.remove(upload, "terminated")
-                    return True
-            case _:
-                await self.store.update(upload)  # so that it is not found again for nothing
-        return False
-
-
-class _Swept:
-    """What a sweep has done so far."""
-
-    def __init__(self) -> None:
-        self.removed = 0
-        self.failures: list[Exception] = []
-
-
-def _judge(upload: Upload, append: Append) -> None:
-    check_takes_bytes(upload)
-    check_append(append, upload)

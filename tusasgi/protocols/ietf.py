@@ -4,7 +4,7 @@ Written from the drafts up to -12; `dialects` has what differs between them.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -17,10 +17,9 @@ from tusasgi.errors import (
     TooSmall,
     TusError,
     UnsupportedContentType,
-    UnsupportedMedia,
 )
 from tusasgi.fields import parse_metadata
-from tusasgi.models import Answer, Append, Creation, Limits, Upload
+from tusasgi.models import Append, Creation, FinalResponse, Limits, Upload
 from tusasgi.protocols.contract import Interim, Response
 from tusasgi.protocols.dialects import DIALECTS, NEWEST, Dialect
 from tusasgi.protocols.digests import format_digest, parse_digest, parse_wanted
@@ -94,6 +93,14 @@ class Ietf:
     def offset_ends_append(self) -> bool:
         return True  # the next append has to be taken at the offset that was told
 
+    @property
+    def offset_on_get(self) -> bool:
+        return True
+
+    @property
+    def creation_methods(self) -> Collection[str]:
+        return ("POST", "PUT", "PATCH")  # whatever has content
+
     # Requests
 
     def method_of(self, method: str, headers: Headers) -> str:
@@ -115,7 +122,7 @@ class Ietf:
     def parse_creation(
         self, headers: Headers, id_of: Callable[[str], str]
     ) -> tuple[Creation, Append | None]:
-        is_last = self._is_last(headers)
+        is_last = self.is_last(headers)
         if is_last is None:
             raise InvalidRequest(f"{self.dialect.completeness} must be ?0 or ?1")
         size = body_size(headers)
@@ -149,7 +156,7 @@ class Ietf:
         offset = parse_unsigned(headers.lines("Upload-Offset"))
         if offset is None:
             raise InvalidRequest("Upload-Offset must be a whole number of bytes")
-        is_last = self._is_last(headers)
+        is_last = self.is_last(headers)
         if is_last is None:
             is_last = self.dialect.completes_by_default
         size = body_size(headers)
@@ -172,7 +179,7 @@ class Ietf:
         if size or not self.dialect.repeats_answer:
             raise LengthConflict(f"the upload is complete with {upload.offset} bytes")
 
-    def _is_last(self, headers: Headers) -> bool | None:
+    def is_last(self, headers: Headers) -> bool | None:
         """Return what a request says of completeness; None if nothing that is understood."""
         value = parse_boolean(headers.lines(self.dialect.completeness))
         return None if value is None else value != self.dialect.is_negated
@@ -216,7 +223,13 @@ class Ietf:
         return Response(status=204, headers=self._version_header())
 
     def refused(
-        self, error: TusError, rendered: Response, *, method: str, upload: Upload | None
+        self,
+        error: TusError,
+        rendered: Response,
+        *,
+        method: str,
+        upload: Upload | None,
+        is_plain: bool = False,
     ) -> Response:
         answer = self._problem_of(error, upload) or rendered
         status = _STATUSES.get(answer.status, answer.status)
@@ -239,8 +252,8 @@ class Ietf:
         """Return the headers that the protocol wants on a refusal."""
         headers = self._version_header()
         if method not in _WITHOUT_CONTENT:
-            # The first bytes are judged by the host, and what it says is the last answer.
-            headers |= self._completeness(isinstance(error, UnsupportedMedia))
+            # What the host says of the first bytes is the answer of the target resource.
+            headers |= self._completeness(error.is_final)
         if isinstance(error, UnsupportedContentType):
             headers["Accept-Patch"] = CONTENT_TYPE
         if isinstance(error, TooLarge | TooSmall) and not isinstance(error, Overrun):
@@ -268,16 +281,22 @@ class Ietf:
     def _interim(self, headers: dict[str, str]) -> Interim:
         return Interim(status=104, headers={**self._version_header(), **headers})
 
+    def final_headers(self) -> dict[str, str]:
+        """Return what marks an answer as that of the resource which the upload is for."""
+        return {**self._version_header(), **self._completeness(True)}
+
     def _last_answer(self, upload: Upload, location: str) -> Response:
         """Return what the host adds to the answer, and the protocol's own fields, which win.
 
-        But for `Location`: of the last answer it is the host's, if it says one.
+        But for `Location`: of the last answer it is the host's, if it says one, and that of
+        an upload which stands for a request has no other.
         """
-        answer = upload.answer or Answer()
+        answer = upload.final_response or FinalResponse()
         own = self._state(upload)
         if (digest := format_digest(upload, self.wanted_digests)) is not None:
             own["Repr-Digest"] = digest
-        if "location" not in {name.lower() for name in answer.headers}:
+        has_location = "location" in {name.lower() for name in answer.headers}
+        if upload.target is None and not has_location:
             own["Location"] = location
         ours = {name.lower() for name in own}
         added = {name: value for name, value in answer.headers.items() if name.lower() not in ours}

@@ -36,7 +36,7 @@ Script = bytes | Iterable[bytes | Step]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class RecordedResponse:
     """What the app sent, as a client sees it."""
 
     status: int
@@ -129,12 +129,12 @@ def _ended(script: Iterable[bytes | Step]) -> list[bytes | Step]:
     return steps
 
 
-class Exchange(Client):
+class ScriptedExchange(Client):
     """One request and its response, run step by step.
 
     Run it in a task group, `feed` it, wait for `starved`, and look at `answer` at the end:
 
-        exchange = Exchange(app, "PATCH", "/files/x", headers={…})
+        exchange = ScriptedExchange(app, "PATCH", "/files/x", headers={…})
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(exchange.run)
             exchange.feed(b"some bytes")
@@ -169,7 +169,7 @@ class Exchange(Client):
         self._send_fails_from = send_fails_from
         self._scope = _scope(method, path, headers, body, scope or {})
 
-    async def run(self) -> Answer:
+    async def run(self) -> RecordedResponse:
         """Call the app once and return its answer; what the app raises rises."""
         try:
             await self._app(self._scope, self.receive, self._send)
@@ -179,12 +179,12 @@ class Exchange(Client):
         return self.answer
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> RecordedResponse:
         """The complete answer, also when the app raised afterwards."""
         if not self._answered.is_set():
             raise RuntimeError(f"the app has not sent a complete response: {self.sent}")
         start, *bodies = self.sent
-        return Answer(
+        return RecordedResponse(
             status=start["status"],
             headers=Headers(start["headers"]),
             body=b"".join(message.get("body", b"") for message in bodies),
@@ -246,12 +246,12 @@ class ASGIDriver:
         *,
         scope: Mapping[str, Any] | None = None,
         send_fails_from: int | None = None,
-    ) -> Exchange:
+    ) -> ScriptedExchange:
         """Prepare an exchange that the test runs itself."""
         own = _lines(headers)
         names = {name.lower() for name, _ in own}
         defaults = [line for line in self._headers.items() if line[0].lower() not in names]
-        return Exchange(
+        return ScriptedExchange(
             self._app,
             method,
             self._root_path + path,
@@ -269,7 +269,7 @@ class ASGIDriver:
         body: Script = b"",
         *,
         scope: Mapping[str, Any] | None = None,
-    ) -> Answer:
+    ) -> RecordedResponse:
         """Send a request and return the answer."""
         return await self.exchange(method, path, headers, body, scope=scope).run()
 
@@ -282,9 +282,9 @@ async def request(
     body: Script = b"",
     *,
     scope: Mapping[str, Any] | None = None,
-) -> Answer:
+) -> RecordedResponse:
     """Send one request to an app and return its answer."""
-    return await Exchange(app, method, path, headers=headers, body=body, scope=scope).run()
+    return await ScriptedExchange(app, method, path, headers=headers, body=body, scope=scope).run()
 
 
 def _scope(

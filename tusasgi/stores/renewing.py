@@ -1,0 +1,41 @@
+"""Work that may take longer than an upload lives, with the date of the upload moved beside it."""
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+async def renewing(
+    work: Awaitable[T], renew: Callable[[], Awaitable[object]], *, interval: float
+) -> T:
+    """Return what the work returns, or raise what it raises, and renew every `interval` seconds.
+
+    A renewal that fails is passed over: the work meets the reason as well, and raises it. One that
+    is under way when the work ends is waited for.
+    """
+    failure: Exception
+    done = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_renew_until, done, renew, interval)
+        try:
+            return await work
+        except Exception as error:  # raised below: the task group would wrap it
+            failure = error
+        finally:
+            done.set()
+    raise failure
+
+
+async def _renew_until(
+    done: anyio.Event, renew: Callable[[], Awaitable[object]], interval: float
+) -> None:
+    while True:
+        with anyio.move_on_after(interval):
+            await done.wait()
+            return
+        with contextlib.suppress(Exception):
+            await renew()
