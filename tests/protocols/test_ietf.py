@@ -442,7 +442,7 @@ def test_early_versions_take_any_media_type(version: int) -> None:
 
 @rule("IETF-171")
 def test_the_media_type_is_compared_without_case_and_parameters(version: int) -> None:
-    lines = {"Content-Type": "Application/Partial-Upload; a=b", **says(version, complete=True)}
+    lines = {"Content-Type": "Application/Partial-Upload ; a=b", **says(version, complete=True)}
     assert append(version, lines).offset == 5
 
 
@@ -492,6 +492,15 @@ def test_an_append_to_a_complete_upload_is_a_problem_of_its_own(version: int) ->
         response = refused(caught.value, version=version, upload=COMPLETE)
         assert response.status == 400
         assert json.loads(response.body)["type"] == f"{PROBLEMS}completed-upload"
+
+
+@pytest.mark.parametrize("version", [3, 4, 5, 9, None])
+def test_elsewhere_content_for_a_complete_upload_contradicts_its_length(
+    version: int | None,
+) -> None:
+    response = refused(LengthConflict("no"), version=version, upload=COMPLETE)
+    assert response.status == 400
+    assert json.loads(response.body)["type"] == f"{PROBLEMS}inconsistent-upload-length"
 
 
 @every_version
@@ -614,7 +623,7 @@ def test_the_last_answer_is_that_of_the_host_however_the_bytes_came(version: int
 @every_version
 def test_a_host_names_another_location_but_no_field_of_the_protocol(version: int | None) -> None:
     field = next(iter(says(version, complete=True)))
-    told = {"location": "/photos/7", "upload-offset": "0", field.lower(): "?0", "X-Own": "a"}
+    told = {"location": "/photos/7", "UPLOAD-offset": "0", field.lower(): "?0", "X-Own": "a"}
     upload = replace(COMPLETE, final_response=FinalResponse(headers=told))
     response = ietf(version).appended(upload, LOCATION, NOW)
     assert response.status == 201
