@@ -31,10 +31,12 @@ class Dialect:
     """The member of `Upload-Limit` for the seconds that are left to an upload."""
     reports_progress: bool = True
     """True if an interim response may tell an offset."""
-    completes_empty: bool = False
-    """True if a creation of length 0 is complete, though it says that more is to come.
+    completes_full: bool = False
+    """True if the last byte of a known length completes an upload, though more is said to come.
 
-    No version says so: it is what tus-js-client takes for granted in those that it speaks.
+    No version says so, but each lets a server say that an upload is complete. tus-js-client takes
+    it for granted in those that it speaks: it ends at the length, and calls last only what it
+    reads in one piece. In Node a file that is sent in several would never be complete.
     """
     repeats_answer: bool = True
     """True if an empty append to a complete upload has the last answer again, not a refusal."""
@@ -74,7 +76,7 @@ DIALECTS: Mapping[int, Dialect] = {
             partial_status=201,
             refused_on_head=(_OFFSET, _COMPLETE),
             refused_on_delete=(_OFFSET, _COMPLETE),
-            completes_empty=True,
+            completes_full=True,
             overrun_terminates=False,
         ),
         Dialect(
@@ -83,7 +85,7 @@ DIALECTS: Mapping[int, Dialect] = {
             refused_on_head=(_OFFSET, _COMPLETE, "Upload-Length"),
             refused_on_delete=(_OFFSET, _COMPLETE),
             lifetime="expires",
-            completes_empty=True,
+            completes_full=True,
             repeats_answer=False,
             overrun_terminates=False,
         ),

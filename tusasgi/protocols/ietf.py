@@ -125,18 +125,20 @@ class Ietf:
         is_last = self.is_last(headers)
         if is_last is None:
             raise InvalidRequest(f"{self.dialect.completeness} must be ?0 or ?1")
+        if "upload-concat" in headers:  # ignored, its parts would be taken for whole uploads
+            raise InvalidRequest("Upload-Concat is of TUS: the draft has no joining of uploads")
         size = body_size(headers)
         length = _length_of(headers, offset=0, size=size, is_last=is_last)
         if length is None and not self.can_defer_length:
             raise InvalidRequest("Upload-Length is missing: the length must be given at creation")
-        is_open = is_last or length != 0 or not self.dialect.completes_empty
+        is_last = is_last or self._is_full(length, offset=0, size=size)
         creation = Creation(
             length=length,
             metadata=_metadata_of(headers),
             metadata_header=_upload_metadata(headers),
             size=size,
             protocol=self.name,
-            is_open=is_open,
+            is_open=True,
             checksum=parse_digest(headers, "Repr-Digest"),
         )
         if size == 0 and not is_last:
@@ -145,7 +147,7 @@ class Ietf:
             offset=0,
             size=size,
             checksum=parse_digest(headers, "Content-Digest"),
-            is_last=is_last if is_open else None,
+            is_last=is_last,
             overrun_terminates=self._overrun_terminates,
         )
         return creation, append
@@ -163,6 +165,8 @@ class Ietf:
         if upload.is_complete and offset == upload.offset:
             self._check_repeated(upload, size)
         length = _length_of(headers, offset=offset, size=size, is_last=is_last)
+        known = upload.length if length is None else length
+        is_last = is_last or self._is_full(known, offset=offset, size=size)
         if upload.is_complete:
             return Append(offset=offset, length=length, size=size)
         return Append(
@@ -183,6 +187,10 @@ class Ietf:
         """Return what a request says of completeness; None if nothing that is understood."""
         value = parse_boolean(headers.lines(self.dialect.completeness))
         return None if value is None else value != self.dialect.is_negated
+
+    def _is_full(self, length: int | None, *, offset: int, size: int | None) -> bool:
+        """True if a request brings the last byte, in a version where that is the end."""
+        return self.dialect.completes_full and length == offset + (size or 0)
 
     @property
     def _overrun_terminates(self) -> bool:
