@@ -31,7 +31,7 @@ from tusasgi import (
     UploadNotFound,
 )
 from tusasgi.errors import ChecksumMismatch, LengthConflict, Overrun, TooSmall
-from tusasgi.models import Checksum
+from tusasgi.models import Checksum, Target
 from tusasgi.protocols.contract import Codec, Interim
 from tusasgi.protocols.dialects import DIALECTS, NEWEST
 from tusasgi.protocols.ietf import (
@@ -658,6 +658,17 @@ def test_a_host_names_another_location_but_no_field_of_the_protocol(version: int
     assert completeness(response, version) == "?1"
     lower = [name.lower() for name in response.headers]
     assert len(lower) == len(set(lower))
+
+
+@every_version
+def test_an_upload_that_stands_for_a_request_has_no_location_but_for_who_waits_for_one(
+    version: int | None,
+) -> None:
+    target = Target(method="POST", path="/a", raw_path=None, query_string=b"", headers=())
+    upload = replace(COMPLETE, target=target)
+    created = ietf(version).created(upload, LOCATION, NOW)
+    assert created.headers.get("Location") == (LOCATION if version in (5, 6) else None)
+    assert "Location" not in ietf(version).appended(upload, LOCATION, NOW).headers
 
 
 @rule("IETF-027")

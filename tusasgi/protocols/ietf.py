@@ -211,7 +211,8 @@ class Ietf:
 
     def created(self, upload: Upload, location: str, now: datetime) -> Response:
         if upload.is_complete:
-            return self._last_answer(upload, location)
+            # Who said that more is to come waits for the URL.
+            return self._last_answer(upload, location, is_located=self.dialect.completes_full)
         headers = {"Location": location, **self._state_and_limits(upload, now)}
         return Response(status=201, headers=headers)
 
@@ -293,18 +294,18 @@ class Ietf:
         """Return what marks an answer as that of the resource which the upload is for."""
         return {**self._version_header(), **self._completeness(True)}
 
-    def _last_answer(self, upload: Upload, location: str) -> Response:
+    def _last_answer(self, upload: Upload, location: str, *, is_located: bool = False) -> Response:
         """Return what the host adds to the answer, and the protocol's own fields, which win.
 
         But for `Location`: of the last answer it is the host's, if it says one, and that of
-        an upload which stands for a request has no other.
+        an upload which stands for a request has no other, unless it `is_located`.
         """
         answer = upload.final_response or FinalResponse()
         own = self._state(upload)
         if (digest := format_digest(upload, self.wanted_digests)) is not None:
             own["Repr-Digest"] = digest
         has_location = "location" in {name.lower() for name in answer.headers}
-        if upload.target is None and not has_location:
+        if (upload.target is None or is_located) and not has_location:
             own["Location"] = location
         ours = {name.lower() for name in own}
         added = {name: value for name, value in answer.headers.items() if name.lower() not in ours}
