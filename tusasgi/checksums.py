@@ -46,6 +46,11 @@ def parse_checksum(header: str) -> Checksum:
         digest = base64.b64decode(encoded.encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError):
         raise InvalidRequest("Upload-Checksum: the digest is not standard Base64") from None
-    if len(digest) != len(ALGORITHMS[algorithm]().digest()):
-        raise InvalidRequest(f"Upload-Checksum: this is no digest of {algorithm}")
-    return Checksum(algorithm=algorithm, digest=digest)
+    return checked(Checksum(algorithm=algorithm, digest=digest), "Upload-Checksum")
+
+
+def checked(checksum: Checksum, field: str) -> Checksum:
+    """Return the checksum of this header field, or refuse one that no bytes could have."""
+    if len(checksum.digest) != len(ALGORITHMS[checksum.algorithm]().digest()):
+        raise InvalidRequest(f"{field}: this is no digest of {checksum.algorithm}")
+    return checksum

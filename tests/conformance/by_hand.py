@@ -279,7 +279,7 @@ async def nothing_is_left(make_stage: MakeStage) -> None:
     assert stage.snapshot() != {}
     assert (await stage.driver.request("DELETE", f"/{upload.id}")).status == 204
     assert stage.snapshot() == {}
-    assert stage.uploads._locker._locks == {}
+    assert stage.uploads._locks._locker._locks == {}
 
 
 # Our choices
@@ -414,7 +414,7 @@ async def nobody_listens(make_stage: MakeStage) -> None:
         )
         with pytest.raises(RuntimeError, match="has not sent a complete response"):
             await exchange.run()  # raised by the driver, which misses an answer; not by the app
-        assert stage.uploads._locker._locks == {}
+        assert stage.uploads._locks._locker._locks == {}
         assert await stage.offset(upload.id) == 5
 
 
@@ -518,7 +518,7 @@ async def _cancel_while_storing(stage: Stage) -> None:
 
 async def _check_truth(stage: Stage, upload: Upload, exchange: Exchange, most: int) -> None:
     assert exchange.sent == []  # cancelled, and not answered as if it had failed
-    assert stage.uploads._locker._locks == {}
+    assert stage.uploads._locks._locker._locks == {}
     offset = await stage.offset(upload.id)
     assert 0 <= offset <= most
     assert await stage.content(upload.id) == bytes(offset)

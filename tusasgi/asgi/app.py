@@ -1,7 +1,7 @@
-"""The ASGI app: finds the upload and the method, asks the engine, answers."""
+"""The ASGI app: finds the upload, the protocol and the method, asks the engine, answers."""
 
 import contextlib
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
@@ -9,41 +9,38 @@ from urllib.parse import urlsplit
 from tusasgi.asgi.body import Receive
 from tusasgi.asgi.download import download
 from tusasgi.asgi.exchange import Exchange, Scope, log_outcome
+from tusasgi.asgi.progress import reporting
 from tusasgi.asgi.routes import find_id, find_route
-from tusasgi.asgi.send import Send, send_response
+from tusasgi.asgi.send import Send
 from tusasgi.engine.rules import check_takes_bytes
 from tusasgi.engine.uploads import Uploads
 from tusasgi.errors import (
-    BodyTimeout,
     MethodNotAllowed,
-    ShuttingDown,
     TryAgain,
     TusError,
     UploadExpired,
-    UploadLocked,
     UploadNotFound,
     UploadPending,
 )
-from tusasgi.models import Append, Ending, Operation, Upload
-from tusasgi.protocols import tus as protocol
+from tusasgi.models import Append, Operation, Upload
 from tusasgi.protocols.contract import Response
-from tusasgi.protocols.tus import Extension, MethodOverride
-from tusasgi.stores import SupportsDeferLength, SupportsRead, SupportsTerminate
+from tusasgi.protocols.offer import PROTOCOLS, Protocols
+from tusasgi.protocols.tus import VERSION, Extension, MethodOverride, Tus, plain_text
 
 Handler = Callable[[Exchange], Awaitable[Response]]
-Answer = Callable[[Response], Awaitable[None]]
 
 
 class TusApp:
-    """TUS 1.0.0 over an engine, to be mounted in any ASGI app or run by any ASGI server.
+    """Resumable uploads over an engine, to be mounted in any ASGI app or run by any ASGI server.
 
-    `public_url` is the URL of the collection as clients see it; without it `Location` is an
-    absolute path. `prefix` is the path to answer under when no framework mounts the app.
-    `without` names extensions to switch off; the rest is what the store supports. With
-    `idempotent_delete` a DELETE of what is not there is 204. `downloads` answers GET on complete
-    uploads. `receive_timeout` is how many seconds a client may send nothing within a body, and
-    `send_timeout` how many it may take for a piece of an answer (256 KiB at most).
-    `render_error` turns a refusal into status, headers and body of the host's own kind; the
+    `protocols` are those that are spoken, on the same URLs: TUS 1.0.0 (`"tus"`) and the IETF's
+    Resumable Uploads for HTTP (`"ietf"`). `public_url` is the URL of the collection as clients see
+    it; without it `Location` is an absolute path. `prefix` is the path to answer under when no
+    framework mounts the app. `without` names extensions of TUS to switch off; the rest is what the
+    store supports. With `idempotent_delete` a DELETE of what is not there is 204. `downloads`
+    answers GET on complete uploads. `receive_timeout` is how many seconds a client may send nothing
+    within a body, and `send_timeout` how many it may take for a piece of an answer (256 KiB at
+    most). `render_error` turns a refusal into status, headers and body of the host's own kind; the
     protocol's headers are added to them.
     """
 
@@ -51,6 +48,7 @@ class TusApp:
         self,
         uploads: Uploads,
         *,
+        protocols: Collection[str] = PROTOCOLS,
         public_url: str | None = None,
         prefix: str = "",
         without: Collection[str] = (),
@@ -59,136 +57,237 @@ class TusApp:
         method_override: MethodOverride = "any",
         receive_timeout: float | None = 60.0,
         send_timeout: float | None = 60.0,
-        render_error: Callable[[TusError], Response] = protocol.plain_text,
+        render_error: Callable[[TusError], Response] = plain_text,
     ) -> None:
-        if downloads and not isinstance(uploads.store, SupportsRead):
+        if downloads and not uploads.capabilities.can_read:
             raise ValueError(f"{type(uploads.store).__name__} cannot read uploads back")
         if method_override not in ("any", "post", "off"):
             raise ValueError('method_override must be "any", "post" or "off"')
         self.uploads = uploads
         self._offered = _offered(uploads, without)
+        self._protocols = Protocols(
+            protocols,
+            tus=Tus(offered=self._offered, method_override=method_override),
+            limits=uploads.limits,
+            can_defer_length=uploads.capabilities.can_defer_length,
+            can_terminate=uploads.capabilities.can_terminate,
+        )
         self._public_url = public_url.rstrip("/") if public_url else None
         self._prefix = f"/{prefix.strip('/')}" if prefix.strip("/") else ""
         self._idempotent_delete = idempotent_delete
-        self._method_override = method_override
+        self._downloads = downloads
         self._receive_timeout = receive_timeout
         self._send_timeout = send_timeout
         self._render_error = render_error
-        self._on_collection: dict[str, Handler] = {"OPTIONS": self._options}
-        self._on_upload: dict[str, Handler] = {
-            "OPTIONS": self._options,
-            "HEAD": self._head,
-            "PATCH": self._patch,
-        }
-        if Extension.CREATION in self._offered:
-            self._on_collection["POST"] = self._post
-        if Extension.TERMINATION in self._offered:
-            self._on_upload["DELETE"] = self._delete
-        if downloads:
-            self._on_upload["GET"] = self._get
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _answer_lifespan(receive, send)
         elif scope["type"] == "http":
             exchange = Exchange(
-                scope, receive, timeout=self._receive_timeout, override=self._method_override
+                scope,
+                receive,
+                send,
+                receive_timeout=self._receive_timeout,
+                send_timeout=self._send_timeout,
             )
-            await self._observed(exchange, send)
+            await self._observed(exchange)
         else:
             raise ValueError(f"tusasgi serves http, not {scope['type']}")
 
-    async def _observed(self, exchange: Exchange, send: Send) -> None:
+    async def _observed(self, exchange: Exchange) -> None:
         """Answer, and tell the observer and the log how."""
-        status = 0
-
-        async def answer(response: Response) -> None:
-            nonlocal status
-            status = response.status
-            await send_response(
-                response,
-                send,
-                body=exchange.body,
-                headers=exchange.headers,
-                http_version=exchange.scope.get("http_version", "1.1"),
-                timeout=self._send_timeout,
-            )
-
+        if codec := self._protocols.of_request(exchange.method, exchange.headers):
+            exchange.codec = codec
         observer = self.uploads.observer
         observer.request_began(exchange.operation)
         try:
-            await self._answer(exchange, answer)
+            await self._answer(exchange)
         finally:
-            outcome = exchange.outcome(status)
+            outcome = exchange.outcome()
             observer.request_ended(outcome)
             log_outcome(outcome)
 
-    async def _answer(self, exchange: Exchange, answer: Answer) -> None:
+    async def _answer(self, exchange: Exchange) -> None:
         try:
             response = await self._respond(exchange)
         except TusError as error:
-            await answer(self._refused(error, exchange))
+            await exchange.answer(self._refused(error, exchange))
             cause = error.__cause__ if isinstance(error, UploadPending) else None
             if cause is not None and not isinstance(cause, TryAgain):
                 raise cause from None  # a bug or an outage: the host hears of it
         except Exception as error:
             if error is not exchange.body.failure:  # or those who raised it answer it
-                await answer(self._refused(TusError("internal error"), exchange))
+                await exchange.answer(self._refused(TusError("internal error"), exchange))
             raise
         else:
-            await answer(response)
+            await exchange.answer(response)
 
     def _refused(self, error: TusError, exchange: Exchange) -> Response:
-        rendered = self._render_error(error)
-        is_head = exchange.method == "HEAD"
-        return protocol.refused(error, rendered, is_head=is_head, is_download=exchange.is_download)
+        self._make_known(exchange)
+        return exchange.codec.refused(
+            error,
+            self._render_error(error),
+            method=exchange.method,
+            upload=exchange.upload,
+            is_plain=exchange.is_plain,
+        )
+
+    def _make_known(self, exchange: Exchange) -> None:
+        """Decide which protocol a request without a mark speaks, by the upload that it is about."""
+        if not exchange.is_marked:
+            exchange.codec = self._protocols.of_upload(exchange.upload, exchange.headers)
 
     async def _respond(self, exchange: Exchange) -> Response:
         route = exchange.route = find_route(exchange.scope, self._prefix)
-        handlers = self._on_collection if route.upload_id is None else self._on_upload
+        on_upload = route.upload_id is not None
+        handlers = self._on_upload(exchange) if on_upload else self._on_collection(exchange)
         if exchange.method not in handlers:
             allow = ", ".join(handlers)
             raise MethodNotAllowed(f"{exchange.method[:16]} is not possible here", allow=allow)
-        method = "GET" if exchange.is_download and "GET" in handlers else exchange.method
-        if method not in ("OPTIONS", "GET"):
-            protocol.check_version(exchange.headers)
-        response = await handlers[method](exchange)
+        response = await handlers[exchange.method](exchange)
         exchange.body.check()
         return response
+
+    def _on_collection(self, exchange: Exchange) -> Mapping[str, Handler]:
+        self._make_known(exchange)
+        handlers: dict[str, Handler] = {"OPTIONS": self._options}
+        if Extension.CREATION in self._offered:
+            handlers |= dict.fromkeys(exchange.codec.creation_methods, self._create)
+        return handlers
+
+    def _on_upload(self, exchange: Exchange) -> Mapping[str, Handler]:
+        handlers: dict[str, Handler] = {
+            "OPTIONS": self._options,
+            "HEAD": self._look,
+            "PATCH": self._patch,
+        }
+        if Extension.TERMINATION in self._offered:
+            handlers["DELETE"] = self._delete
+        if self._downloads or (exchange.is_marked and exchange.codec.offset_on_get):
+            handlers["GET"] = self._look
+        return handlers
 
     # One method each, in the order of the steps.
 
     async def _options(self, exchange: Exchange) -> Response:
-        return protocol.capabilities(self._offered, self.uploads.limits)
+        return self._protocols.capabilities()
 
-    async def _head(self, exchange: Exchange) -> Response:
-        upload = await self._admit(exchange, Operation.GET)
-        upload = exchange.upload = await self.uploads.complete(upload)
-        return protocol.described(upload)
-
-    async def _post(self, exchange: Exchange) -> Response:
-        headers, request = exchange.headers, exchange.request()
+    async def _create(self, exchange: Exchange) -> Response:
+        codec, headers, request = exchange.codec, exchange.headers, exchange.request()
+        codec.check(exchange.method, headers)
         await self.uploads.admit_creation(request)
-        if protocol.depends_on_first_byte(headers) and await exchange.body.is_empty():
+        if codec.depends_on_first_byte(headers) and await exchange.body.is_empty():
             headers = headers.bodiless()
         exchange.body.check()
-        carries_upload = (
-            Extension.CREATION_WITH_UPLOAD in self._offered and protocol.carries_upload(headers)
-        )
-        id_of = partial(self._id_of, exchange)
-        creation = protocol.parse_creation(headers, self._offered, id_of)
-        append = None
-        if carries_upload and not creation.parts:
-            append = protocol.parse_first_append(headers, self._offered)
-            creation = replace(creation, size=append.size)
+        creation, append = codec.parse_creation(headers, partial(self._id_of, exchange))
         upload = exchange.upload = await self.uploads.create_from(creation, request)
+        location = self._location_of(exchange, upload)
         if append is not None:
-            upload = await self._append_first(exchange, upload, append)
-            if exchange.body.failure is not None and not upload.is_complete:
-                await self.uploads.discard(upload.id)  # its client will not hear where it is
+            upload = await self._append_first(exchange, upload, append, location)
+        return codec.created(upload, location, self.uploads.now())
+
+    async def _look(self, exchange: Exchange) -> Response:
+        """Answer HEAD and GET: with the file, or with where the upload is."""
+        if not self._wants_file(exchange):
+            return await self._describe(exchange, await self._admit(exchange, Operation.GET))
+        upload = await self._admit(exchange, Operation.READ)
+        if exchange.is_plain or (exchange.method == "GET" and upload.is_complete):
+            return await self._download(exchange, upload)
+        return await self._describe(exchange, upload)
+
+    def _wants_file(self, exchange: Exchange) -> bool:
+        if not self._downloads:
+            return False
+        return exchange.method == "GET" or not exchange.is_marked or exchange.is_plain
+
+    async def _describe(self, exchange: Exchange, upload: Upload) -> Response:
+        codec = exchange.codec
+        codec.check(exchange.method, exchange.headers)
+        if codec.offset_ends_append and not upload.is_complete:
+            upload = await self.uploads.stop(upload.id)
+        upload = exchange.upload = await self.uploads.complete(upload)
+        return codec.described(upload, self.uploads.now())
+
+    async def _download(self, exchange: Exchange, upload: Upload) -> Response:
+        upload = await self.uploads.complete(upload)
+        reader = self.uploads.capabilities.reader
+        is_head = exchange.method == "HEAD"
+        response = download(upload, reader, exchange.headers, is_head=is_head)
+        if exchange.codec.offset_on_get:
+            return response
+        return replace(response, headers={"Tus-Resumable": VERSION, **response.headers})
+
+    async def _patch(self, exchange: Exchange) -> Response:
+        codec = exchange.codec
+        upload = await self._admit(exchange, Operation.APPEND)
+        check_takes_bytes(upload)
+        append = codec.parse_append(exchange.headers, upload)
+        exchange.start = append.offset
+        upload = await self._append(exchange, upload, append)
+        return codec.appended(upload, self._location_of(exchange, upload), self.uploads.now())
+
+    async def _delete(self, exchange: Exchange) -> Response:
+        try:
+            upload = await self._admit(exchange, Operation.TERMINATE)
+        except (UploadNotFound, UploadExpired):
+            if not self._idempotent_delete:
+                raise
+            exchange.codec.check(exchange.method, exchange.headers)
+        else:
+            exchange.codec.check(exchange.method, exchange.headers)
+            await self.uploads.terminate(upload.id, missing_ok=self._idempotent_delete)
+        return exchange.codec.terminated()
+
+    async def _admit(self, exchange: Exchange, operation: Operation) -> Upload:
+        """Return the upload that the request names, if it may do this to it.
+
+        Nothing is read for a request that its protocol refuses; one without a mark is refused
+        once it is known which protocol it is one of.
+        """
+        if exchange.is_marked and operation is not Operation.READ:
+            exchange.codec.check(exchange.method, exchange.headers)
+        request = exchange.request()
+        try:
+            upload = await self.uploads.admit(request, operation, exchange.upload_id)
+            exchange.upload = upload
+        finally:
+            self._make_known(exchange)
+        return upload
+
+    async def _append_first(
+        self, exchange: Exchange, upload: Upload, append: Append, location: str
+    ) -> Upload:
+        """Store what came along with a creation; of a refused body no upload is left.
+
+        Neither is one of a body that broke off, but for a client that was told where it is.
+        """
+        interim = exchange.codec.announced(upload, location, self.uploads.now())
+        is_known = await exchange.send_interim(interim)
+        try:
+            upload = await self._append(exchange, upload, append)
+        except TusError:
+            if not (is_known and exchange.body.is_cut):
+                with contextlib.suppress(TusError):  # the client hears what refused the body
+                    await self.uploads.discard(upload.id)
+            raise
+        if exchange.body.failure is not None and not is_known and not upload.is_complete:
+            await self.uploads.discard(upload.id)
+        return upload
+
+    async def _append(self, exchange: Exchange, upload: Upload, append: Append) -> Upload:
+        appending = self.uploads.append(upload.id, append, exchange.body, admitted=upload)
+        upload = exchange.upload = await reporting(
+            appending, exchange, upload, append, self.uploads.store
+        )
+        if not upload.is_complete:
+            exchange.body.check_ending(is_shut_down=self.uploads.is_shut_down)
+        return upload
+
+    def _location_of(self, exchange: Exchange, upload: Upload) -> str:
         assert exchange.route is not None
         base = exchange.route.base if self._public_url is None else self._public_url
-        return protocol.created(upload, f"{base}/{upload.id}")
+        return f"{base}/{upload.id}"
 
     def _id_of(self, exchange: Exchange, url: str) -> str:
         """Return the id of an upload that the client names by its URL."""
@@ -197,61 +296,6 @@ class TusApp:
         if self._public_url is not None:
             folders.add(urlsplit(self._public_url).path)
         return find_id(url, folders=folders)
-
-    async def _patch(self, exchange: Exchange) -> Response:
-        upload = await self._admit(exchange, Operation.APPEND)
-        check_takes_bytes(upload)
-        append = protocol.parse_append(exchange.headers, self._offered)
-        exchange.start = append.offset
-        return protocol.appended(await self._append(exchange, upload, append))
-
-    async def _delete(self, exchange: Exchange) -> Response:
-        try:
-            upload = await self._admit(exchange, Operation.TERMINATE)
-        except (UploadNotFound, UploadExpired):
-            if not self._idempotent_delete:
-                raise
-            return protocol.terminated()
-        await self.uploads.terminate(upload.id, missing_ok=self._idempotent_delete)
-        return protocol.terminated()
-
-    async def _get(self, exchange: Exchange) -> Response:
-        upload = await self._admit(exchange, Operation.READ)
-        assert isinstance(self.uploads.store, SupportsRead)  # checked by __init__
-        upload = await self.uploads.complete(upload)
-        is_head = exchange.method == "HEAD"
-        response = download(upload, self.uploads.store, exchange.headers, is_head=is_head)
-        return replace(response, headers={"Tus-Resumable": protocol.VERSION, **response.headers})
-
-    async def _admit(self, exchange: Exchange, operation: Operation) -> Upload:
-        request = exchange.request()
-        upload = await self.uploads.admit(request, operation, exchange.upload_id)
-        exchange.upload = upload
-        return upload
-
-    async def _append_first(self, exchange: Exchange, upload: Upload, append: Append) -> Upload:
-        """Store what came along with a creation; of a refused body no upload is left."""
-        try:
-            return await self._append(exchange, upload, append)
-        except TusError:
-            with contextlib.suppress(TusError):  # what refused the body is what the client hears
-                await self.uploads.discard(upload.id)
-            raise
-
-    async def _append(self, exchange: Exchange, upload: Upload, append: Append) -> Upload:
-        body = exchange.body
-        upload = exchange.upload = await self.uploads.append(
-            upload.id, append, body, admitted=upload
-        )
-        if upload.is_complete:
-            return upload
-        if body.ending is Ending.TIMED_OUT:
-            raise BodyTimeout(f"nothing arrived for {self._receive_timeout:g} seconds")
-        if body.ending is Ending.INTERRUPTED and self.uploads.is_shut_down:
-            raise ShuttingDown("this server is about to end: go on, it will be with another one")
-        if body.ending is Ending.INTERRUPTED:
-            raise UploadLocked("another request has taken over this upload")
-        return upload
 
 
 def _offered(uploads: Uploads, without: Collection[str]) -> frozenset[Extension]:
@@ -266,9 +310,9 @@ def _offered(uploads: Uploads, without: Collection[str]) -> frozenset[Extension]
     supported = {
         Extension.CREATION: True,
         Extension.CREATION_WITH_UPLOAD: True,
-        Extension.CREATION_DEFER_LENGTH: isinstance(uploads.store, SupportsDeferLength),
+        Extension.CREATION_DEFER_LENGTH: uploads.capabilities.can_defer_length,
         Extension.CHECKSUM: True,
-        Extension.TERMINATION: isinstance(uploads.store, SupportsTerminate),
+        Extension.TERMINATION: uploads.capabilities.can_terminate,
         Extension.CONCATENATION: uploads.can_concatenate,
         Extension.EXPIRATION: uploads.expiry.is_on,
     }

@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 
+from tusasgi.errors import BodyTimeout, ShuttingDown, UploadLocked
 from tusasgi.models import Ending
 
 Message = MutableMapping[str, Any]
@@ -67,10 +68,28 @@ class Body:
             self._first = await anext(self, b"")
         return self.received == 0 and self.ending is Ending.COMPLETE
 
+    @property
+    def has_timed_out(self) -> bool:
+        return self.ending is Ending.TIMED_OUT
+
+    @property
+    def is_cut(self) -> bool:
+        """True once the body ended before all of it had come."""
+        return self.ending is not None and self.ending is not Ending.COMPLETE
+
     def check(self) -> None:
         """Raise what `receive` raised, if it did."""
         if self.failure is not None:
             raise self.failure
+
+    def check_ending(self, *, is_shut_down: bool) -> None:
+        """Raise what the client is to hear if the server ended the body, and not the client."""
+        if self.has_timed_out:
+            raise BodyTimeout(f"nothing arrived for {self._timeout:g} seconds")
+        if self.ending is Ending.INTERRUPTED and is_shut_down:
+            raise ShuttingDown("this server is about to end: go on, it will be with another one")
+        if self.ending is Ending.INTERRUPTED:
+            raise UploadLocked("another request has taken over this upload")
 
     def interrupt(self) -> None:
         """End the iteration, at once if it is waiting for the client."""

@@ -7,17 +7,22 @@ from typing import Any
 
 from tusasgi.asgi.body import Body, Receive
 from tusasgi.asgi.routes import Route
+from tusasgi.asgi.send import Send, raw_headers, send_response
 from tusasgi.models import Operation, Request, Upload
 from tusasgi.observer import Outcome
+from tusasgi.protocols.contract import Codec, Interim, Response
 from tusasgi.protocols.headers import Headers
-from tusasgi.protocols.tus import MethodOverride, method_of
 
 Scope = MutableMapping[str, Any]
 
 logger = logging.getLogger("tusasgi.requests")
 
+INTERIM = "http.response.informational"
+"""The extension of ASGI by which an interim response goes out, where the server has it."""
+
 _OPERATIONS = {
     "POST": Operation.CREATE.value,
+    "PUT": Operation.CREATE.value,
     "HEAD": Operation.GET.value,
     "PATCH": Operation.APPEND.value,
     "DELETE": Operation.TERMINATE.value,
@@ -28,34 +33,76 @@ _CHANGING = {Operation.CREATE.value, Operation.APPEND.value, Operation.TERMINATE
 
 
 class Exchange:
-    """What came with a request, and what is known of it so far."""
+    """What came with a request, in which protocol, and what is known of it so far."""
 
-    __slots__ = ("_began", "body", "headers", "method", "route", "scope", "start", "upload")
+    __slots__ = (
+        "_began",
+        "_codec",
+        "_send",
+        "_send_timeout",
+        "body",
+        "headers",
+        "method",
+        "route",
+        "scope",
+        "start",
+        "status",
+        "upload",
+    )
 
     def __init__(
-        self, scope: Scope, receive: Receive, *, timeout: float | None, override: MethodOverride
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        receive_timeout: float | None,
+        send_timeout: float | None,
     ) -> None:
         self._began = time.perf_counter()
+        self._send = send
+        self._send_timeout = send_timeout
+        self._codec: Codec | None = None
         self.scope = scope
         self.headers = Headers(scope["headers"])
-        self.body = Body(receive, timeout=timeout)
-        self.method = method_of(scope["method"], self.headers, override)
+        self.body = Body(receive, timeout=receive_timeout)
+        self.method: str = scope["method"]
+        """What the request is to be taken for."""
         self.route: Route | None = None
         self.upload: Upload | None = None
         """The upload as it was last seen."""
         self.start = 0
         """Where the append begins."""
+        self.status = 0
+        """The status of the answer, once it is on its way."""
+
+    @property
+    def is_marked(self) -> bool:
+        """True once it is known which protocol the request speaks."""
+        return self._codec is not None
+
+    @property
+    def codec(self) -> Codec:
+        """The protocol that the request speaks; only to be asked for once it is known."""
+        assert self._codec is not None
+        return self._codec
+
+    @codec.setter
+    def codec(self, codec: Codec) -> None:
+        self._codec = codec
+        self.method = codec.method_of(self.scope["method"], self.headers)
+
+    @property
+    def is_plain(self) -> bool:
+        """True for a GET or HEAD as any browser sends it. A HEAD of TUS asks for the offset."""
+        if self.method == "GET":
+            return not self.codec.offset_on_get
+        is_offset = self.codec.offset_on_get or "tus-resumable" in self.headers
+        return self.method == "HEAD" and not is_offset
 
     @property
     def operation(self) -> str:
         return _OPERATIONS.get(self.method, "unknown")
-
-    @property
-    def is_download(self) -> bool:
-        """True for a plain GET or HEAD. A HEAD of TUS asks for the offset."""
-        return self.method == "GET" or (
-            self.method == "HEAD" and "tus-resumable" not in self.headers
-        )
 
     @property
     def upload_id(self) -> str:
@@ -67,15 +114,39 @@ class Exchange:
         path = self.scope["path"]
         return Request(method=self.method, path=path, headers=self.headers, scope=self.scope)
 
-    def outcome(self, status: int) -> Outcome:
+    @property
+    def can_send_interim(self) -> bool:
+        return INTERIM in self.scope.get("extensions", {})
+
+    async def send_interim(self, interim: Interim | None) -> bool:
+        """Send it where the protocol and the server know of such; return whether it was sent."""
+        if interim is None or not self.can_send_interim:
+            return False
+        headers = raw_headers(interim.headers)
+        await self._send({"type": INTERIM, "status": interim.status, "headers": headers})
+        return True
+
+    async def answer(self, response: Response) -> None:
+        """Send the response."""
+        self.status = response.status
+        await send_response(
+            response,
+            self._send,
+            body=self.body,
+            headers=self.headers,
+            http_version=self.scope.get("http_version", "1.1"),
+            timeout=self._send_timeout,
+        )
+
+    def outcome(self) -> Outcome:
         upload = self.upload
         return Outcome(
             operation=self.operation,
-            status=status,
+            status=self.status,
             upload_id=None if upload is None else upload.id,
             received=self.body.received,
             offset=None if upload is None else upload.offset,
-            is_resumed=self.start > 0 and 200 <= status < 300,
+            is_resumed=self.start > 0 and 200 <= self.status < 300,
             seconds=time.perf_counter() - self._began,
         )
 

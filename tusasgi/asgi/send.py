@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,6 @@ import anyio.lowlevel
 
 from tusasgi.asgi.body import Body, Receive
 from tusasgi.errors import InvalidRequest
-from tusasgi.models import Ending
 from tusasgi.protocols.contract import Response
 from tusasgi.protocols.headers import Headers, body_size, expects_continue
 
@@ -87,20 +86,12 @@ async def send_response(
     then, and closed.
     """
     outlet = _Outlet(send, timeout)
-    is_silent = _is_silent(body, headers)
-    rest = _rest(body, headers)
+    rest = _Rest(body, headers, http_version)
     try:
-        if response.stream is not None:
-            start = _start(response if rest <= 0 else _closing(response, http_version))
-            # A read would bring about the 100 Continue that nobody is to see.
-            watched = None if is_silent else body
-            await _send_stream(start, response.stream, outlet, watched)
-        elif rest <= 0:
-            await _send_all(response, outlet)
-        elif is_silent:
-            await _send_all(_closing(response, http_version), outlet)
+        if response.stream is None:
+            await _send_whole(response, outlet, rest)
         else:
-            await _send_early(response, outlet, body, rest, http_version)
+            await _send_stream(response, response.stream, outlet, rest)
     except _ClientLeft:
         return  # nobody reads this answer
 
@@ -128,17 +119,43 @@ async def send_download(
     )
 
 
-def _is_silent(body: Body, headers: Headers) -> bool:
-    """True if nothing comes now: the client went quiet, or waits for a 100 Continue.
+class _Rest:
+    """What of the request body is still to come while its answer goes out."""
 
-    A read would bring about the 100, and with it the body.
-    """
-    if body.ending is Ending.TIMED_OUT:
-        return True
-    return not body.is_started and expects_continue(headers)
+    def __init__(self, body: Body, headers: Headers, http_version: str) -> None:
+        self.body = body
+        self.size = _size_of_rest(body, headers)
+        # A read would bring about the 100 Continue that such a client waits for, and the body.
+        is_waiting = not body.is_started and expects_continue(headers)
+        self.is_silent = is_waiting or body.has_timed_out
+        self._is_shared = not http_version.startswith("1")
+
+    @property
+    def is_coming(self) -> bool:
+        return self.body.is_flowing and self.size > 0
+
+    def close(self, response: Response) -> Response:
+        """Return the response as it has to be when this is coming and will not be read."""
+        if not self.is_coming or self._is_shared:
+            return response  # from HTTP/2 on the header is forbidden, and not needed
+        return replace(response, headers={**response.headers, "Connection": "close"})
+
+    async def read_if_small(self) -> None:
+        if self.is_coming and not self.is_silent and self.size <= _SMALL_REST:
+            await self.body.discard(limit=_SMALL_REST, seconds=_LINGER_SECONDS)
+
+    async def linger(self) -> None:
+        """Read and drop what comes, within bounds."""
+        await self.body.discard(
+            limit=_SHARED_LINGER_BYTES if self._is_shared else _LINGER_BYTES,
+            seconds=_SHARED_LINGER_SECONDS if self._is_shared else _LINGER_SECONDS,
+        )
+
+    async def read_on(self) -> None:
+        await self.body.discard(limit=_LINGER_BYTES, seconds=_LINGER_SECONDS)
 
 
-def _rest(body: Body, headers: Headers) -> float:
+def _size_of_rest(body: Body, headers: Headers) -> float:
     """Return how much the client may still send, infinity if that is not known."""
     if not body.is_flowing:
         return 0
@@ -152,24 +169,33 @@ def _rest(body: Body, headers: Headers) -> float:
     return math.inf if body.is_started or "transfer-encoding" in headers else 0
 
 
-async def _send_all(response: Response, send: Send) -> None:
-    await send(_start(response))
-    await send({"type": "http.response.body", "body": response.body})
+async def _send_whole(response: Response, outlet: _Outlet, rest: _Rest) -> None:
+    await rest.read_if_small()
+    await outlet(_start(rest.close(response)))
+    if not rest.is_coming or rest.is_silent:
+        await outlet({"type": "http.response.body", "body": response.body})
+        return
+    await outlet({"type": "http.response.body", "body": response.body, "more_body": True})
+    await rest.linger()
+    # Read on while the end is sent: hypercorn cannot take it while its own queue of body
+    # messages is full.
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(rest.read_on)
+        with suppress(_ClientLeft):  # suppressed here, because a task group would wrap it
+            await outlet({"type": "http.response.body", "body": b""})
+        tasks.cancel_scope.cancel()
 
 
 async def _send_stream(
-    start: dict[str, Any],
-    stream: AsyncGenerator[bytes, None],
-    outlet: _Outlet,
-    body: Body | None,
+    response: Response, stream: AsyncGenerator[bytes, None], outlet: _Outlet, rest: _Rest
 ) -> None:
-    """Send piece by piece, and read no more as soon as `body` tells that the client has left."""
+    """Send piece by piece, and read no more from the store once the client is seen to leave."""
     failure: Exception | None = None
     async with aclosing(stream), anyio.create_task_group() as tasks:
         try:
-            await outlet(start)
-            if body is not None:
-                tasks.start_soon(_close_when_left, outlet, body)
+            await outlet(_start(rest.close(response)))
+            if not rest.is_silent:
+                tasks.start_soon(_close_when_left, outlet, rest.body)
             await _send_pieces(stream, outlet)
         except Exception as raised:  # raised again below: a task group would wrap it
             failure = raised
@@ -194,61 +220,15 @@ async def _close_when_left(outlet: _Outlet, body: Body) -> None:
     outlet.close()
 
 
-async def _send_early(
-    response: Response, send: Send, body: Body, rest: float, http_version: str
-) -> None:
-    if rest <= _SMALL_REST:
-        await body.discard(limit=_SMALL_REST, seconds=_LINGER_SECONDS)
-    if body.is_flowing:
-        is_shared = not http_version.startswith("1")
-        await _send_while_reading(
-            _closing(response, http_version),
-            send,
-            body,
-            limit=_SHARED_LINGER_BYTES if is_shared else _LINGER_BYTES,
-            seconds=_SHARED_LINGER_SECONDS if is_shared else _LINGER_SECONDS,
-        )
-    else:
-        await _send_all(response, send)
-
-
-async def _send_while_reading(
-    response: Response, send: Send, body: Body, *, limit: int, seconds: float
-) -> None:
-    await send(_start(response))
-    await send({"type": "http.response.body", "body": response.body, "more_body": True})
-    await body.discard(limit=limit, seconds=seconds)
-    # Read on while the end is sent: hypercorn cannot take it while its own queue of body
-    # messages is full.
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_read_on, body)
-        await _send_end(send)
-        tasks.cancel_scope.cancel()
-
-
-async def _read_on(body: Body) -> None:
-    await body.discard(limit=_LINGER_BYTES, seconds=_LINGER_SECONDS)
-
-
-async def _send_end(send: Send) -> None:
-    # Caught here, because a task group would wrap it.
-    try:
-        await send({"type": "http.response.body", "body": b""})
-    except _ClientLeft:
-        return
-
-
-def _closing(response: Response, http_version: str) -> Response:
-    if not http_version.startswith("1"):
-        return response  # from HTTP/2 on the header is forbidden, and not needed
-    return replace(response, headers={**response.headers, "Connection": "close"})
+def raw_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Return headers as ASGI wants them."""
+    return [
+        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
+    ]
 
 
 def _start(response: Response) -> dict[str, Any]:
-    headers = [
-        (name.lower().encode("latin-1"), value.encode("latin-1"))
-        for name, value in response.headers.items()
-    ]
+    headers = raw_headers(response.headers)
     # Without a length some servers frame an empty answer as chunks; 204 must not have one. (The
     # answer to a HEAD may have the length of what GET would bring.)
     has_length = response.status in (204, 304) or any(n == b"content-length" for n, _ in headers)

@@ -132,6 +132,10 @@ class Uploads:
         """True once `shutdown` was called."""
         return self._locks.is_shut_down
 
+    def now(self) -> datetime:
+        """Return the time by the clock of the engine, as aware UTC."""
+        return self._clock()
+
     @property
     def can_concatenate(self) -> bool:
         """True if final uploads can be made, with a look at their first bytes if one is wanted."""

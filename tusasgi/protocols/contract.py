@@ -1,6 +1,6 @@
 """What a protocol is to the rest: heads of requests to values, values to responses. Pure."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -32,7 +32,7 @@ class Interim:
 
 
 class Codec(Protocol):
-    """One version of one protocol. Nothing in it waits, reads a clock or touches an upload.
+    """A protocol as one request speaks it. Nothing in it waits, reads a clock or touches an upload.
 
     `location` is the URL of the upload as the client is to see it, `now` aware UTC. What a
     request gets wrong is raised as a `TusError`, and answered with what `refused` returns.
@@ -46,6 +46,16 @@ class Codec(Protocol):
     @property
     def offset_ends_append(self) -> bool:
         """True if asking for the offset ends a running append, so that the answer will hold."""
+        ...
+
+    @property
+    def offset_on_get(self) -> bool:
+        """True if GET asks for the offset, too, while there is nothing to download."""
+        ...
+
+    @property
+    def creation_methods(self) -> Collection[str]:
+        """The methods that create an upload."""
         ...
 
     def method_of(self, method: str, headers: Headers) -> str:
@@ -98,10 +108,17 @@ class Codec(Protocol):
         ...
 
     def refused(
-        self, error: TusError, rendered: Response, *, method: str, upload: Upload | None
+        self,
+        error: TusError,
+        rendered: Response,
+        *,
+        method: str,
+        upload: Upload | None,
+        is_plain: bool = False,
     ) -> Response:
         """Add to a rendered refusal what the protocol wants on it.
 
-        `upload` is the upload as it was last seen, if this request may know of it.
+        `upload` is the upload as it was last seen, if this request may know of it. A request
+        that `is_plain` asks for a file, as any browser does.
         """
         ...

@@ -1,7 +1,7 @@
 """Headers of HTTP to values, and back: sizes, framing, dates. What every protocol needs."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -33,12 +33,16 @@ class Headers(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._lines)
 
+    def lines(self, name: str) -> Sequence[str]:
+        """Return the value of each line of a header."""
+        return self._lines.get(name.lower(), ())
+
     def single(self, name: str) -> str | None:
         """Return the one value of a header, None if it is absent.
 
         Lines that differ could be read in two ways by two servers: `InvalidRequest`.
         """
-        lines = self._lines.get(name.lower(), [])
+        lines = self.lines(name)
         if len(set(lines)) > 1:
             raise InvalidRequest(f"{name} is given more than once, with different values")
         return lines[0] if lines else None
@@ -52,7 +56,7 @@ class Headers(Mapping[str, str]):
 
     def joined(self, name: str) -> str | None:
         """Return all lines of a list header, joined by commas; None if it is absent or empty."""
-        return ",".join(self._lines.get(name.lower(), [])) or None
+        return ",".join(self.lines(name)) or None
 
 
 def parse_size(headers: Headers, name: str) -> int | None:
@@ -68,7 +72,12 @@ def parse_size(headers: Headers, name: str) -> int | None:
 def parse_length(headers: Headers) -> int | None:
     """Return `Upload-Length`, None if it is absent; `TooLarge` if no store could hold so much."""
     length = parse_size(headers, "Upload-Length")
-    if length is not None and length > MAX_LENGTH:
+    return None if length is None else check_storable(length)
+
+
+def check_storable(length: int) -> int:
+    """Return the length; `TooLarge` if no store could hold so much."""
+    if length > MAX_LENGTH:
         raise TooLarge(f"{length} bytes are more than the maximum of {MAX_LENGTH}")
     return length
 
@@ -84,6 +93,11 @@ def body_size(headers: Headers) -> int | None:
     if "transfer-encoding" in headers:
         return None
     return parse_size(headers, "Content-Length")
+
+
+def media_type(content_type: str) -> str:
+    """Return the media type in a `Content-Type`: in lower case, without parameters."""
+    return content_type.partition(";")[0].strip(" \t").lower()
 
 
 def expects_continue(headers: Headers) -> bool:

@@ -21,7 +21,7 @@ from tusasgi.errors import (
     will_pass,
 )
 from tusasgi.fields import Concat, format_metadata, parse_concat, parse_metadata
-from tusasgi.models import Append, Checksum, Creation, Limits, Upload
+from tusasgi.models import Answer, Append, Checksum, Creation, Limits, Upload
 from tusasgi.protocols.contract import Interim, Response
 from tusasgi.protocols.headers import (
     Headers,
@@ -29,6 +29,7 @@ from tusasgi.protocols.headers import (
     expects_continue,
     has_body,
     http_date,
+    media_type,
     parse_length,
     parse_size,
 )
@@ -73,6 +74,14 @@ class Tus:
     def offset_ends_append(self) -> bool:
         return False  # a client may look on while another one, or itself, is sending
 
+    @property
+    def offset_on_get(self) -> bool:
+        return False
+
+    @property
+    def creation_methods(self) -> Collection[str]:
+        return ("POST",)
+
     def method_of(self, method: str, headers: Headers) -> str:
         return method_of(method, headers, self.method_override)
 
@@ -102,10 +111,10 @@ class Tus:
         return None
 
     def created(self, upload: Upload, location: str, now: datetime) -> Response:
-        return created(upload, location)
+        return _with_answer(created(upload, location), upload.answer)
 
     def appended(self, upload: Upload, location: str, now: datetime) -> Response:
-        return appended(upload)
+        return _with_answer(appended(upload), upload.answer)
 
     def described(self, upload: Upload, now: datetime) -> Response:
         return described(upload)
@@ -114,9 +123,15 @@ class Tus:
         return terminated()
 
     def refused(
-        self, error: TusError, rendered: Response, *, method: str, upload: Upload | None
+        self,
+        error: TusError,
+        rendered: Response,
+        *,
+        method: str,
+        upload: Upload | None,
+        is_plain: bool = False,
     ) -> Response:
-        return refused(error, rendered, is_head=method == "HEAD")
+        return refused(error, rendered, is_head=method == "HEAD", is_download=is_plain)
 
 
 def method_of(method: str, headers: Headers, override: MethodOverride) -> str:
@@ -240,8 +255,7 @@ def depends_on_first_byte(headers: Headers) -> bool:
 
 
 def _is_upload_content(headers: Headers) -> bool:
-    content_type = headers.single("Content-Type") or ""
-    return content_type.partition(";")[0].strip(" \t").lower() == CONTENT_TYPE
+    return media_type(headers.single("Content-Type") or "") == CONTENT_TYPE
 
 
 def capabilities(offered: Collection[Extension], limits: Limits) -> Response:
@@ -302,6 +316,21 @@ def appended(upload: Upload) -> Response:
 
 def terminated() -> Response:
     return Response(status=204, headers={"Tus-Resumable": VERSION})
+
+
+def _with_answer(response: Response, answer: Answer | None) -> Response:
+    """Add what the host wants to say at the end; the protocol's own headers win.
+
+    A client of TUS knows two statuses for success, and 204 has no body.
+    """
+    if answer is None:
+        return response
+    return replace(
+        response,
+        status=200 if answer.body and response.status == 204 else response.status,
+        headers={**answer.headers, **response.headers},
+        body=answer.body,
+    )
 
 
 def plain_text(error: TusError) -> Response:
