@@ -150,20 +150,24 @@ class Gatherer(ABC):
                 await self._wait_while_full()
                 while (chunk := await self._next(chunks)) is not None:
                     await self.add(chunk)
-                    if self.is_full or self.due < self._wakes_at:
+                    if self.due < self._wakes_at:
                         _signal(self._added)
-                    await self._wait_while_full()
+                    if self.is_full:
+                        await self._wait_while_full()
             self._is_ended = True
             _signal(self._added)
 
     async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
         try:
-            return await anext(chunks, None)
+            return await anext(chunks)
+        except StopAsyncIteration:
+            return None
         except Exception as refusal:  # raised by `gather`, outside of the task group
             self._refusal = refusal
             return None
 
     async def _wait_while_full(self) -> None:
+        _signal(self._added)
         while self.is_full:
             self._taken = anyio.Event()
             await self._taken.wait()
