@@ -15,9 +15,7 @@ import pytest
 
 from tests.lockers.file.test_processes import _HOLDER, child
 from tusasgi import StoreFull, StoreUnavailable, TusError, UploadLocked
-from tusasgi.lockers.file import FileLocker
-from tusasgi.lockers.file import inbox as _inbox
-from tusasgi.lockers.file import lock_file as _lock_file
+from tusasgi.lockers.file import FileLocker, inbox, lock_file
 
 pytestmark = pytest.mark.anyio
 
@@ -228,7 +226,7 @@ async def test_whatever_the_disk_fails_with_is_told_clearly_and_leaves_nothing(
     locker = FileLocker(tmp_path)
     await _set_up(locker)
     room, name = call.split(".")
-    real = getattr(getattr(_lock_file, room), name)
+    real = getattr(getattr(lock_file, room), name)
 
     def fail(*arguments: Any, **options: Any) -> Any:
         if arguments[0] == str(tmp_path / "locks") or room == "fcntl":
@@ -236,14 +234,14 @@ async def test_whatever_the_disk_fails_with_is_told_clearly_and_leaves_nothing(
         return real(*arguments, **options)
 
     with monkeypatch.context() as patches:
-        patches.setattr(getattr(_lock_file, room), name, fail)
+        patches.setattr(getattr(lock_file, room), name, fail)
         with pytest.raises(kind) as raised:
             async with locker.lock("a", interrupt=_unexpected):
                 pytest.fail("locked")
     if isinstance(raised.value, TusError):
         assert str(tmp_path) not in str(raised.value)
-    assert not _lock_file._files
-    assert not _inbox._inboxes
+    assert not lock_file._files
+    assert not inbox._inboxes
     await _set_up(locker)
 
 
