@@ -13,7 +13,7 @@ from tusasgi.testing import LockerSuite
 class TestFileLocker(LockerSuite):
     @pytest.fixture(autouse=True)
     def _nobody_looks_for_himself(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(locks, "_RETRY", 60.0)  # so that what is said has to be heard
+        monkeypatch.setattr(locks, "_RETRY", 60.0)  # so that messages have to be received
 
     def make_locker(self, place: Path, *, patience: float) -> FileLocker:
         return FileLocker(place, patience=patience)

@@ -1,4 +1,4 @@
-"""Named pipes, by which those who hold locks and those who want them hear of each other.
+"""Named pipes: the messages between those who hold locks and those who want them.
 
 A message is a nudge to look for oneself: one that is lost delays somebody, and no more.
 """

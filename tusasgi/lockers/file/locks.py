@@ -102,7 +102,7 @@ class Locks:
     def _close(self) -> None:
         try:
             if self._inbox is not None and not self.file.is_lost:
-                self._receive()  # whoever has asked and was not heard would wait for an answer
+                self._receive()  # whoever has asked and was not answered would wait for it
                 self._inbox.close()
         finally:
             self._inbox = None
