@@ -147,16 +147,17 @@ async def test_a_file_that_cannot_be_cut_back_counts_no_further_either(store: Fi
 
 
 async def test_staged_bytes_that_the_disk_lost_are_not_copied(store: FileStore) -> None:
-    upload = await created(store, b"abc")
+    upload = await created(store, b"abc", length=None)
+    many = b"x" * 600_000
 
     def fsync(file: int) -> None:
         path = os.readlink(f"/proc/self/fd/{file}")
-        if "/new/" in path and os.fstat(file).st_size == 3:
+        if "/new/" in path and os.fstat(file).st_size == len(many):
             raise OSError(errno.EIO, "Input/output error")
         os.fsync(file)
 
     with seen_by(Os(fsync=fsync)), pytest.raises(StoreUnavailable):
-        await store.append(upload, Arriving(b"def"), staged=True)
+        await store.append(upload, Arriving(many), staged=True)
     assert await store.get(upload.id) == upload
 
 

@@ -3,12 +3,13 @@
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import ParamSpec, TypeVar
 
 from tusasgi.errors import StoreFull, StoreUnavailable
 from tusasgi.stores import WriteConflict
+from tusasgi.stores.gathering import Chunk
 from tusasgi.threads import Threads
 
 try:
@@ -102,7 +103,7 @@ def lock_named(file: int, path: str) -> bool:
 # Bytes.
 
 
-def write_all(file: int, chunks: list[bytes], offset: int) -> int:
+def write_all(file: int, chunks: Sequence[Chunk], offset: int) -> int:
     """Write the chunks at `offset` and return where they end."""
     views = [memoryview(chunk) for chunk in chunks]
     while views:

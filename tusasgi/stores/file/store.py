@@ -29,7 +29,7 @@ from tusasgi.models import Renewal, Upload, check_upload_id
 from tusasgi.stores import PartLost, WriteConflict
 from tusasgi.stores.due import NOW, hours_of, marked_hours
 from tusasgi.stores.file import files
-from tusasgi.stores.file.appending import Appending
+from tusasgi.stores.file.appending import Appender
 from tusasgi.stores.file.directory import Place
 from tusasgi.stores.file.locked import Held, remove_remains
 from tusasgi.stores.file.records import Kept
@@ -88,16 +88,16 @@ class FileStore:
         staged: bool = False,
         renewal: Renewal | None = None,
     ) -> Upload:
-        appending = self._appending(upload, is_staged=staged, renewal=renewal)
-        writer = Writer(appending, writing=self._writing, flushing=self._flushing)
-        async with self._closing(appending):
-            await writer.write(chunks)
-            if not appending.is_open:
+        appender = self._appender(upload, renewal)
+        writer = Writer(appender, is_staged=staged, writing=self._writing, flushing=self._flushing)
+        async with self._closing(appender):
+            await writer.gather(chunks)
+            last = writer.buffer.take()
+            if not last and not appender.is_open:
                 return upload  # nothing came
-            if staged:
-                while await self._writing.run(appending.copy_staged, _COPY_SIZE):
-                    pass
-            return await self._writing.run(appending.end)
+            while appender.has_staged:
+                await self._writing.run(appender.copy_staged, _COPY_SIZE)
+            return await self._writing.run(appender.finish, last)
 
     async def update(self, upload: Upload) -> Upload:
         await self._writing.run(self._update, upload)
@@ -114,14 +114,14 @@ class FileStore:
         return await self.update(replace(upload, length=length))
 
     async def concat(self, upload: Upload) -> Upload:
-        appending = self._appending(upload)
-        async with self._closing(appending):
-            await self._writing.run(appending.open)
+        appender = self._appender(upload)
+        async with self._closing(appender):
+            await self._writing.run(appender.open)
             for path, start, stop in await self._reading.run(self._rest_of_parts, upload):
                 while start < stop:
                     step = min(stop - start, _COPY_SIZE)
-                    start += await self._writing.run(appending.copy_part, path, start, step)
-            return await self._writing.run(appending.end)
+                    start += await self._writing.run(appender.copy_part, path, start, step)
+            return await self._writing.run(appender.finish, [])
 
     async def due(self, now: datetime) -> AsyncIterator[str]:
         for hour in await self._reading.run(self._place.due_hours, now):
@@ -144,25 +144,17 @@ class FileStore:
         finally:
             reader.close()  # its thread has ended, whoever cancelled
 
-    def _appending(
-        self, upload: Upload, *, is_staged: bool = False, renewal: Renewal | None = None
-    ) -> Appending:
-        return Appending(
-            self._place,
-            upload,
-            is_staged=is_staged,
-            is_durable=self._is_durable,
-            renewal=renewal,
-        )
+    def _appender(self, upload: Upload, renewal: Renewal | None = None) -> Appender:
+        return Appender(self._place, upload, is_durable=self._is_durable, renewal=renewal)
 
     @contextlib.asynccontextmanager
-    async def _closing(self, appending: Appending) -> AsyncIterator[None]:
+    async def _closing(self, appender: Appender) -> AsyncIterator[None]:
         """Let go of the upload at the end, whoever cancels."""
         try:
             yield
         finally:
-            if appending.is_open:
-                await self._writing.run_surely(appending.close)
+            if appender.is_open:
+                await self._writing.run_surely(appender.close)
 
     # What runs in worker threads.
 
