@@ -449,6 +449,29 @@ async def test_an_append_that_is_overtaken_while_a_part_is_on_its_way_ends(
         await place.aclose()
 
 
+async def test_an_append_that_is_overtaken_ends_although_its_client_hangs(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds out when the date is to be moved, if it has nothing to save."""
+    monkeypatch.setattr(writer, "_FIRST_SAVE", 600.0)
+    now, window = NOW, timedelta(seconds=0.2)
+    renewal = Renewal(expiry=Expiry(after_append=window), clock=lambda: now)
+    store, other = place.store(name="one"), place.store(name="other")
+    upload = await store.create(new_upload(length=12 * MIB, expires=NOW + window))
+    taken = upload
+
+    async def hanging() -> AsyncIterator[bytes]:
+        nonlocal now, taken
+        yield CONTENT[:1]
+        taken = await appended(other, upload, CONTENT[:100])
+        now += window
+        await anyio.sleep_forever()
+
+    with anyio.fail_after(60), pytest.raises(WriteConflict):
+        await store.append(upload, hanging(), renewal=renewal)
+    assert await other.get(upload.id) == taken
+
+
 async def test_an_append_of_nothing_moves_no_date(place: Place) -> None:
     store = place.store()
     upload = await filled(store, CONTENT[:MIB], 10, expires=NOW)
