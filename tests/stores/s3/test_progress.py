@@ -15,22 +15,21 @@ def progress(
     parts: int = 0,
     segment: int = 0,
     tail: int = 0,
-    buffered: int = 0,
     shown: int = 0,
     length: int | None = None,
     is_multipart: bool = False,
     is_staged: bool = False,
 ) -> Progress:
+    upload = new_upload(length=length)
     return Progress(
-        draft=Manifest(
-            upload=new_upload(length=length),
+        Manifest(
+            upload=upload,
             parts_size=parts,
             segments=(Segment(key="a", size=segment),),
             tail=Rope([bytes(tail)]),
             multipart_id="multipart" if is_multipart or parts else None,
         ),
-        shown=shown,
-        buffered=buffered,
+        Manifest(upload=upload, parts_size=shown),
         length=length,
         part_size=PART,
         is_staged=is_staged,
@@ -38,64 +37,66 @@ def progress(
 
 
 @pytest.mark.parametrize(
-    ("found", "fills_part"),
+    ("found", "buffered", "fills_part"),
     [
-        pytest.param(progress(buffered=PART - 1), False, id="one-byte-too-few"),
-        pytest.param(progress(buffered=PART), True, id="enough"),
-        pytest.param(progress(segment=PART - 2, tail=1, buffered=1), True, id="with-the-rest"),
-        pytest.param(progress(parts=PART, buffered=PART - 1), False, id="not-with-other-parts"),
-        pytest.param(progress(buffered=PART, length=PART), False, id="one-object-and-no-part"),
-        pytest.param(progress(buffered=PART, length=PART + 1), True, id="more-than-one-part"),
-        pytest.param(
-            progress(buffered=PART, length=PART, is_multipart=True), True, id="begun-in-parts"
-        ),
+        pytest.param(progress(), PART - 1, False, id="one-byte-too-few"),
+        pytest.param(progress(), PART, True, id="enough"),
+        pytest.param(progress(segment=PART - 2, tail=1), 1, True, id="with-the-rest"),
+        pytest.param(progress(parts=PART), PART - 1, False, id="not-with-other-parts"),
+        pytest.param(progress(length=PART), PART, False, id="one-object-and-no-part"),
+        pytest.param(progress(length=PART + 1), PART, True, id="more-than-one-part"),
+        pytest.param(progress(length=PART, is_multipart=True), PART, True, id="begun-in-parts"),
     ],
 )
-def test_a_part_is_filled_by_all_that_is_not_in_one_yet(found: Progress, fills_part: bool) -> None:
-    assert found.fills_part is fills_part
+def test_a_part_is_filled_by_all_that_is_not_in_one_yet(
+    found: Progress, buffered: int, fills_part: bool
+) -> None:
+    assert found.fills_part(buffered) is fills_part
 
 
 @pytest.mark.parametrize(
-    ("found", "needs_memory"),
+    ("found", "buffered", "needs_memory"),
     [
-        pytest.param(progress(buffered=FREE), False, id="little"),
-        pytest.param(progress(buffered=FREE + 1), True, id="more"),
-        pytest.param(progress(segment=PART - 1, buffered=1), True, id="fills-a-part"),
-        pytest.param(progress(segment=PART - 2, buffered=1), False, id="almost-fills-a-part"),
+        pytest.param(progress(), FREE, False, id="little"),
+        pytest.param(progress(), FREE + 1, True, id="more"),
+        pytest.param(progress(segment=PART - 1), 1, True, id="fills-a-part"),
+        pytest.param(progress(segment=PART - 2), 1, False, id="almost-fills-a-part"),
     ],
 )
 def test_memory_is_asked_for_by_much_and_by_what_fills_a_part(
-    found: Progress, needs_memory: bool
+    found: Progress, buffered: int, needs_memory: bool
 ) -> None:
-    assert found.needs_memory is needs_memory
+    assert found.needs_memory(buffered) is needs_memory
 
 
 def test_only_the_end_shows_what_is_staged_or_completes_the_upload() -> None:
-    assert progress(buffered=9, length=10).may_be_shown
-    assert progress(buffered=9).may_be_shown
-    assert not progress(buffered=9, length=10, is_staged=True).may_be_shown
-    complete = progress(tail=4, buffered=6, length=10)
-    assert complete.has_all and not complete.may_be_shown
+    assert progress(length=10).may_be_shown(9)
+    assert progress().may_be_shown(9)
+    assert not progress(length=10, is_staged=True).may_be_shown(9)
+    complete = progress(tail=4, length=10)
+    assert complete.has_all(6) and not complete.may_be_shown(6)
 
 
 @pytest.mark.parametrize(
-    ("found", "is_worth_saving"),
+    ("found", "buffered", "is_worth_saving"),
     [
-        pytest.param(progress(tail=5, shown=5), False, id="nothing-new"),
-        pytest.param(progress(tail=5, shown=5, buffered=1), True, id="a-byte"),
-        pytest.param(progress(parts=PART, shown=5), True, id="a-part-that-nobody-sees"),
-        pytest.param(progress(buffered=FREE, is_staged=True), False, id="staged-and-free"),
-        pytest.param(progress(buffered=FREE + 1, is_staged=True), True, id="staged-memory"),
-        pytest.param(progress(buffered=9, length=9), False, id="whole-and-free"),
-        pytest.param(progress(buffered=FREE + 1, length=FREE + 1), True, id="whole-memory"),
+        pytest.param(progress(tail=5, shown=5), 0, False, id="nothing-new"),
+        pytest.param(progress(tail=5, shown=5), 1, True, id="a-byte"),
+        pytest.param(progress(parts=PART, shown=5), 0, True, id="a-part-that-nobody-sees"),
+        pytest.param(progress(is_staged=True), FREE, False, id="staged-and-free"),
+        pytest.param(progress(is_staged=True), FREE + 1, True, id="staged-memory"),
+        pytest.param(progress(length=9), 9, False, id="whole-and-free"),
+        pytest.param(progress(length=FREE + 1), FREE + 1, True, id="whole-memory"),
     ],
 )
-def test_a_save_shows_more_or_gives_memory_back(found: Progress, is_worth_saving: bool) -> None:
-    assert found.is_worth_saving is is_worth_saving
+def test_a_save_shows_more_or_gives_memory_back(
+    found: Progress, buffered: int, is_worth_saving: bool
+) -> None:
+    assert found.is_worth_saving(buffered) is is_worth_saving
 
 
 def test_parts_that_nobody_sees_are_shown_without_storing_the_buffer() -> None:
-    assert progress(parts=PART, buffered=5).has_unshown_parts
-    assert not progress(parts=PART, shown=PART, buffered=5).has_unshown_parts
-    assert not progress(parts=PART, buffered=5, is_staged=True).has_unshown_parts
-    assert not progress(parts=PART, buffered=5, length=PART + 5).has_unshown_parts
+    assert progress(parts=PART).has_unshown(5)
+    assert not progress(parts=PART, shown=PART).has_unshown(5)
+    assert not progress(parts=PART, is_staged=True).has_unshown(5)
+    assert not progress(parts=PART, length=PART + 5).has_unshown(5)

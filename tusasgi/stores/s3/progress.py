@@ -1,63 +1,59 @@
 """How far an append is, and what follows from that for what it does next; pure."""
 
-from typing import NamedTuple
-
 from tusasgi.stores.s3.manifest import Manifest
 
 FREE = 64 * 1024  # bytes that every append may hold without asking the budget
 
 
-class Progress(NamedTuple):
-    """What an append has stored, and what waits to be stored."""
+class Progress:
+    """What an append has stored (`draft`), and what others see of it (`committed`).
 
-    draft: Manifest
-    """What is stored."""
-    shown: int
-    """The offset that others see."""
-    buffered: int
-    """How many bytes came that are not stored yet."""
-    length: int | None
-    part_size: int
-    is_staged: bool
+    The methods are asked with each chunk: `buffered` says how many bytes wait to be stored.
+    """
 
-    @property
-    def has_all(self) -> bool:
+    def __init__(
+        self,
+        draft: Manifest,
+        committed: Manifest,
+        *,
+        length: int | None,
+        part_size: int,
+        is_staged: bool,
+    ) -> None:
+        self.draft = draft
+        self.committed = committed
+        self._missing = None if length is None else length - draft.offset
+        self._missing_in_part = part_size - draft.rest_size
+        has_none = draft.multipart_id is None
+        self._needs_no_part = has_none and length is not None and length <= part_size
+        self._has_unshown = draft.offset != committed.offset
+        self._is_staged = is_staged
+
+    def has_all(self, buffered: int) -> bool:
         """True if every byte of the upload has come."""
-        return self.draft.offset + self.buffered == self.length
+        return buffered == self._missing
 
-    @property
-    def waiting(self) -> int:
-        """How many bytes are not in a part."""
-        return self.draft.rest_size + self.buffered
-
-    @property
-    def fills_part(self) -> bool:
+    def fills_part(self, buffered: int) -> bool:
         """True if there is enough for a part of an upload that needs more than one."""
-        has_none = self.draft.multipart_id is None
-        fits_in_one = has_none and self.length is not None and self.length <= self.part_size
-        return not fits_in_one and self.waiting >= self.part_size
+        return buffered >= self._missing_in_part and not self._needs_no_part
 
-    @property
-    def needs_memory(self) -> bool:
+    def needs_memory(self, buffered: int) -> bool:
         """True if the buffer is more than every append may have.
 
         What fills a part is sent with all that was kept for it.
         """
-        return self.buffered > FREE or self.waiting >= self.part_size
+        return buffered > FREE or buffered >= self._missing_in_part
 
-    @property
-    def may_be_shown(self) -> bool:
+    def may_be_shown(self, buffered: int) -> bool:
         """False while only the end can tell that the bytes are right: not one too many, too."""
-        return not self.is_staged and not self.has_all
+        return not self._is_staged and not self.has_all(buffered)
 
-    @property
-    def has_unshown_parts(self) -> bool:
+    def has_unshown(self, buffered: int) -> bool:
         """True if others would see more bytes although none of the buffer were stored."""
-        return self.may_be_shown and self.draft.offset != self.shown
+        return self._has_unshown and self.may_be_shown(buffered)
 
-    @property
-    def is_worth_saving(self) -> bool:
+    def is_worth_saving(self, buffered: int) -> bool:
         """True if saving would show others more bytes, or give memory back."""
-        if self.may_be_shown:
-            return self.draft.offset + self.buffered != self.shown
-        return self.buffered > FREE
+        if self.may_be_shown(buffered):
+            return self._has_unshown or buffered > 0
+        return buffered > FREE

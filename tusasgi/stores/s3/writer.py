@@ -34,6 +34,7 @@ class Writer(Gatherer):
         self._held = 0  # bytes of the budget that the buffer has
         self._has_come = False  # a byte, wherever it is by now
         self._save_at = math.inf
+        self._known_progress: Progress | None = None
 
     async def run(self, chunks: AsyncIterable[bytes]) -> Manifest:
         """Store the chunks and return the manifest with them.
@@ -63,30 +64,34 @@ class Writer(Gatherer):
         self._has_come = self._has_come or bool(chunk)
         if self._appender.would_expire:
             await self._renew()
-        if not self._held and self._progress(len(chunk)).needs_memory:
+        if not self._held and self._progress.needs_memory(self.buffer.size + len(chunk)):
             self._held = await self._budget.take(self._appender.part_size)
         self.buffer.add(chunk)
 
     @property
     def is_full(self) -> bool:
-        return self._progress().fills_part
+        return self._progress.fills_part(self.buffer.size)
 
     @property
     def due(self) -> float:
-        if self._is_ended:  # `_finish` keeps the rest
-            return math.inf
-        return self._save_at if self._progress().is_worth_saving else math.inf
+        # The rest is kept by `_finish`.
+        is_due = not self._is_ended and self._progress.is_worth_saving(self.buffer.size)
+        return self._save_at if is_due else math.inf
 
-    def _progress(self, more: int = 0) -> Progress:
-        """Return how far this append is once so many bytes more are in the buffer."""
-        return Progress(
-            draft=self._appender.draft,
-            shown=self._appender.committed.offset,
-            buffered=self.buffer.size + more,
-            length=self._appender.length,
-            part_size=self._appender.part_size,
-            is_staged=self._appender.is_staged,
-        )
+    @property
+    def _progress(self) -> Progress:
+        """How far this append is. The last one is kept: chunks may be small, and many."""
+        draft, committed = self._appender.draft, self._appender.committed
+        known = self._known_progress
+        if known is None or known.draft is not draft or known.committed is not committed:
+            known = self._known_progress = Progress(
+                draft,
+                committed,
+                length=self._appender.length,
+                part_size=self._appender.part_size,
+                is_staged=self._appender.is_staged,
+            )
+        return known
 
     # What is stored.
 
@@ -105,25 +110,26 @@ class Writer(Gatherer):
 
     async def _save(self) -> None:
         """Make safe what came, and give back the memory of a client that takes its time."""
-        if not self._progress().has_unshown_parts:
+        if not self._progress.has_unshown(self.buffer.size):
             with self._taken_from_buffer() as content:
                 await self._appender.add_rest(content)
         await self._show(reserve=self._appender.draft.multipart_id is not None)
 
     async def _show(self, *, reserve: bool) -> None:
-        if self._progress().may_be_shown:
+        if self._progress.may_be_shown(self.buffer.size):
             await self._appender.publish(reserve=reserve)
         self._save_at = anyio.current_time() + _SAVE
 
     async def _finish(self) -> None:
         """Keep the last bytes, and let everybody see all."""
-        progress = self._progress()
-        if progress.has_all and progress.draft.multipart_id is not None:
-            if progress.waiting:
+        draft = self._appender.draft
+        has_all = self._progress.has_all(self.buffer.size)
+        if has_all and draft.multipart_id is not None:
+            if self.buffer.size + draft.rest_size > 0:
                 self._held = self._held or await self._budget.take(self._appender.part_size)
                 await self._appender.add_part(Rope(self.take()))
-        elif progress.buffered:
-            await self._appender.add_rest(Rope(self.take()), is_whole=progress.has_all)
+        elif self.buffer.size > 0:
+            await self._appender.add_rest(Rope(self.take()), is_whole=has_all)
         await self._appender.finish()
 
     async def take_back(self) -> None:
