@@ -85,6 +85,7 @@ EXTRAS = {
     "stores.s3.check": {"botocore"},
     "server.command": {"starlette", "uvicorn"},
     "server.connections": {"uvicorn"},
+    "server.interim": {"uvicorn"},
     "testing": {"pytest"},
 }
 """What a module, or each one of a package, may import beyond the standard library and anyio."""

@@ -8,6 +8,7 @@ from tusasgi.testing._asgi import (
     ASGIDriver,
     Client,
     Exchange,
+    InterimAnswer,
     Step,
     request,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "Arriving",
     "Client",
     "Exchange",
+    "InterimAnswer",
     "LockerSuite",
     "Step",
     "StoreSuite",
