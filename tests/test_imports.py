@@ -88,6 +88,7 @@ EXTRAS = {
     "server.cors": {"starlette"},
     "server.command": {"uvicorn"},
     "server.connections": {"uvicorn"},
+    "server.interim": {"uvicorn"},
     "testing": {"pytest"},
 }
 """What a module, or each one of a package, may import beyond the standard library and anyio."""
