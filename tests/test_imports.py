@@ -81,12 +81,14 @@ EXTRAS = {
     "media.detection": {"puremagic"},
     "lockers.redis": {"redis"},
     "stores.fsspec.filesystem": {"fsspec"},
-    "stores.s3.client": {"aiobotocore", "botocore", "s3fs"},
+    "stores.s3.client": {"aiobotocore", "s3fs"},
+    "stores.s3.failures": {"botocore"},
     "stores.s3.check": {"botocore"},
     "server.app": {"starlette"},
     "server.cors": {"starlette"},
     "server.command": {"uvicorn"},
     "server.connections": {"uvicorn"},
+    "server.interim": {"uvicorn"},
     "testing": {"pytest"},
 }
 """What a module, or each one of a package, may import beyond the standard library and anyio."""

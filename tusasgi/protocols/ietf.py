@@ -98,6 +98,10 @@ class Ietf:
         return True
 
     @property
+    def keeps_unannounced(self) -> bool:
+        return False
+
+    @property
     def creation_methods(self) -> Collection[str]:
         return ("POST", "PUT", "PATCH")  # whatever has content
 

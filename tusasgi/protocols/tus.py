@@ -79,6 +79,10 @@ class Tus:
         return False
 
     @property
+    def keeps_unannounced(self) -> bool:
+        return True
+
+    @property
     def creation_methods(self) -> Collection[str]:
         return ("POST",)
 
