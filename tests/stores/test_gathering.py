@@ -148,7 +148,7 @@ async def test_any_chunks_are_stored_in_full_pieces_in_their_order(
     assert pieces.most <= 1
 
 
-async def test_the_next_piece_is_filled_while_one_is_on_its_way_and_no_more() -> None:
+async def test_the_next_piece_is_filled_while_one_is_stored_and_no_more() -> None:
     may_go_on = anyio.Event()
     pieces = Pieces(lambda _: may_go_on.wait())
     chunks = Stalling(*[bytes([number]) * 5 for number in range(20)])
