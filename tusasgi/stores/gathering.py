@@ -69,7 +69,7 @@ class Gatherer(ABC):
         self._refusal: Exception | None = None
         self._is_ended = False
         self._tasks: TaskGroup
-        self._reading: anyio.CancelScope
+        self._reading = anyio.CancelScope()
         # Events exist only once somebody waits for them: thousands of slow clients add up.
         self._added: anyio.Event | None = None
         self._taken: anyio.Event | None = None
@@ -130,7 +130,15 @@ class Gatherer(ABC):
 
         `gather` waits for its end, and raises what it raises.
         """
-        self._tasks.start_soon(self._run, work)
+        self._tasks.start_soon(self.attempt, work)
+
+    async def attempt(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something; what it raises ends the reading, and is raised by `gather`."""
+        try:
+            await work()
+        except Exception as failure:  # raised by `gather`, outside of the task group
+            self.failure = self.failure or failure
+            self._reading.cancel()
 
     # The task that reads.
 
@@ -145,8 +153,8 @@ class Gatherer(ABC):
     async def _read_and_store(self, chunks: AsyncIterator[bytes]) -> None:
         """Read to the end, while another task stores what was read."""
         async with anyio.create_task_group() as self._tasks:
-            with anyio.CancelScope() as self._reading:
-                self._tasks.start_soon(self._run, self._store_pieces)
+            with self._reading:
+                self._tasks.start_soon(self.attempt, self._store_pieces)
                 await self._wait_while_full()
                 while (chunk := await self._next(chunks)) is not None:
                     await self.add(chunk)
@@ -173,13 +181,6 @@ class Gatherer(ABC):
             await self._taken.wait()
 
     # The tasks that store.
-
-    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await work()
-        except Exception as failure:  # raised by `gather`, outside of the task group
-            self.failure = self.failure or failure
-            self._reading.cancel()
 
     async def _store_pieces(self) -> None:
         while self.failure is None:

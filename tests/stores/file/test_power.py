@@ -23,7 +23,7 @@ from tests.stores.file._os import Os, seen_by
 from tusasgi import Upload, UploadNotFound
 from tusasgi.stores.file import Durability, FileStore, appending, records
 from tusasgi.testing import Arriving, new_upload
-from tusasgi.testing._stores import NOW
+from tusasgi.testing.stores import NOW
 
 pytestmark = pytest.mark.anyio
 
