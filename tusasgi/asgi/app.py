@@ -21,8 +21,9 @@ from tusasgi.errors import (
     UploadExpired,
     UploadNotFound,
     UploadPending,
+    will_pass,
 )
-from tusasgi.models import Append, Operation, Upload
+from tusasgi.models import Append, Ending, Operation, Upload
 from tusasgi.protocols.contract import Response
 from tusasgi.protocols.offer import PROTOCOLS, Protocols
 from tusasgi.protocols.tus import VERSION, Extension, MethodOverride, Tus, plain_text
@@ -84,18 +85,21 @@ class TusApp:
         if scope["type"] == "lifespan":
             await _answer_lifespan(receive, send)
         elif scope["type"] == "http":
-            exchange = Exchange(
-                scope,
-                receive,
-                send,
-                receive_timeout=self._receive_timeout,
-                send_timeout=self._send_timeout,
-            )
-            await self._observed(exchange)
+            await self.serve(self.exchange(scope, receive, send))
         else:
             raise ValueError(f"tusasgi serves http, not {scope['type']}")
 
-    async def _observed(self, exchange: Exchange) -> None:
+    def exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
+        """Return the exchange of a request, to be served."""
+        return Exchange(
+            scope,
+            receive,
+            send,
+            receive_timeout=self._receive_timeout,
+            send_timeout=self._send_timeout,
+        )
+
+    async def serve(self, exchange: Exchange) -> None:
         """Answer, and tell the observer and the log how."""
         if codec := self._protocols.of_request(exchange.method, exchange.headers):
             exchange.codec = codec
@@ -139,7 +143,7 @@ class TusApp:
             exchange.codec = self._protocols.of_upload(exchange.upload, exchange.headers)
 
     async def _respond(self, exchange: Exchange) -> Response:
-        route = exchange.route = find_route(exchange.scope, self._prefix)
+        route = exchange.route = exchange.route or find_route(exchange.scope, self._prefix)
         on_upload = route.upload_id is not None
         handlers = self._on_upload(exchange) if on_upload else self._on_collection(exchange)
         if exchange.method not in handlers:
@@ -147,7 +151,7 @@ class TusApp:
             raise MethodNotAllowed(f"{exchange.method[:16]} is not possible here", allow=allow)
         response = await handlers[exchange.method](exchange)
         exchange.body.check()
-        return response
+        return response if exchange.call is None else exchange.call.applied_to(response)
 
     def _on_collection(self, exchange: Exchange) -> Mapping[str, Handler]:
         self._make_known(exchange)
@@ -181,6 +185,7 @@ class TusApp:
             headers = headers.bodiless()
         exchange.body.check()
         creation, append = codec.parse_creation(headers, partial(self._id_of, exchange))
+        creation = replace(creation, target=exchange.target)
         upload = exchange.upload = await self.uploads.create_from(creation, request)
         location = self._location_of(exchange, upload)
         if append is not None:
@@ -250,6 +255,8 @@ class TusApp:
         request = exchange.request()
         try:
             upload = await self.uploads.admit(request, operation, exchange.upload_id)
+            if (upload.target is None) is not (exchange.call is None):
+                raise UploadNotFound  # one stands for a request to an app, the other does not
             exchange.upload = upload
         finally:
             self._make_known(exchange)
@@ -260,23 +267,28 @@ class TusApp:
     ) -> Upload:
         """Store what came along with a creation; of a refused body no upload is left.
 
-        Neither is one of a body that broke off, but for a client that was told where it is.
+        Neither is one of a body that broke off or could not be kept for now, unless the client was
+        told where it is.
         """
         interim = exchange.codec.announced(upload, location, self.uploads.now())
         is_known = await exchange.send_interim(interim)
         try:
             upload = await self._append(exchange, upload, append)
-        except TusError:
-            if not (is_known and exchange.body.is_cut):
+        except TusError as error:
+            may_go_on = exchange.body.is_cut or will_pass(error)
+            if not (is_known and may_go_on):
                 with contextlib.suppress(TusError):  # the client hears what refused the body
                     await self.uploads.discard(upload.id)
             raise
-        if exchange.body.failure is not None and not is_known and not upload.is_complete:
+        if not is_known and not upload.is_complete and _is_forgotten(exchange):
             await self.uploads.discard(upload.id)
         return upload
 
     async def _append(self, exchange: Exchange, upload: Upload, append: Append) -> Upload:
-        appending = self.uploads.append(upload.id, append, exchange.body, admitted=upload)
+        conclude = None if exchange.call is None else exchange.call.conclude
+        appending = self.uploads.append(
+            upload.id, append, exchange.body, admitted=upload, conclude=conclude
+        )
         upload = exchange.upload = await reporting(
             appending, exchange, upload, append, self.uploads.store
         )
@@ -317,6 +329,13 @@ def _offered(uploads: Uploads, without: Collection[str]) -> frozenset[Extension]
         Extension.EXPIRATION: uploads.expiry.is_on,
     }
     return frozenset(name for name, has in supported.items() if has and name not in off)
+
+
+def _is_forgotten(exchange: Exchange) -> bool:
+    """True if nobody comes back for the upload of a creation that broke off unannounced."""
+    if exchange.body.failure is not None:
+        return True
+    return exchange.body.ending is Ending.CLIENT_LEFT and not exchange.codec.keeps_unannounced
 
 
 async def _answer_lifespan(receive: Receive, send: Send) -> None:

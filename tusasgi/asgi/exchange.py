@@ -3,12 +3,12 @@
 import logging
 import time
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 from tusasgi.asgi.body import Body, Receive
 from tusasgi.asgi.routes import Route
-from tusasgi.asgi.send import Send, raw_headers, send_response
-from tusasgi.models import Operation, Request, Upload
+from tusasgi.asgi.send import INTERIM, Send, send_interim, send_response
+from tusasgi.models import FinalResponse, Operation, Request, Target, Upload
 from tusasgi.observer import Outcome
 from tusasgi.protocols.contract import Codec, Interim, Response
 from tusasgi.protocols.headers import Headers
@@ -16,9 +16,6 @@ from tusasgi.protocols.headers import Headers
 Scope = MutableMapping[str, Any]
 
 logger = logging.getLogger("tusasgi.requests")
-
-INTERIM = "http.response.informational"
-"""The extension of ASGI by which an interim response goes out, where the server has it."""
 
 _OPERATIONS = {
     "POST": Operation.CREATE.value,
@@ -32,6 +29,18 @@ _OPERATIONS = {
 _CHANGING = {Operation.CREATE.value, Operation.APPEND.value, Operation.TERMINATE.value}
 
 
+class Call(Protocol):
+    """What has its say before an upload ends: the app that the upload is for."""
+
+    async def conclude(self, upload: Upload) -> FinalResponse | None:
+        """Return what the client is to be told; None if the upload is not to end yet."""
+        ...
+
+    def applied_to(self, response: Response) -> Response:
+        """Return the response of the protocol with what the app answered, if it was called."""
+        ...
+
+
 class Exchange:
     """What came with a request, in which protocol, and what is known of it so far."""
 
@@ -41,12 +50,14 @@ class Exchange:
         "_send",
         "_send_timeout",
         "body",
+        "call",
         "headers",
         "method",
         "route",
         "scope",
         "start",
         "status",
+        "target",
         "upload",
     )
 
@@ -73,6 +84,10 @@ class Exchange:
         """The upload as it was last seen."""
         self.start = 0
         """Where the append begins."""
+        self.call: Call | None = None
+        """What is to be called before the upload ends; None where it ends by itself."""
+        self.target: Target | None = None
+        """The request that a new upload stands for."""
         self.status = 0
         """The status of the answer, once it is on its way."""
 
@@ -122,9 +137,7 @@ class Exchange:
         """Send it where the protocol and the server know of such; return whether it was sent."""
         if interim is None or not self.can_send_interim:
             return False
-        headers = raw_headers(interim.headers)
-        await self._send({"type": INTERIM, "status": interim.status, "headers": headers})
-        return True
+        return await send_interim(interim, self._send, timeout=self._send_timeout)
 
     async def answer(self, response: Response) -> None:
         """Send the response."""

@@ -19,6 +19,8 @@ class Response:
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
+    cookies: tuple[str, ...] = ()
+    """The values of `Set-Cookie`, the one header that may come more than once."""
     body: bytes = b""
     stream: AsyncGenerator[bytes, None] | None = None
 
@@ -51,6 +53,11 @@ class Codec(Protocol):
     @property
     def offset_on_get(self) -> bool:
         """True if GET asks for the offset, too, while there is nothing to download."""
+        ...
+
+    @property
+    def keeps_unannounced(self) -> bool:
+        """True if an upload stays whose client left before it could know where it is."""
         ...
 
     @property

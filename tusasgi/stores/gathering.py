@@ -56,7 +56,7 @@ class Gatherer(ABC):
 
     Each store derives its own. By default a piece is full when it has `size` bytes, and waits
     `linger` seconds to be filled, so that what a slow client sends does not wait in memory.
-    One piece at a time is on its way, while the next one is filled.
+    One piece at a time is being stored, while the next one is filled.
     """
 
     def __init__(self, *, size: int, linger: float) -> None:
@@ -83,7 +83,7 @@ class Gatherer(ABC):
         the reading at once and is raised; what was stored before is kept.
         """
         iterator = aiter(chunks)
-        if not await self._is_read_whole(iterator):
+        if not await self._read_at_once(iterator):
             await self._read_and_store(iterator)
         if self._refusal is not None:
             await self.take_back()
@@ -142,8 +142,8 @@ class Gatherer(ABC):
 
     # The task that reads.
 
-    async def _is_read_whole(self, chunks: AsyncIterator[bytes]) -> bool:
-        """Read as long as no more chunks have to be waited for; True if these were all."""
+    async def _read_at_once(self, chunks: AsyncIterator[bytes]) -> bool:
+        """Read until chunks have to be waited for, or a piece is full; True if that was all."""
         while (chunk := await self._next(chunks)) is not None:
             await self.add(chunk)
             if self.is_full or not getattr(chunks, "is_over", False):
@@ -158,20 +158,24 @@ class Gatherer(ABC):
                 await self._wait_while_full()
                 while (chunk := await self._next(chunks)) is not None:
                     await self.add(chunk)
-                    if self.is_full or self.due < self._wakes_at:
+                    if self.due < self._wakes_at:
                         _signal(self._added)
-                    await self._wait_while_full()
+                    if self.is_full:
+                        await self._wait_while_full()
             self._is_ended = True
             _signal(self._added)
 
     async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
         try:
-            return await anext(chunks, None)
+            return await anext(chunks)
+        except StopAsyncIteration:
+            return None
         except Exception as refusal:  # raised by `gather`, outside of the task group
             self._refusal = refusal
             return None
 
     async def _wait_while_full(self) -> None:
+        _signal(self._added)
         while self.is_full:
             self._taken = anyio.Event()
             await self._taken.wait()

@@ -20,7 +20,7 @@ from tests.stores.s3._server import content_of, store_on
 from tusasgi import StoreUnavailable, Upload, UploadNotFound
 from tusasgi.stores.s3 import S3Store, writer
 from tusasgi.stores.s3.client import Client
-from tusasgi.testing._stores import NOW, new_upload
+from tusasgi.testing.stores import NOW, new_upload
 
 KIB, MIB = 1024, 1024 * 1024
 PART = 5 * MIB

@@ -35,7 +35,7 @@ from tusasgi.stores.s3 import S3Store, bucket, committing, writer
 from tusasgi.stores.s3.bucket import Bucket
 from tusasgi.stores.s3.budget import Budget
 from tusasgi.stores.s3.manifest import Manifest
-from tusasgi.testing._stores import NOW, new_upload
+from tusasgi.testing.stores import NOW, new_upload
 
 pytestmark = pytest.mark.anyio
 

@@ -31,7 +31,7 @@ from tusasgi import StoreUnavailable, UploadExists, UploadNotFound
 from tusasgi.stores import WriteConflict
 from tusasgi.stores.s3 import S3Store, bucket, calls, joining, writer
 from tusasgi.stores.s3.failures import Conflict
-from tusasgi.testing._stores import new_upload
+from tusasgi.testing.stores import new_upload
 
 pytestmark = pytest.mark.anyio
 

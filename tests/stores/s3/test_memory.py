@@ -29,7 +29,7 @@ from tusasgi.stores.s3 import S3Store, writer
 from tusasgi.stores.s3.manifest import Segment
 from tusasgi.stores.s3.progress import FREE
 from tusasgi.stores.s3.rope import Rope
-from tusasgi.testing._stores import new_upload
+from tusasgi.testing.stores import new_upload
 
 pytestmark = pytest.mark.anyio
 

@@ -40,7 +40,7 @@ from tusasgi import (
 from tusasgi.stores import BytesLost, PartLost, WriteConflict
 from tusasgi.stores.s3 import S3Store, writer
 from tusasgi.testing import ASGIDriver
-from tusasgi.testing._stores import new_upload
+from tusasgi.testing.stores import new_upload
 
 pytestmark = pytest.mark.anyio
 

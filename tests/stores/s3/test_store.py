@@ -55,7 +55,7 @@ from tusasgi.stores.s3.failures import Gone
 from tusasgi.stores.s3.manifest import Part, load_manifest
 from tusasgi.stores.s3.rope import Rope
 from tusasgi.testing import ASGIDriver
-from tusasgi.testing._stores import new_upload
+from tusasgi.testing.stores import new_upload
 
 pytestmark = pytest.mark.anyio
 

@@ -5,13 +5,13 @@ import os
 from dataclasses import replace
 from datetime import datetime
 
-from tusasgi.errors import OffsetConflict, StoreFull
+from tusasgi.errors import OffsetConflict
 from tusasgi.models import Renewal, Upload
 from tusasgi.stores import BytesLost, PartLost
 from tusasgi.stores.due import NOW
 from tusasgi.stores.file import files
-from tusasgi.stores.file.directory import Place
-from tusasgi.stores.file.locked import Held
+from tusasgi.stores.file.directory import Directory
+from tusasgi.stores.file.locked import LockedUpload
 from tusasgi.stores.gathering import Chunk
 from tusasgi.stores.records import after, during
 
@@ -28,14 +28,14 @@ class Appender:
 
     def __init__(
         self,
-        place: Place,
+        directory: Directory,
         upload: Upload,
         *,
         is_durable: bool = False,
         renewal: Renewal | None = None,
     ) -> None:
         self.is_open = False
-        self._place = place
+        self._directory = directory
         self._upload = upload
         self._is_durable = is_durable
         self._renewal = renewal
@@ -53,17 +53,17 @@ class Appender:
 
         `OffsetConflict`: somebody else was there before.
         """
-        self._held = Held(self._place, self._upload.id)
+        self._locked = LockedUpload(self._directory, self._upload.id)
         try:
-            self._before = self._held.read().upload
-            self._held.check(self._upload)
+            self._before = self._locked.read()
+            self._locked.check(self._upload)
             if self._before.offset != self._offset:
                 at = self._before.offset
                 raise OffsetConflict(f"the upload is at {at}", offset=at)
-            self._flushed = self._held.kept.flushed
-            self._data = self._place.open(self._held.path, os.O_RDWR | os.O_CREAT)
+            self._flushed = self._locked.record.flushed
+            self._data = self._directory.open(self._locked.path, os.O_RDWR | os.O_CREAT)
         except BaseException:
-            self._held.close()
+            self._locked.close()
             raise
         self.is_open = True
 
@@ -80,7 +80,7 @@ class Appender:
         if not self.is_open:
             self.open()
         if self._staged is None:
-            self._staged_path, self._staged = self._place.open_new(self._upload.id)
+            self._staged_path, self._staged = self._directory.open_new(self._upload.id)
         self._staged_size = files.write_all(self._staged, chunks, self._staged_size)
         self._renew()
 
@@ -98,8 +98,8 @@ class Appender:
         except OSError:
             self._has_lost = True
             raise
-        with contextlib.suppress(StoreFull), files.failures_told():  # it counts from the next one
-            self._held.put_flushed(until)
+        with files.unless_full():  # it counts from the next one
+            self._locked.put_flushed(until)
 
     @property
     def has_staged(self) -> bool:
@@ -159,7 +159,7 @@ class Appender:
             try:
                 self._close_files()
             finally:
-                self._held.close()
+                self._locked.close()
 
     # What they are made of.
 
@@ -181,43 +181,43 @@ class Appender:
         """Have the record say what `upload` says, and be found if these bytes are the last."""
         if not self._is_recorded:
             self._is_recorded = True
-            self._held.put_if_changed(replace(self._upload, expires=self._expires))
+            self._locked.put_if_changed(replace(self._upload, expires=self._expires))
         length = self._upload.length
-        if length is not None and self._offset + size >= length:
-            self._place.mark(self._upload.id, NOW)
+        is_end = length is not None and self._offset + size >= length
+        if is_end and not self._upload.is_open:
+            self._directory.mark(self._upload.id, NOW)
 
     @property
     def _expires(self) -> datetime | None:
         """The date that the upload was given, or a later one that it has got meanwhile."""
-        stored = self._held.kept.upload.expires
+        stored = self._locked.upload.expires
         return self._upload.expires if stored == self._before.expires else stored
 
     def _put_record_back(self) -> None:
         start = self._upload.offset
-        known = self._held.kept
+        known = self._locked.record
         back = replace(self._before, expires=known.upload.expires)
         if replace(known.upload, offset=start) != back or known.flushed > start:
-            self._held.put(back, flushed=min(known.flushed, start))
+            self._locked.put(back, flushed=min(known.flushed, start))
 
     def _renew(self) -> None:
         """Keep the upload from expiring while its bytes come."""
-        known = replace(self._held.kept.upload, offset=self._offset)
+        known = replace(self._locked.upload, offset=self._offset)
         renewed = during(known, self._renewal)
         if renewed != known:
-            # A disk that is full says so when bytes come that do not fit.
-            with contextlib.suppress(StoreFull), files.failures_told():
-                self._held.put(renewed)
+            with files.unless_full():  # which is raised when bytes come that do not fit
+                self._locked.put(renewed)
 
     def _keep(self, upload: Upload) -> Upload:
         if os.fstat(self._data).st_nlink == 0:
             raise BytesLost  # somebody has removed the file without asking for the lock
-        known = self._held.kept.upload
+        known = self._locked.upload
         upload = after(replace(upload, expires=known.expires), self._renewal)
         if self._is_durable:
-            self._held.flush(self._data)
-            self._held.put(upload, flushed=self._offset)
+            self._locked.flush(self._data)
+            self._locked.put(upload, flushed=self._offset)
         elif upload != replace(known, offset=self._offset):
-            self._held.put(upload)
+            self._locked.put(upload)
         return upload
 
     def _close_files(self) -> None:
@@ -231,4 +231,4 @@ class Appender:
             raise
         finally:
             if self._has_lost:
-                self._held.step_back()
+                self._locked.step_back()

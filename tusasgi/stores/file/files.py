@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from tusasgi.errors import StoreFull, StoreUnavailable
 from tusasgi.stores import WriteConflict
+from tusasgi.stores.due import ABANDONED_AFTER
 from tusasgi.stores.gathering import Chunk
 from tusasgi.threads import Threads
 
@@ -22,9 +23,8 @@ except ImportError:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_UNDER_WAY_FOR = 3600.0  # seconds after which what is not finished counts as left behind
 _COPY_SIZE = 1024 * 1024
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 _AWAY = {
     errno.ENOENT,  # whatever can be missing is looked for; the rest was there a moment ago
@@ -41,13 +41,13 @@ _NOT_IN_KERNEL = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, err
 
 
 @contextlib.contextmanager
-def failures_told() -> Iterator[None]:
-    """Turn failures of the system that pass by themselves into what a client is told."""
+def errors_mapped() -> Iterator[None]:
+    """Raise failures of the system that pass by themselves as what a client is answered."""
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise StoreFull("the store has no room left; what it acknowledged is safe") from error
+        if error.errno in _FULL:
+            raise StoreFull("the store is full; what it acknowledged is safe") from error
         if error.errno in _NO_DESCRIPTORS:
             raise StoreUnavailable("too many files are open here for now; try again") from error
         if error.errno in _AWAY:
@@ -55,11 +55,18 @@ def failures_told() -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def unless_full() -> Iterator[None]:
+    """Leave undone, on a disk that is full, what can be done without."""
+    with contextlib.suppress(StoreFull), errors_mapped():
+        yield
+
+
 class Workers(Threads):
-    """Threads that work on files, and tell of their failures as `failures_told` does."""
+    """Threads that work on files, whose failures are raised as by `errors_mapped`."""
 
     async def run(self, function: Callable[P, T], /, *arguments: P.args, **keywords: P.kwargs) -> T:
-        with failures_told():
+        with errors_mapped():
             return await super().run(function, *arguments, **keywords)
 
 
@@ -138,6 +145,11 @@ def copy_bytes(source: int, target: int, *, position: int, offset: int, count: i
     return write_all(target, [data], offset) - offset
 
 
+def content_of(file: int) -> bytes:
+    """Return what is in an open file that nobody makes longer."""
+    return os.pread(file, os.fstat(file).st_size, 0)
+
+
 def size_of(path: str) -> int | None:
     """Return the size of a file, or None if there is none."""
     try:
@@ -180,7 +192,7 @@ def unlink_if_there(path: str) -> None:
 
 
 def unlink_unless_locked(path: str) -> None:
-    """Remove a file, unless a process that lives has it locked."""
+    """Remove a file, unless a running process has it locked."""
     with contextlib.suppress(FileNotFoundError, WriteConflict):
         file = os.open(path, os.O_RDONLY)
         try:
@@ -198,6 +210,6 @@ def remove_if_empty(folder: str) -> None:
 def is_left_behind(path: str, now: datetime) -> bool:
     """True for a file that nobody has written to for so long that nobody will."""
     try:
-        return os.stat(path).st_mtime < now.timestamp() - _UNDER_WAY_FOR
+        return os.stat(path).st_mtime < now.timestamp() - ABANDONED_AFTER
     except FileNotFoundError:
         return False
