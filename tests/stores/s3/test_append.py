@@ -100,13 +100,13 @@ async def test_the_whole_is_not_shown_while_its_last_part_is_on_its_way(
         place = new_place(moto, proxy.endpoint)
         store, other = place.store(name="one"), place.store(moto.endpoint, name="other")
         upload = await filled(store, CONTENT[:length], 6 * MIB)
-        pieces = len(piece_puts(proxy))
+        puts = len(segment_puts(proxy))
         stalled = proxy.fail("stall", operation="UploadPart")
 
         async def saved_before_the_end() -> AsyncIterator[bytes]:
             yield CONTENT[6 * MIB : length]
             for _ in range(1000):
-                if len(piece_puts(proxy)) > pieces:
+                if len(segment_puts(proxy)) > puts:
                     return
                 await anyio.sleep(0.02)
             raise AssertionError("what came is not saved")
@@ -121,7 +121,7 @@ async def test_the_whole_is_not_shown_while_its_last_part_is_on_its_way(
         await place.aclose()
 
 
-def piece_puts(proxy: FaultProxy) -> list[Call]:
+def segment_puts(proxy: FaultProxy) -> list[Call]:
     return [c for c in proxy.calls if "/pieces/" in c.key and c.status == 200]
 
 
@@ -281,7 +281,7 @@ async def test_a_refusal_takes_everything_back_but_a_later_date(
 WAITS = {
     "a part": (12 * MIB, {"operation": "UploadPart"}),
     "the last part": (7 * MIB, {"operation": "UploadPart", "at": 2}),
-    "a piece": (400 * KIB, {"operation": "PutObject", "key": "/pieces/"}),
+    "a segment": (400 * KIB, {"operation": "PutObject", "key": "/pieces/"}),
     "memory": (400 * KIB, None),
 }
 """What an append waits for, how much it has sent by then, and the call that takes its time."""
@@ -425,7 +425,7 @@ async def test_refused_bytes_are_taken_back_although_the_request_is_cancelled_me
 
         with pytest.raises(TooLarge):
             await store.append(upload, too_many())
-    assert [state.offset for state in taken_back] == [0]
+    assert [manifest.offset for manifest in taken_back] == [0]
     assert await other.get(upload.id) == upload
 
 
