@@ -1,4 +1,4 @@
-"""What a store is: the core protocol, one small protocol for each capability, and its signals."""
+"""What a store is: the core protocol, one small protocol for each capability, and its errors."""
 
 from collections.abc import AsyncIterable, AsyncIterator
 from datetime import datetime

@@ -248,7 +248,7 @@ class Bucket:
     # The finished object, and the multipart upload that it grows in.
 
     def object_of(self, upload: Upload) -> S3Object:
-        """Ask the host how an upload is to be stored: the one door to `describe`.
+        """Ask the host how an upload is to be stored: the one place that calls `describe`.
 
         Raises `DescribeFailed`, whatever the host raised: an error that it got from another
         upload must not look like one of this upload. `ValueError` for a key outside the rule.
@@ -418,7 +418,7 @@ def _named(part: Part) -> dict[str, Any]:
 
 
 def _taken_away() -> BytesLost:
-    # By a rule of the bucket, or by hand: there is no way on, and it must not look complete.
+    # By a rule of the bucket, or by hand: it can never be complete, and must not look so.
     return BytesLost("the parts of this upload are no longer stored")
 
 
