@@ -143,7 +143,7 @@ RIVALS: dict[str, Callable[[Rival], Awaitable[None]]] = {
 }
 FROZEN = [
     "append-short",
-    "append-piece",
+    "append-segment",
     "append-whole-small",
     "append-parts",
     "append-onto-a-tail",
@@ -166,7 +166,7 @@ FROZEN = [
     "due",
 ]
 FEW = {
-    "append-piece": ["append", "live-and-die", "sweep"],
+    "append-segment": ["append", "live-and-die", "sweep"],
     "append-whole-small": ["live", "begin-anew"],
     "append-onto-a-tail": ["append", "live-and-die"],
     "append-onto-parts": ["append"],
