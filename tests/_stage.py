@@ -9,7 +9,7 @@ from typing import Any
 from tusasgi import Hooks, TusApp, Upload, Uploads
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
-from tusasgi.testing import Answer, ASGIDriver, Exchange
+from tusasgi.testing import ASGIDriver, RecordedResponse, ScriptedExchange
 
 OCTETS = "application/offset+octet-stream"
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -77,7 +77,7 @@ class Stage:
         body: Any = None,
         headers: Mapping[str, str | None] | None = None,
         **more: Any,
-    ) -> Exchange:
+    ) -> ScriptedExchange:
         """Prepare a PATCH."""
         own = {"Upload-Offset": str(offset), "Content-Type": OCTETS, **(headers or {})}
         return self.driver.exchange("PATCH", f"/{upload_id}", own, body, **more)
@@ -89,10 +89,10 @@ class Stage:
         body: Any = b"",
         headers: Mapping[str, str | None] | None = None,
         **more: Any,
-    ) -> Answer:
+    ) -> RecordedResponse:
         return await self.exchange(upload_id, offset, body, headers, **more).run()
 
-    async def head(self, upload_id: str) -> Answer:
+    async def head(self, upload_id: str) -> RecordedResponse:
         return await self.driver.request("HEAD", f"/{upload_id}")
 
     async def offset(self, upload_id: str) -> int:
@@ -141,7 +141,7 @@ def make_stage(
     return Stage(store, uploads, TusApp(uploads, **options), clock, hooks)
 
 
-def location_path(answer: Answer) -> str:
+def location_path(answer: RecordedResponse) -> str:
     """Return the path of a new upload below the collection."""
     location = answer.headers["location"]
     assert location.startswith(UPLOADS_URL + "/"), location

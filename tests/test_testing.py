@@ -23,14 +23,15 @@ from tusasgi.testing import (
     STALL,
     ASGIDriver,
     Client,
-    Exchange,
     LockerSuite,
+    ScriptedExchange,
     StoreSuite,
     new_upload,
     request,
 )
-from tusasgi.testing import _stores as store_suite
-from tusasgi.testing._faults import cancelled_at
+from tusasgi.testing.faults import cancelled_at
+from tusasgi.testing.stores import records as record_tests
+from tusasgi.testing.stores import tools
 
 pytestmark = pytest.mark.anyio
 
@@ -164,7 +165,7 @@ async def test_the_suite_finds_a_store_that_breaks_its_promise(
     arguments: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store_suite, "_MOST_AWAITS", 20)
+    monkeypatch.setattr(tools, "MOST_AWAITS", 20)
 
     async def reopened() -> Store:
         return store
@@ -180,17 +181,17 @@ async def test_the_suite_finds_a_store_that_breaks_its_promise(
 @pytest.mark.parametrize(
     "needed",
     [
-        store_suite._supports_read,
-        store_suite._supports_terminate,
-        store_suite._supports_expire,
-        store_suite._supports_concat,
-        store_suite._supports_defer_length,
+        tools.supports_read,
+        tools.supports_terminate,
+        tools.supports_sweep,
+        tools.supports_concat,
+        tools.supports_defer_length,
     ],
 )
 async def test_what_a_store_does_not_support_is_skipped(needed: Callable[[Store], Any]) -> None:
     with pytest.raises(pytest.skip.Exception):
         needed(CoreStore())
-    assert len(list(store_suite._operations(CoreStore(), new_upload()))) == 6
+    assert len(list(record_tests._operations(CoreStore(), new_upload()))) == 6
 
 
 # Lockers, each with one thing wrong.
@@ -340,7 +341,7 @@ async def test_a_driver_adds_its_mount_and_headers_which_a_request_may_replace()
 
 
 async def test_an_exchange_is_fed_step_by_step() -> None:
-    exchange = Exchange(echo, "POST", "/a")
+    exchange = ScriptedExchange(echo, "POST", "/a")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(exchange.run)
         for receives, chunk in enumerate([b"a", b"b"], start=1):
@@ -388,7 +389,7 @@ async def test_after_the_body_receive_waits_for_the_answer_as_servers_do() -> No
 
 
 async def test_a_send_to_a_client_that_left_fails_from_the_message_it_is_told() -> None:
-    exchange = Exchange(echo, "POST", "/a", body=b"abc", send_fails_from=1)
+    exchange = ScriptedExchange(echo, "POST", "/a", body=b"abc", send_fails_from=1)
     with pytest.raises(OSError, match="client has left"):
         await exchange.run()
     assert [message["type"] for message in exchange.sent] == ["http.response.start"]

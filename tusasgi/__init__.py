@@ -3,6 +3,7 @@
 from tusasgi.asgi.app import TusApp
 from tusasgi.asgi.body import Body
 from tusasgi.asgi.download import FileInfo, download
+from tusasgi.asgi.resumable import Resumable
 from tusasgi.asgi.send import send_download
 from tusasgi.engine.uploads import Uploads
 from tusasgi.errors import (
@@ -37,13 +38,13 @@ from tusasgi.errors import (
 from tusasgi.hooks import Hooks
 from tusasgi.lifecycle import Event, State, state_of
 from tusasgi.models import (
-    Answer,
     Append,
     Checksum,
     Creation,
     Ending,
     Expiry,
     Fact,
+    FinalResponse,
     Limits,
     Operation,
     Removal,
@@ -61,7 +62,6 @@ from tusasgi.protocols.tus import Extension, creation_headers
 __version__ = "0.1.0"
 
 __all__ = [
-    "Answer",
     "Append",
     "Body",
     "BodyTimeout",
@@ -74,6 +74,7 @@ __all__ = [
     "Extension",
     "Fact",
     "FileInfo",
+    "FinalResponse",
     "Forbidden",
     "Headers",
     "Hooks",
@@ -93,6 +94,7 @@ __all__ = [
     "Renewal",
     "Request",
     "Response",
+    "Resumable",
     "ShuttingDown",
     "Source",
     "State",

@@ -41,6 +41,9 @@ class TusError(Exception):
 
     status: ClassVar[int] = 500
 
+    is_final = False
+    """True for what the host says of an upload once and for all: it was removed."""
+
     @property
     def headers(self) -> Mapping[str, str]:
         """Response headers that belong to this refusal."""

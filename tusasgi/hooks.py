@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tusasgi.errors import TusError
-from tusasgi.models import Answer, Creation, Fact, Operation, Request, Upload
+from tusasgi.models import Creation, Fact, FinalResponse, Operation, Request, Upload
 
 
 class Hooks:
@@ -61,7 +61,7 @@ class Hooks:
         Called at least once. If it raises, the upload stays and the next append is judged again.
         """
 
-    async def completed(self, upload: Upload) -> Answer | None:
+    async def completed(self, upload: Upload) -> FinalResponse | None:
         """All bytes are there and durable. Called at least once, before the client is told.
 
         What it returns is added to the last answer, and kept with the upload for a client that

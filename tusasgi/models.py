@@ -19,6 +19,14 @@ Removal = Literal["terminated", "expired"]
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
+MAX_FINAL_BODY = 16 * 1024
+"""The longest body of a final response, in bytes."""
+
+# RFC 9110 section 5.6.2 and 5.5: nothing that would end the header.
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+
 def check_upload_id(upload_id: str) -> str:
     """Return the id, or raise `InvalidUploadId` if it breaks the grammar of ids.
 
@@ -43,15 +51,38 @@ class Checksum:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
-    """What a host adds to the last answer of an upload, kept for a client that lost it.
+class FinalResponse:
+    """What a host says at the end of an upload, kept with it for a client that lost it.
 
-    `status` None is the protocol's own; the body has at most 16 KiB.
+    `status` None is the protocol's own. The headers of the protocol stay as they are.
     """
 
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    """At most `MAX_FINAL_BODY` bytes: it is kept in the record of the upload."""
+
+    def __post_init__(self) -> None:
+        if self.status is not None and not 200 <= self.status <= 599:
+            raise ValueError("the status of a final response is one from 200 to 599")
+        for name, value in self.headers.items():
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+                raise ValueError(f"{name!r} is no header that can be sent")
+        if len(self.body) > MAX_FINAL_BODY:
+            raise ValueError(f"the body of a final response has at most {MAX_FINAL_BODY} bytes")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """The request that an upload stands for: what is to be called once all its bytes are there."""
+
+    method: str
+    path: str
+    """As in the scope of ASGI: decoded, without the query."""
+    raw_path: bytes | None
+    query_string: bytes
+    headers: tuple[tuple[str, str], ...]
+    """Those that describe what is uploaded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,8 +128,10 @@ class Upload:
     """True while reaching the length is not the end of it: an append has to say that it is."""
     checksum: Checksum | None = None
     """What all its bytes must hash to; one that has another is removed instead of completed."""
-    answer: Answer | None = None
-    """What the `completed` hook wants the client to be told."""
+    final_response: FinalResponse | None = None
+    """What the client is told at the end, if the host has something to say."""
+    target: Target | None = None
+    """The request that it stands for, if it is one of `Resumable`."""
     version: str | None = field(default=None, compare=False, repr=False)
     """A mark of stores that refuse to change what was changed since it was read. Opaque."""
 
@@ -108,9 +141,13 @@ class Upload:
 
     @property
     def can_expire(self) -> bool:
-        """False once all bytes are there, but for a piece: by itself that is never finished."""
+        """False once all bytes are there, but for one that is of no use by itself.
+
+        A piece never is, and one that stands for a request is kept for the sake of its answer.
+        """
         is_finished = self.is_complete or self.has_all_bytes
-        return self.expires is not None and (self.is_partial or not is_finished)
+        is_for_itself = not self.is_partial and self.target is None
+        return self.expires is not None and not (is_finished and is_for_itself)
 
     def is_expired(self, now: datetime) -> bool:
         """True when it was not finished in time."""
@@ -232,6 +269,8 @@ class Creation:
     """True if reaching the length does not complete it: only an append that says so does."""
     checksum: Checksum | None = None
     """What all bytes of the upload must hash to."""
+    target: Target | None = None
+    """The request that the upload stands for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -38,7 +38,7 @@ from tusasgi import (
     Uploads,
 )
 from tusasgi.stores.memory import MemoryStore
-from tusasgi.testing import DISCONNECT, STALL, Answer, ASGIDriver, Exchange
+from tusasgi.testing import DISCONNECT, STALL, ASGIDriver, RecordedResponse, ScriptedExchange
 
 pytestmark = pytest.mark.anyio
 
@@ -71,7 +71,7 @@ class PlainStore:
 
 
 async def extensions(app: TusApp) -> list[str]:
-    answer = await Exchange(app, "OPTIONS", "/", body=b"").run()
+    answer = await ScriptedExchange(app, "OPTIONS", "/", body=b"").run()
     return answer.headers.get("tus-extension", "").split(",")
 
 
@@ -172,21 +172,23 @@ async def test_location_is_below_the_public_url(public_url: str | None, base: st
 async def test_a_prefix_is_the_same_with_and_without_slashes(prefix: str) -> None:
     app = TusApp(Uploads(MemoryStore()), prefix=prefix)
     own = {**TUS, "Upload-Length": "5"}
-    answer = await Exchange(app, "POST", "/files", headers=own, body=b"").run()
+    answer = await ScriptedExchange(app, "POST", "/files", headers=own, body=b"").run()
     assert answer.headers["location"].startswith("/files/")
     location = answer.headers["location"]
-    assert (await Exchange(app, "HEAD", location, headers=TUS, body=b"").run()).status == 200
+    assert (
+        await ScriptedExchange(app, "HEAD", location, headers=TUS, body=b"").run()
+    ).status == 200
 
 
 # Creation with upload
 
 
-async def create(stage: Stage, body: Any, **headers: str) -> Answer:
+async def create(stage: Stage, body: Any, **headers: str) -> RecordedResponse:
     lines = {name.replace("_", "-"): value for name, value in headers.items()}
     return await stage.driver.request("POST", "/", {"Content-Type": OCTETS, **lines}, body)
 
 
-def upload_id_of(answer: Answer) -> str:
+def upload_id_of(answer: RecordedResponse) -> str:
     return answer.headers["location"].rpartition("/")[2]
 
 
@@ -501,7 +503,7 @@ async def test_a_request_without_an_http_version_is_taken_as_1_1(stage: Stage) -
         await stage.app(scope, receive, send)
 
     own = {**TUS, "Expect": "100-continue"}
-    answer = await Exchange(old, "PATCH", "/x", headers=own, body=b"hello").run()
+    answer = await ScriptedExchange(old, "PATCH", "/x", headers=own, body=b"hello").run()
     assert (answer.status, answer.headers["connection"]) == (404, "close")
 
 
@@ -598,7 +600,7 @@ def limited(stage: Stage, limit: int = 6) -> Stage:
     return stage
 
 
-async def passing(exchange: Exchange) -> None:
+async def passing(exchange: ScriptedExchange) -> None:
     """Run a request whose framework raises; nothing is answered, nothing is wrapped."""
     with pytest.raises(BodyLimitReached):
         await exchange.run()

@@ -26,7 +26,7 @@ from tusasgi import (
 )
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
-from tusasgi.testing import Answer, Exchange
+from tusasgi.testing import RecordedResponse, ScriptedExchange
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +46,7 @@ def file_store(tmp_path: Path) -> FileStore:
     return FileStore(tmp_path)
 
 
-def check_clear(answer: Answer) -> None:
+def check_clear(answer: RecordedResponse) -> None:
     """A refusal names the protocol, is not cached, is one line of text and tells no secrets."""
     assert answer.headers["tus-resumable"] == "1.0.0"
     assert answer.headers["cache-control"] == "no-store"
@@ -210,7 +210,7 @@ REFUSALS = [
 ]
 
 
-async def refuse(stage: Stage, bad: Bad, body: Any = b"") -> Exchange:
+async def refuse(stage: Stage, bad: Bad, body: Any = b"") -> ScriptedExchange:
     """Send a bad request and see that nothing has changed."""
     await stage.upload(length=10, content=b"hello", upload_id="u")
     before = stage.snapshot()
@@ -528,6 +528,6 @@ async def test_a_broken_record_is_an_internal_error_that_says_nothing(
 async def test_no_method_and_path_break_the_app(method: str, path: str) -> None:
     stage = make_stage(MemoryStore(), downloads=True)
     await stage.upload(length=10, upload_id="u")
-    answer = await Exchange(stage.app, method, path, headers=TUS, body=b"").run()
+    answer = await ScriptedExchange(stage.app, method, path, headers=TUS, body=b"").run()
     assert 200 <= answer.status < 500
     assert answer.headers["tus-resumable"] == "1.0.0"

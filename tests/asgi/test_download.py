@@ -21,7 +21,7 @@ from tusasgi import (
 )
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
-from tusasgi.testing import Answer
+from tusasgi.testing import RecordedResponse
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +37,9 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Stage:
     return make_stage(store, downloads=True)
 
 
-async def fetch(stage: Stage, headers: dict[str, str], content: bytes = CONTENT) -> Answer:
+async def fetch(
+    stage: Stage, headers: dict[str, str], content: bytes = CONTENT
+) -> RecordedResponse:
     upload = await stage.upload(length=len(content), content=content, upload_id="u")
     own = {"Tus-Resumable": None, **headers}
     return await stage.driver.request("GET", f"/{upload.id}", own)
@@ -141,7 +143,7 @@ async def test_a_range_beyond_the_end_is_refused(stage: Stage, header: str, cont
 # Conditions: `TAG` stands for the tag of the download.
 
 
-async def ask(stage: Stage, headers: dict[str, str], method: str = "GET") -> Answer:
+async def ask(stage: Stage, headers: dict[str, str], method: str = "GET") -> RecordedResponse:
     """Ask for the download on conditions."""
     upload = await stage.upload(length=100, content=CONTENT, upload_id="u")
     bare = {"Tus-Resumable": None}

@@ -9,7 +9,7 @@ import pytest
 from tests._stage import UPLOADS_URL, MakeStage, Stage
 from tusasgi import Fact, Hooks, StoreUnavailable, TusError, UnsupportedMedia, Upload
 from tusasgi.protocols.dialects import DIALECTS
-from tusasgi.testing import DISCONNECT, STALL, Answer, ASGIDriver, Exchange
+from tusasgi.testing import DISCONNECT, STALL, ASGIDriver, RecordedResponse, ScriptedExchange
 
 pytestmark = pytest.mark.anyio
 
@@ -54,12 +54,12 @@ def last(version: str | None) -> dict[str, str]:
 
 def creation(
     driver: ASGIDriver, *script: Any, version: str | None = "8", size: int = 5
-) -> Exchange:
+) -> ScriptedExchange:
     headers = {**last(version), "Content-Length": str(size)}
     return driver.exchange("POST", "/", headers, script or None)
 
 
-def path_of(exchange: Exchange) -> str:
+def path_of(exchange: ScriptedExchange) -> str:
     """Return the path below the collection that the first interim response tells."""
     return exchange.interims[0].headers["location"].removeprefix(UPLOADS_URL)
 
@@ -68,7 +68,7 @@ async def offset_of(driver: ASGIDriver, path: str) -> int:
     return int((await driver.request("HEAD", path)).headers["upload-offset"])
 
 
-async def run_slowly(exchange: Exchange) -> None:
+async def run_slowly(exchange: ScriptedExchange) -> None:
     """Send five bytes, with time for many reports after the third."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(exchange.run)
@@ -78,7 +78,7 @@ async def run_slowly(exchange: Exchange) -> None:
         exchange.end(b"lo")
 
 
-async def append(driver: ASGIDriver, path: str, offset: int, body: Any) -> Answer:
+async def append(driver: ASGIDriver, path: str, offset: int, body: Any) -> RecordedResponse:
     headers = {"Upload-Offset": str(offset), "Upload-Complete": "?1", "Content-Type": PARTIAL}
     return await driver.request("PATCH", path, headers, body)
 

@@ -29,7 +29,7 @@ from tusasgi import (
 from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
-from tusasgi.testing import DISCONNECT, STALL, Answer, ASGIDriver, Exchange
+from tusasgi.testing import DISCONNECT, STALL, ASGIDriver, RecordedResponse, ScriptedExchange
 
 Test = Callable[[MakeStage], Awaitable[None]]
 
@@ -176,7 +176,7 @@ async def a_timeout_closes_the_connection(make_stage: MakeStage) -> None:
     assert answer.headers["connection"] == "close"
 
 
-async def _time_out(make_stage: MakeStage) -> tuple[Stage, Upload, Answer]:
+async def _time_out(make_stage: MakeStage) -> tuple[Stage, Upload, RecordedResponse]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tusasgi.asgi.send._LINGER_SECONDS", 0.01)
         stage = make_stage(receive_timeout=0.05)
@@ -430,7 +430,7 @@ async def messages_without_their_optional_keys(make_stage: MakeStage) -> None:
         await stage.app(scope, receive_bare, send)
 
     own = {**TUS, "Upload-Offset": "0", "Content-Type": OCTETS}
-    answer = await Exchange(bare, "PATCH", f"/{upload.id}", headers=own, body=[]).run()
+    answer = await ScriptedExchange(bare, "PATCH", f"/{upload.id}", headers=own, body=[]).run()
     assert (answer.status, answer.headers["upload-offset"]) == (204, "0")
 
 
@@ -441,7 +441,7 @@ class _SlowStore(MemoryStore):
         super().__init__()
         self.taken = 0
         self.pending: list[int] = []
-        self.exchange: Exchange | None = None
+        self.exchange: ScriptedExchange | None = None
 
     async def append(self, upload: Upload, chunks: AsyncIterable[bytes], **options: Any) -> Upload:
         return await super().append(upload, self._slowly(chunks))
@@ -463,7 +463,7 @@ async def nothing_is_read_ahead(make_stage: MakeStage) -> None:
     upload = await app.uploads.create(length=size)
     own = {**TUS, "Upload-Offset": "0", "Content-Type": OCTETS, "Content-Length": str(size)}
     chunk = bytes(1024 * 1024)
-    store.exchange = Exchange(
+    store.exchange = ScriptedExchange(
         app, "PATCH", f"/{upload.id}", headers=own, body=[chunk] * (size // len(chunk))
     )
     assert (await store.exchange.run()).status == 204
@@ -516,7 +516,7 @@ async def _cancel_while_storing(stage: Stage) -> None:
     await _check_truth(stage, upload, exchange, 50)
 
 
-async def _check_truth(stage: Stage, upload: Upload, exchange: Exchange, most: int) -> None:
+async def _check_truth(stage: Stage, upload: Upload, exchange: ScriptedExchange, most: int) -> None:
     assert exchange.sent == []  # cancelled, and not answered as if it had failed
     assert stage.uploads._locks._locker._locks == {}
     offset = await stage.offset(upload.id)
@@ -562,7 +562,9 @@ async def the_id_is_found_in_every_scope(make_stage: MakeStage) -> None:
         (f"/api/files/{upload.id}", "/ext/api/files", f"/api/files/{upload.id}"),
     ):
         scope = {"root_path": root_path, "raw_path": raw_path.encode()}
-        answer = await Exchange(stage.app, "HEAD", path, headers=TUS, scope=scope, body=b"").run()
+        answer = await ScriptedExchange(
+            stage.app, "HEAD", path, headers=TUS, scope=scope, body=b""
+        ).run()
         assert answer.status == 200, path
 
 
@@ -630,7 +632,9 @@ async def header_names_in_mixed_case(make_stage: MakeStage) -> None:
         await stage.app({**scope, "headers": headers}, receive, send)
 
     own = {**TUS, "Upload-Offset": "0", "Content-Type": OCTETS}
-    answer = await Exchange(shouting, "PATCH", f"/{upload.id}", headers=own, body=b"hello").run()
+    answer = await ScriptedExchange(
+        shouting, "PATCH", f"/{upload.id}", headers=own, body=b"hello"
+    ).run()
     assert (answer.status, answer.headers["upload-offset"]) == (204, "5")
 
 

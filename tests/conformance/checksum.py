@@ -6,7 +6,7 @@ import hashlib
 from tests._stage import OCTETS, MakeStage, Stage
 from tests.conformance.by_hand import rule
 from tusasgi.checksums import ALGORITHMS
-from tusasgi.testing import Answer
+from tusasgi.testing import RecordedResponse
 
 
 def checksum(content: bytes, algorithm: str = "sha1") -> dict[str, str]:
@@ -73,6 +73,6 @@ async def a_creation_with_a_wrong_body_leaves_nothing(make_stage: MakeStage) -> 
     assert (await _create(stage, b"hello", checksum(b"hello"))).status == 201
 
 
-async def _create(stage: Stage, content: bytes, headers: dict[str, str]) -> Answer:
+async def _create(stage: Stage, content: bytes, headers: dict[str, str]) -> RecordedResponse:
     own = {"Upload-Length": str(len(content)), "Content-Type": OCTETS, **headers}
     return await stage.driver.request("POST", "/", own, content)

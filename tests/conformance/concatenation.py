@@ -7,7 +7,7 @@ import anyio
 from tests._stage import OCTETS, UPLOADS_URL, MakeStage, Stage, location_path
 from tests.conformance.by_hand import rule
 from tusasgi import Limits, Upload
-from tusasgi.testing import Answer
+from tusasgi.testing import RecordedResponse
 
 HOST = "files.example"
 
@@ -25,7 +25,7 @@ async def partial(stage: Stage, content: bytes, sent: int | None = None, **heade
 
 async def final(
     stage: Stage, *paths: str, base: str = UPLOADS_URL, **headers: str | None
-) -> Answer:
+) -> RecordedResponse:
     """Ask for a final upload of some partial ones."""
     concat = "final;" + " ".join(base + path for path in paths)
     own: Mapping[str, str | None] = {"Upload-Concat": concat, "Host": HOST, **headers}

@@ -13,7 +13,7 @@ from typing import Any
 from tests._stage import MakeStage, Stage
 from tests.conformance.rules import NOT_APPLICABLE, RULES, Rule
 from tusasgi import Expiry, Limits, Upload
-from tusasgi.testing import DISCONNECT, STALL, Answer
+from tusasgi.testing import DISCONNECT, STALL, RecordedResponse
 
 CONTENT = b"hello world" * 10
 EVERY_EXTENSION = (
@@ -140,7 +140,7 @@ class Run:
     rule: Rule
     upload: Upload
     before: dict[str, Any]
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[RecordedResponse] = field(default_factory=list)
 
     @property
     def upload_path(self) -> str:
@@ -366,7 +366,7 @@ async def _upload(stage: Stage, scene: Scene) -> Upload:
     return await stage.upload(length=scene.length, content=CONTENT[: scene.offset])
 
 
-async def _send(run: Run, request: dict[str, Any]) -> Answer:
+async def _send(run: Run, request: dict[str, Any]) -> RecordedResponse:
     headers, body = _framed(request["body"])
     # None takes the default out, so that a statement can leave the version out.
     lines = [("Tus-Resumable", None), *headers, *request["headers"].items()]
@@ -410,7 +410,7 @@ def _messages(messages: list[str]) -> list[bytes]:
     return [*chunks, last] if last else chunks  # the driver ends with an empty message itself
 
 
-def _check_answers(expect: dict[str, Any], answers: list[Answer]) -> None:
+def _check_answers(expect: dict[str, Any], answers: list[RecordedResponse]) -> None:
     if expect.get("mode") == "sequence":
         for answer, step in zip(answers, expect["steps"], strict=True):
             _check(answer, step)
@@ -420,7 +420,7 @@ def _check_answers(expect: dict[str, Any], answers: list[Answer]) -> None:
             _check(answer, expect)
 
 
-def _check(answer: Answer, expect: dict[str, Any]) -> None:
+def _check(answer: RecordedResponse, expect: dict[str, Any]) -> None:
     if "status" in expect:
         assert answer.status in expect["status"], answer
     for name, value in expect.get("headers", {}).items():

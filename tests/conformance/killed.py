@@ -6,7 +6,7 @@ import anyio
 
 from tusasgi import TusApp, Uploads
 from tusasgi.stores.file import FileStore
-from tusasgi.testing import Exchange
+from tusasgi.testing import ScriptedExchange
 
 PATTERN = bytes(range(251)) * 4000
 
@@ -26,13 +26,13 @@ async def main(folder: str, upload_id: str) -> None:
         await anyio.sleep_forever()
 
 
-def _patch(app: TusApp, upload_id: str, offset: int, body: bytes | None = None) -> Exchange:
+def _patch(app: TusApp, upload_id: str, offset: int, body: bytes | None = None) -> ScriptedExchange:
     headers = {
         "Tus-Resumable": "1.0.0",
         "Upload-Offset": str(offset),
         "Content-Type": "application/offset+octet-stream",
     }
-    return Exchange(app, "PATCH", f"/{upload_id}", headers=headers, body=body)
+    return ScriptedExchange(app, "PATCH", f"/{upload_id}", headers=headers, body=body)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Look for input that breaks something, for as long as it is told to.
 
     python -m tests.fuzz media --seconds 60      damaged files into the measuring program
-    python -m tests.fuzz headers --seconds 60    one target of `targets.py`: headers, texts, head
+    python -m tests.fuzz headers --seconds 60    one of `targets.py`: headers, draft, texts, head
 
 Parsers are searched by atheris, which sees what code an input reaches, or where it is not
 installed (`pip install atheris`) by hypothesis. Ends with 1 when something was found.
@@ -22,7 +22,7 @@ LONGEST = 20_000
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/fuzz")
-    parser.add_argument("target", choices=["media", "headers", "texts", "head"])
+    parser.add_argument("target", choices=["media", "headers", "draft", "texts", "head"])
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--seed", type=int, default=secrets.randbits(31))
     options = parser.parse_args()
@@ -90,6 +90,14 @@ def starts(target: str) -> list[bytes]:
             b"bytes=0-9",
             b"/files/a",
             b"//example.com/files/%41/",
+            b'sha-256=:YQ==:, a=(1 "b");c, d=?0',
+            b"inline; filename=\"a.txt\"; filename*=UTF-8''%e2%82%ac.txt",
+        ]
+    if target == "draft":
+        return [
+            b"\x088\n\x07?1\n\x0310\n\x04video/mp4\n\x01inline; filename=a",
+            b"\x086\n\x07?0\n\x0310\n\x04application/partial-upload\n\x0c5\n\x0a15",
+            b"\x083\n\x09?1\n\x06chunked\n\x00sha-256=:YQ==:\n\x0dsha-256=1",
         ]
     return [
         b"\xff\x01application/offset+octet-stream\n\x0b5\n\x0015\n\x06sha1 "

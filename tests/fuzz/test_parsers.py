@@ -1,6 +1,5 @@
 """Whatever comes from outside is understood or refused, and in no third way."""
 
-import argparse
 import base64
 import contextlib
 import json
@@ -32,11 +31,11 @@ from tusasgi.media import HEAD_SIZE
 from tusasgi.models import Checksum
 from tusasgi.protocols.headers import Headers
 from tusasgi.protocols.tus import Extension, method_of
-from tusasgi.server import command as _cli
+from tusasgi.server import values
 from tusasgi.stores.records import dump_record, load_record
 
 from .hostile import BY_HAND, damaged
-from .targets import NAMES, check_head, check_headers, check_texts
+from .targets import DRAFT_NAMES, NAMES, check_draft, check_head, check_headers, check_texts
 
 SEED = 20_261_126
 
@@ -108,6 +107,47 @@ def test_any_set_of_headers_is_read_or_refused(offered: int, lines: list[bytes])
 @given(st.binary(max_size=300))
 def test_any_bytes_as_headers_are_read_or_refused(data: bytes) -> None:
     check_headers(data)
+
+
+_DRAFT_LIKELY: Mapping[str, list[str]] = {
+    "Upload-Complete": ["?0", "?1", "?1;a=b"],
+    "Upload-Incomplete": ["?0", "?1"],
+    "Upload-Draft-Interop-Version": ["3", "5", "6", "8", "9", "10"],
+    "Content-Length": ["0", "1", "5", "9" * 40],
+    "Content-Type": ["application/partial-upload", "video/mp4", "x" * 20_000, "\0"],
+    "Content-Disposition": ["inline; filename=a", f'inline; filename="{"b" * 20_000}"'],
+    "Upload-Length": ["0", "5", "6", "9" * 15],
+    "Upload-Offset": ["0", "5", "9" * 15],
+    "Upload-Metadata": ["a", "filename YQ==", f"a {'YWFh' * 4000}"],
+    "Repr-Digest": [f"sha-256=:{base64.b64encode(bytes(32)).decode()}:", "sha-256=:YQ==:"],
+    "Content-Digest": [f"sha-512=:{base64.b64encode(bytes(64)).decode()}:"],
+    "Want-Repr-Digest": ["sha-256=1"],
+}
+
+
+def _draft_line(name: str, value: bytes) -> bytes:
+    return bytes([DRAFT_NAMES.index(name)]) + value
+
+
+_DRAFT_LINES = st.sampled_from(sorted(_DRAFT_LIKELY)).flatmap(
+    lambda name: st.builds(
+        _draft_line,
+        st.just(name),
+        st.sampled_from(_DRAFT_LIKELY[name]).map(str.encode),
+    )
+)
+_ANY_DRAFT_LINES = st.builds(_draft_line, st.sampled_from(DRAFT_NAMES), _VALUES)
+
+
+@settings(max_examples=400)
+@given(st.lists(_DRAFT_LINES | _ANY_DRAFT_LINES, max_size=8))
+def test_any_request_of_the_draft_is_read_or_refused(lines: list[bytes]) -> None:
+    check_draft(b"\n".join(lines))
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_as_fields_of_the_draft_are_read_or_refused(data: bytes) -> None:
+    check_draft(data)
 
 
 @given(st.binary(max_size=300) | st.text(max_size=100).map(str.encode))
@@ -286,15 +326,15 @@ def test_a_head_of_one_thing_repeated_is_judged_soon(unit: bytes) -> None:
 @pytest.mark.parametrize(
     ("parse", "holds"),
     [
-        pytest.param(_cli._positive, lambda number: number > 0, id="positive"),
-        pytest.param(_cli._port, lambda port: 0 <= port < 2**16, id="port"),
-        pytest.param(_cli._address, lambda found: found.host and found.port < 2**16, id="address"),
-        pytest.param(_cli._size, lambda size: size > 0, id="size"),
+        pytest.param(values.positive, lambda number: number > 0, id="positive"),
+        pytest.param(values.port, lambda port: 0 <= port < 2**16, id="port"),
+        pytest.param(values.address, lambda found: found.host and found.port < 2**16, id="address"),
+        pytest.param(values.size, lambda size: size > 0, id="size"),
         pytest.param(
-            _cli._path, lambda path: path[0] == path[-1] == "/" and "//" not in path, id="path"
+            values.path, lambda path: path[0] == path[-1] == "/" and "//" not in path, id="path"
         ),
-        pytest.param(_cli._cors_origin, lambda origin: origin.isascii(), id="origin"),
-        pytest.param(_cli._public_url, lambda url: url.startswith("http"), id="url"),
+        pytest.param(values.origin, lambda origin: origin.isascii(), id="origin"),
+        pytest.param(values.url, lambda url: url.startswith("http"), id="url"),
     ],
 )
 def test_any_word_is_an_option_or_refused(
@@ -314,8 +354,11 @@ def test_any_word_is_an_option_or_refused(
     @example("h:65536")
     @example("/")
     def check(word: str) -> None:
-        with contextlib.suppress(argparse.ArgumentTypeError):
+        try:
             found = parse(word)
+        except ValueError as refusal:
+            assert str(refusal).startswith(f"{word!r} is not a")
+        else:
             assert holds(found)
             assert "\n" not in str(found)
 

@@ -27,7 +27,7 @@ from tusasgi.lockers import redis as module
 from tusasgi.lockers.redis import RedisLocker
 from tusasgi.stores.file import FileStore
 from tusasgi.testing import LockerSuite
-from tusasgi.testing._faults import _watched, cancelled_at
+from tusasgi.testing.faults import _watched, cancelled_at
 
 pytestmark = pytest.mark.anyio
 

@@ -8,9 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tusasgi import media
 from tusasgi.errors import UnsupportedMedia
-from tusasgi.media import FORMATS, HEAD_SIZE, MIN_HEAD_SIZE, MediaFormat, MediaHooks, detect
+from tusasgi.media import (
+    FORMATS,
+    HEAD_SIZE,
+    MIN_HEAD_SIZE,
+    MediaFormat,
+    MediaHooks,
+    detect,
+    detection,
+    formats,
+    frames,
+    pattern,
+)
 from tusasgi.models import Upload
 
 from .refused import REFUSED
@@ -98,25 +108,25 @@ def test_old_quicktime_without_a_file_type_is_known(sample, tmp_path):
     data = sample("mov").read_bytes()
     data = data[data.index(b"wide") - 4 :]
     assert opens(tmp_path / "old.mov", data)
-    assert detect(data[:MIN_HEAD_SIZE]) == media.MOV
+    assert detect(data[:MIN_HEAD_SIZE]) == formats.MOV
 
 
 def test_transport_streams_with_error_correction_are_known(sample, tmp_path):
     data = sample("ts").read_bytes()
     packets = [data[at : at + 188] + bytes(16) for at in range(0, len(data), 188)]
     assert opens(tmp_path / "204.ts", b"".join(packets))
-    assert detect(b"".join(packets)[:4096]) == media.TS
+    assert detect(b"".join(packets)[:4096]) == formats.TS
 
 
 @pytest.mark.parametrize("size", [500, 4096, 16_000, 300_000])
 @pytest.mark.parametrize("version", [2, 3, 4])
 @pytest.mark.parametrize(
-    ("id", "expected"), [("mp3-bare", media.MP3), ("aac", media.AAC), ("mp2", media.MP2)]
+    ("id", "expected"), [("mp3-bare", formats.MP3), ("aac", formats.AAC), ("mp2", formats.MP2)]
 )
 def test_a_tag_leaves_the_judgement_to_what_follows_it(sample, id, expected, size, version):
     data = id3_tag(size, version) + sample(id).read_bytes()
     # A tag longer than the head hides it.
-    assert detect(data) == (expected if size < HEAD_SIZE else media.MP3)
+    assert detect(data) == (expected if size < HEAD_SIZE else formats.MP3)
 
 
 def test_an_mp3_under_a_picture_opens(sample, tmp_path):
@@ -124,23 +134,23 @@ def test_an_mp3_under_a_picture_opens(sample, tmp_path):
 
 
 def test_padding_after_a_tag_is_passed_over(sample):
-    assert detect(id3_tag(500) + bytes(300) + sample("mp3-bare").read_bytes()) == media.MP3
+    assert detect(id3_tag(500) + bytes(300) + sample("mp3-bare").read_bytes()) == formats.MP3
 
 
 def test_an_mp3_cut_from_the_middle_needs_a_second_frame(sample):
     data = sample("mp3-bare-44100").read_bytes()
     second = data.index(data[:2], 400)
     cut = data[second:]
-    assert not media._starts_a_bit_reservoir(cut)
+    assert not frames._starts_a_bit_reservoir(cut)
     assert detect(cut[:MIN_HEAD_SIZE]) is None
-    assert detect(cut[:1024]) == media.MP3
+    assert detect(cut[:1024]) == formats.MP3
 
 
 def test_the_kind_of_an_mp4_follows_its_tracks_only_when_all_are_seen():
     audio = file_type(b"isom") + movie(b"soun")
-    assert detect(audio) == media.M4A
-    assert detect(audio[:-1]) == media.MP4
-    assert detect(file_type(b"isom") + movie(b"soun", b"vide")) == media.MP4
+    assert detect(audio) == formats.M4A
+    assert detect(audio[:-1]) == formats.MP4
+    assert detect(file_type(b"isom") + movie(b"soun", b"vide")) == formats.MP4
 
 
 @pytest.mark.parametrize("data", [pytest.param(d, id=i) for i, d in REFUSED.items()])
@@ -205,7 +215,7 @@ def test_no_cut_and_no_broken_byte_of_a_real_file_raises(sample, recipe):
 
 
 def test_bytes_beyond_the_head_change_nothing():
-    assert detect(id3_tag(HEAD_SIZE + 10) + REFUSED["png"]) == media.MP3
+    assert detect(id3_tag(HEAD_SIZE + 10) + REFUSED["png"]) == formats.MP3
 
 
 def upload():
@@ -235,7 +245,7 @@ async def test_a_host_changes_the_table(sample):
     dsf = MediaFormat(kind="audio", content_type="audio/x-dsf", extension="dsf")
 
     class OwnHooks(MediaHooks):
-        formats = (media.pattern("DSF", rb"DSD \x1c", dsf),)
+        formats = (pattern("DSF", rb"DSD \x1c", dsf),)
 
     assert await OwnHooks().inspect(upload(), b"DSD \x1c" + bytes(80)) == dsf.facts
     with pytest.raises(UnsupportedMedia):
@@ -245,7 +255,7 @@ async def test_a_host_changes_the_table(sample):
 def test_every_signature_that_a_rule_takes_from_puremagic_is_found(sample):
     heads = [sample(recipe.id).read_bytes()[:HEAD_SIZE] for recipe in RECIPES]
     heads += [head.data for head in HAND_MADE]
-    found = [media._signatures(head) for head in heads]
+    found = [detection._signatures(head) for head in heads]
     for magic in {rule.magic for rule in FORMATS if rule.magic}:
         assert any(one.get(magic.extension, 0) >= magic.length for one in found), magic
 

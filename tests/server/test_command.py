@@ -20,7 +20,8 @@ import tusasgi
 from tests.hosts._process import ROOT, Server, free_port, running
 from tests.hosts._wire import TUS, UPLOAD, Client, Connection, wait_until
 from tusasgi import Expiry, Hooks, Upload, Uploads
-from tusasgi.server.command import _sweep_on, main
+from tusasgi.server.command import main
+from tusasgi.server.sweeper import sweep_again_and_again
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
 
@@ -115,16 +116,16 @@ def test_one_line_at_the_start_has_the_url_for_clients(server: Server) -> None:
     assert str(server.folder) in line
 
 
-def test_path_and_public_url_are_what_clients_are_told(tmp_path: Path) -> None:
-    told = "https://example.com/up"
-    with serving(tmp_path / "data", "--path", "/", "--public-url", told) as server:
+def test_path_and_public_url_are_what_clients_are_given(tmp_path: Path) -> None:
+    url = "https://example.com/up"
+    with serving(tmp_path / "data", "--path", "/", "--public-url", url) as server:
         client = Client(server.port, "/")
         location = client.create(3)
-        assert location.startswith(f"{told}/")
-        path = location.removeprefix(told)
+        assert location.startswith(f"{url}/")
+        path = location.removeprefix(url)
         assert client.patch(path, 0, b"abc").status == 204
         assert client.get(path).body == b"abc"
-        assert f" {told}/ " in server.output()
+        assert f" {url}/ " in server.output()
 
 
 # Browsers.
@@ -260,8 +261,8 @@ def test_stopping_does_not_wait_for_a_slow_client_and_keeps_its_bytes(
             answer = patch.answer()
             assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
             server.wait()
-        told = server.output().splitlines()[1:]
-        assert [line.split()[:2] for line in told] == [["append", "503"]]  # and no traceback
+        lines = server.output().splitlines()[1:]
+        assert [line.split()[:2] for line in lines] == [["append", "503"]]  # and no traceback
     with serving(folder) as server:
         client = Client(server.port)
         assert client.offset(path) == 700_001
@@ -316,9 +317,9 @@ def test_requests_are_logged_where_it_is_asked_for(tmp_path: Path) -> None:
         client.patch(path, 0, b"hello")
         client.head(path)
         wait_until(lambda: "append" in server.output())
-    told = [line.split(" ", 3)[3] for line in server.output().splitlines()[1:]]
+    lines = [line.split(" ", 3)[3] for line in server.output().splitlines()[1:]]
     upload = path.rsplit("/", 1)[1]
-    assert [line.rsplit(" ", 1)[0] for line in told] == [
+    assert [line.rsplit(" ", 1)[0] for line in lines] == [
         f"create 201 upload={upload} received=0 offset=0",
         f"append 204 upload={upload} received=5 offset=5",
     ]
@@ -455,13 +456,13 @@ def test_sweep_removes_what_has_expired_without_the_extra(tmp_path: Path) -> Non
         return (await now.create(length=10)).id
 
     kept = anyio.run(create)
-    for told in ("2 expired uploads removed\n", "0 expired uploads removed\n"):
+    for output in ("2 expired uploads removed\n", "0 expired uploads removed\n"):
         result = run("-c", _WITHOUT_EXTRA, "sweep", "--dir", str(tmp_path))
-        assert (result.returncode, result.stderr, result.stdout) == (0, "", told)
+        assert (result.returncode, result.stderr, result.stdout) == (0, "", output)
     assert [file.stem for file in tmp_path.rglob("*.info")] == [kept]
 
 
-def test_sweep_tells_in_one_line_what_it_could_not_do(tmp_path: Path) -> None:
+def test_sweep_says_in_one_line_what_it_could_not_do(tmp_path: Path) -> None:
     past = datetime.now(UTC) - timedelta(days=1)
     expired = Upload(id="expired", length=5, created=past, expires=past)
     store = FileStore(tmp_path)
@@ -495,7 +496,7 @@ def _unreadable(folder: Path, upload_id: str) -> None:
     Path(f"{store.path(upload_id)}.info").write_text("{}")
 
 
-def test_sweep_tells_each_cause_in_one_line_whatever_it_is(tmp_path: Path) -> None:
+def test_sweep_says_each_cause_in_one_line_whatever_it_is(tmp_path: Path) -> None:
     for upload_id in ("one", "two"):
         _unreadable(tmp_path, upload_id)
     result = run("-m", "tusasgi", "sweep", "--dir", str(tmp_path))
@@ -554,7 +555,7 @@ async def _sweep_until(removed: anyio.Event, uploads: Uploads) -> None:
     """Sweep as a server does, until what it is given to remove is gone."""
     await uploads.create(length=10)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_sweep_on, uploads, 0.001)
+        tasks.start_soon(sweep_again_and_again, uploads, 0.001)
         with anyio.fail_after(20):
             await removed.wait()
         tasks.cancel_scope.cancel()

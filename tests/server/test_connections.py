@@ -12,7 +12,7 @@ import pytest
 from tests.force._server import owner
 from tests.hosts._process import Server, free_port, running
 from tests.hosts._wire import UPLOAD, Client, Connection, wait_until
-from tusasgi.server.command import _parser
+from tusasgi.server.options import read_arguments
 
 QUESTION = b"OPTIONS /files/ HTTP/1.1\r\nHost: here\r\n\r\n"
 SIZE = 20_000_000
@@ -148,8 +148,8 @@ def test_a_slow_body_is_no_slow_head(server: Server) -> None:
 
 
 def test_idle_connections_outlive_those_of_common_proxies() -> None:
-    options = _parser().parse_args(["serve"])
-    assert (options.header_timeout, options.keep_alive) == (60, 75)  # theirs: 60
+    _, settings = read_arguments(["serve"])
+    assert (settings.header_timeout, settings.keep_alive) == (60, 75)  # theirs: 60
 
 
 # What is sent.
@@ -216,8 +216,8 @@ def test_silent_connections_do_not_keep_others_out_for_longer_than_their_time(
             wait_until(lambda: "64 files and connections" in server.output())
             wait_until(lambda: is_answered(server))
             assert Client(server.port).create(1)
-        told = [line for line in server.output().splitlines() if "LimitNOFILE" in line]
-        assert len(told) == 1  # in several looks, and for a hundred connections
+        warnings = [line for line in server.output().splitlines() if "LimitNOFILE" in line]
+        assert len(warnings) == 1  # in several looks, and for a hundred connections
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system's own limit counts too")

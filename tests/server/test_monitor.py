@@ -15,7 +15,8 @@ import pytest
 from tests.hosts._process import Server, free_port, running
 from tests.hosts._wire import Client, wait_until
 from tests.server.test_command import run, serving
-from tusasgi.server.monitor import Address, Monitor, Target, find_trouble
+from tusasgi.server.monitor import Monitor, Target, find_trouble
+from tusasgi.server.values import Address
 
 
 @contextlib.contextmanager
@@ -175,7 +176,7 @@ def test_the_server_ends_with_the_code_that_it_has_without(tmp_path: Path) -> No
 def test_counters_that_are_just_made_are_asked_for_again(tmp_path: Path) -> None:
     with contextlib.closing(Monitor(Address("127.0.0.1", 0), str(tmp_path))) as monitor:
         monitor.watch(Target(directory=str(tmp_path), address=Address("", 1), path="/"))
-        url = f"http://127.0.0.1:{monitor.port}/metrics"
+        url = f"http://127.0.0.1:{monitor.address.port}/metrics"
         begun = tmp_path / "counter_1.db"
         begun.touch()
         assert ask(url) == (503, "the metrics are changing, ask again\n")

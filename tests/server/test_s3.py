@@ -234,7 +234,7 @@ main(sys.argv[1:])
 """
 
 
-def test_a_server_that_is_silent_is_told_in_words(
+def test_a_server_that_is_silent_is_said_in_words(
     seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error of a call that takes too long has no text of its own."""

@@ -85,18 +85,21 @@ class TusApp:
         if scope["type"] == "lifespan":
             await _answer_lifespan(receive, send)
         elif scope["type"] == "http":
-            exchange = Exchange(
-                scope,
-                receive,
-                send,
-                receive_timeout=self._receive_timeout,
-                send_timeout=self._send_timeout,
-            )
-            await self._observed(exchange)
+            await self.serve(self.exchange(scope, receive, send))
         else:
             raise ValueError(f"tusasgi serves http, not {scope['type']}")
 
-    async def _observed(self, exchange: Exchange) -> None:
+    def exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
+        """Return the exchange of a request, to be served."""
+        return Exchange(
+            scope,
+            receive,
+            send,
+            receive_timeout=self._receive_timeout,
+            send_timeout=self._send_timeout,
+        )
+
+    async def serve(self, exchange: Exchange) -> None:
         """Answer, and tell the observer and the log how."""
         if codec := self._protocols.of_request(exchange.method, exchange.headers):
             exchange.codec = codec
@@ -140,7 +143,7 @@ class TusApp:
             exchange.codec = self._protocols.of_upload(exchange.upload, exchange.headers)
 
     async def _respond(self, exchange: Exchange) -> Response:
-        route = exchange.route = find_route(exchange.scope, self._prefix)
+        route = exchange.route = exchange.route or find_route(exchange.scope, self._prefix)
         on_upload = route.upload_id is not None
         handlers = self._on_upload(exchange) if on_upload else self._on_collection(exchange)
         if exchange.method not in handlers:
@@ -148,7 +151,7 @@ class TusApp:
             raise MethodNotAllowed(f"{exchange.method[:16]} is not possible here", allow=allow)
         response = await handlers[exchange.method](exchange)
         exchange.body.check()
-        return response
+        return response if exchange.call is None else exchange.call.applied_to(response)
 
     def _on_collection(self, exchange: Exchange) -> Mapping[str, Handler]:
         self._make_known(exchange)
@@ -182,6 +185,7 @@ class TusApp:
             headers = headers.bodiless()
         exchange.body.check()
         creation, append = codec.parse_creation(headers, partial(self._id_of, exchange))
+        creation = replace(creation, target=exchange.target)
         upload = exchange.upload = await self.uploads.create_from(creation, request)
         location = self._location_of(exchange, upload)
         if append is not None:
@@ -251,6 +255,8 @@ class TusApp:
         request = exchange.request()
         try:
             upload = await self.uploads.admit(request, operation, exchange.upload_id)
+            if (upload.target is None) is not (exchange.call is None):
+                raise UploadNotFound  # one stands for a request to an app, the other does not
             exchange.upload = upload
         finally:
             self._make_known(exchange)
@@ -279,7 +285,10 @@ class TusApp:
         return upload
 
     async def _append(self, exchange: Exchange, upload: Upload, append: Append) -> Upload:
-        appending = self.uploads.append(upload.id, append, exchange.body, admitted=upload)
+        conclude = None if exchange.call is None else exchange.call.conclude
+        appending = self.uploads.append(
+            upload.id, append, exchange.body, admitted=upload, conclude=conclude
+        )
         upload = exchange.upload = await reporting(
             appending, exchange, upload, append, self.uploads.store
         )

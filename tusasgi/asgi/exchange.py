@@ -3,12 +3,12 @@
 import logging
 import time
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 from tusasgi.asgi.body import Body, Receive
 from tusasgi.asgi.routes import Route
 from tusasgi.asgi.send import INTERIM, Send, send_interim, send_response
-from tusasgi.models import Operation, Request, Upload
+from tusasgi.models import FinalResponse, Operation, Request, Target, Upload
 from tusasgi.observer import Outcome
 from tusasgi.protocols.contract import Codec, Interim, Response
 from tusasgi.protocols.headers import Headers
@@ -29,6 +29,18 @@ _OPERATIONS = {
 _CHANGING = {Operation.CREATE.value, Operation.APPEND.value, Operation.TERMINATE.value}
 
 
+class Call(Protocol):
+    """What has its say before an upload ends: the app that the upload is for."""
+
+    async def conclude(self, upload: Upload) -> FinalResponse | None:
+        """Return what the client is to be told; None if the upload is not to end yet."""
+        ...
+
+    def applied_to(self, response: Response) -> Response:
+        """Return the response of the protocol with what the app answered, if it was called."""
+        ...
+
+
 class Exchange:
     """What came with a request, in which protocol, and what is known of it so far."""
 
@@ -38,12 +50,14 @@ class Exchange:
         "_send",
         "_send_timeout",
         "body",
+        "call",
         "headers",
         "method",
         "route",
         "scope",
         "start",
         "status",
+        "target",
         "upload",
     )
 
@@ -70,6 +84,10 @@ class Exchange:
         """The upload as it was last seen."""
         self.start = 0
         """Where the append begins."""
+        self.call: Call | None = None
+        """What is to be called before the upload ends; None where it ends by itself."""
+        self.target: Target | None = None
+        """The request that a new upload stands for."""
         self.status = 0
         """The status of the answer, once it is on its way."""
 

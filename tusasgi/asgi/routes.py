@@ -33,6 +33,19 @@ def find_route(scope: Mapping[str, Any], prefix: str) -> Route:
     return Route(upload_id=upload_id, base=_public_base(scope, root_path, path, tail))
 
 
+def is_below(scope: Mapping[str, Any], prefix: str) -> bool:
+    """True for the path `prefix` itself, and for what is below it."""
+    path: str = scope["path"]
+    tail = _without_root(path, scope.get("root_path", "").rstrip("/"))
+    return tail == prefix or tail.startswith(f"{prefix}/")
+
+
+def collection_route(scope: Mapping[str, Any], prefix: str) -> Route:
+    """Return the route of the collection at `prefix`, for a request to another path."""
+    root_path: str = scope.get("root_path", "").rstrip("/")
+    return Route(upload_id=None, base=quote(root_path + prefix))
+
+
 def find_id(url: str, *, folders: Collection[str]) -> str:
     """Return the id of the upload that a client names by its URL, absolute or a path.
 

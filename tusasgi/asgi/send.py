@@ -247,6 +247,7 @@ def raw_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 def _start(response: Response) -> dict[str, Any]:
     headers = raw_headers(response.headers)
+    headers += [(b"set-cookie", cookie.encode("latin-1")) for cookie in response.cookies]
     # Without a length some servers frame an empty answer as chunks; 204 must not have one. (The
     # answer to a HEAD may have the length of what GET would bring.)
     has_length = response.status in (204, 304) or any(n == b"content-length" for n, _ in headers)

@@ -1,5 +1,6 @@
 """One append to an upload that is held: its bytes, what they make of it, and what follows."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from tusasgi.engine.chunks import Chunks, CutShort
@@ -8,10 +9,13 @@ from tusasgi.engine.inspection import Inspection
 from tusasgi.engine.rules import check_append, check_takes_bytes, declared
 from tusasgi.errors import Overrun
 from tusasgi.lifecycle import Event
-from tusasgi.models import Append, Limits, Renewal, Source, Upload
+from tusasgi.models import Append, FinalResponse, Limits, Renewal, Source, Upload
 from tusasgi.observer import Observer
 from tusasgi.stores import Store
 from tusasgi.stores.capabilities import Capabilities
+
+Conclude = Callable[[Upload], Awaitable[FinalResponse | None]]
+"""Returns what the client is told at the end of an upload; None: this is not the end yet."""
 
 
 class Appending:
@@ -47,14 +51,16 @@ class Appending:
             if not append.overrun_terminates:
                 raise
 
-    async def append(self, upload: Upload, append: Append, source: Source) -> Upload:
+    async def append(
+        self, upload: Upload, append: Append, source: Source, conclude: Conclude | None
+    ) -> Upload:
         """Add the bytes, complete the upload if they were the last ones, and return it."""
         check_takes_bytes(upload)
         with store_errors_answered():
             upload = await self._completion.complete(upload)
         try:
             check_append(append, upload, self._limits)
-            upload = await self._add(upload, append, source)
+            upload = await self._add(upload, append, source, conclude)
         except Overrun:
             if append.overrun_terminates and not upload.is_complete:
                 await self._terminate(upload)
@@ -68,17 +74,23 @@ class Appending:
         with store_errors_answered():
             await self._completion.remove(upload, "terminated")
 
-    async def _add(self, upload: Upload, append: Append, source: Source) -> Upload:
+    async def _add(
+        self, upload: Upload, append: Append, source: Source, conclude: Conclude | None
+    ) -> Upload:
         """Store the bytes and what the append declares, and return the upload as it is then."""
         target = declared(upload, append)
+        if conclude is not None:
+            target = replace(target, is_open=True)  # whatever comes: it is not concluded yet
         chunks = Chunks(source, target, append, self._limits)
         if append.size != 0 or not target.has_all_bytes:
             upload = await self._store_bytes(upload, target, append, chunks)
         if upload.is_complete:
             return upload  # the last append once more, which brought nothing
-        if append.size == 0 or chunks.is_whole:  # nothing is kept of a request that broke at once
-            upload = await self._declare(upload, target, append)
-        return upload
+        if append.size != 0 and not chunks.is_whole:
+            return upload  # nothing is kept of a request that broke at once
+        if append.is_last:
+            return await self._end(upload, conclude)
+        return await self._declare(upload, target)
 
     async def _store_bytes(
         self, upload: Upload, target: Upload, append: Append, chunks: Chunks
@@ -100,13 +112,26 @@ class Appending:
             self._observer.changed(stored, Event.APPENDED)
         return stored
 
-    async def _declare(self, upload: Upload, target: Upload, append: Append) -> Upload:
-        """Record what the append says of the end, as far as it was not kept with its bytes."""
-        length = upload.offset if append.is_last else target.length
-        is_open = target.is_open and not append.is_last
-        if (length, is_open) == (upload.length, upload.is_open):
+    async def _declare(self, upload: Upload, target: Upload) -> Upload:
+        """Record what an append says of the end, as far as it was not kept with its bytes."""
+        if (target.length, target.is_open) == (upload.length, upload.is_open):
             return upload
         with store_errors_answered():
-            if length is None or is_open != upload.is_open:
-                return await self._store.update(replace(upload, length=length, is_open=is_open))
-            return await self._capabilities.deferrer.declare_length(upload, length)
+            if target.length is None or target.is_open != upload.is_open:
+                return await self._store.update(
+                    replace(upload, length=target.length, is_open=target.is_open)
+                )
+            return await self._capabilities.deferrer.declare_length(upload, target.length)
+
+    async def _end(self, upload: Upload, conclude: Conclude | None) -> Upload:
+        """Record that the upload ends here, unless the host does not want it to end yet."""
+        if conclude is None:
+            return await self._declare(upload, replace(upload, length=upload.offset, is_open=False))
+        upload = await self._declare(upload, replace(upload, length=upload.offset, is_open=True))
+        with store_errors_answered():
+            upload = await self._completion.with_digests(await self._store.finish(upload))
+        answer = await conclude(upload)
+        if answer is None:
+            return upload
+        with store_errors_answered():
+            return await self._store.update(replace(upload, is_open=False, final_response=answer))

@@ -118,6 +118,7 @@ class Completion:
         )
         if self._capabilities.can_terminate:
             await self.remove(upload, "terminated")
+        refusal.is_final = True
 
     async def _completed_elsewhere(self, upload: Upload) -> Upload:
         """Return the upload if another server, which no lock keeps out, was faster."""
@@ -148,16 +149,16 @@ class Completion:
     async def _finish(self, upload: Upload) -> Upload:
         upload = await self._store.finish(upload)
         if not upload.is_partial:
-            upload = await self._with_digests(upload)
+            upload = await self.with_digests(upload)
         complete = replace(upload, is_complete=True)
         if not upload.is_partial:
             answer = await self._call(partial(self._hooks.completed, complete), _INCOMPLETE)
-            complete = replace(complete, answer=answer)
+            complete = replace(complete, final_response=answer or complete.final_response)
         complete = await self._store.update(complete)
         self._observer.changed(complete, Event.COMPLETED)
         return complete
 
-    async def _with_digests(self, upload: Upload) -> Upload:
+    async def with_digests(self, upload: Upload) -> Upload:
         """Return the upload with its digest, recorded so that a failing hook costs it once.
 
         Computed here, and not while the bytes arrive: the state of a running hash cannot be

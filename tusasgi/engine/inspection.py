@@ -1,11 +1,9 @@
 """The first bytes of an upload, judged by the `inspect` hook before one of them is stored."""
 
-import contextlib
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
-
-import anyio
 
 from tusasgi.engine.chunks import Chunks
 from tusasgi.engine.completion import Completion, store_errors_answered
@@ -14,6 +12,7 @@ from tusasgi.hooks import Hooks
 from tusasgi.models import Fact, Renewal, Upload
 from tusasgi.stores import Store
 from tusasgi.stores.capabilities import Capabilities
+from tusasgi.stores.renewing import renewing
 
 T = TypeVar("T")
 
@@ -130,23 +129,10 @@ class _Living:
         """Return what the work returns, or raise what it raises."""
         if self._renewal is None or self._upload.expires is None:
             return await work
-        failure: Exception
-        done = anyio.Event()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._renew_until, done, self._renewal)
-            try:
-                return await work
-            except Exception as error:  # raised below: a task group would wrap it
-                failure = error
-            finally:
-                done.set()
-        raise failure
+        renew = partial(self._renew, self._renewal)
+        return await renewing(work, renew, interval=self._renewal.interval)
 
-    async def _renew_until(self, done: anyio.Event, renewal: Renewal) -> None:
-        while not done.is_set():
-            with anyio.move_on_after(renewal.interval):
-                await done.wait()
-            renewed = renewal.during(self._upload)
-            if self._chunks.have_come and renewed != self._upload:
-                with contextlib.suppress(Exception):  # the append meets it as well, and tells
-                    self._upload = await self._store.update(renewed)
+    async def _renew(self, renewal: Renewal) -> None:
+        renewed = renewal.during(self._upload)
+        if self._chunks.have_come and renewed != self._upload:
+            self._upload = await self._store.update(renewed)

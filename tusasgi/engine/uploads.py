@@ -10,7 +10,7 @@ from typing import Literal
 
 import anyio
 
-from tusasgi.engine.appending import Appending
+from tusasgi.engine.appending import Appending, Conclude
 from tusasgi.engine.completion import Completion, store_errors_answered
 from tusasgi.engine.inspection import Inspection
 from tusasgi.engine.locks import Locks
@@ -233,7 +233,13 @@ class Uploads:
         raise UploadPending("all bytes are here and are being processed")
 
     async def append(
-        self, upload_id: str, append: Append, source: Source, *, admitted: Upload | None = None
+        self,
+        upload_id: str,
+        append: Append,
+        source: Source,
+        *,
+        admitted: Upload | None = None,
+        conclude: Conclude | None = None,
     ) -> Upload:
         """Add the bytes of `source` and return the upload with its new offset.
 
@@ -242,7 +248,9 @@ class Uploads:
         arrives before the client leaves, stops sending or is interrupted is kept. Nothing is kept
         of an append that runs past the end, that has another checksum than it says, or that has
         one and does not come whole; the length that it declares is then not kept either.
-        `admitted` is the upload as it was just read, if it was.
+        `admitted` is the upload as it was just read, if it was. With `conclude` the last append
+        ends the upload only if that returns what the client is to be told; it is called with
+        the upload held, and all its bytes there to be read.
         """
         upload = await self._get_alive(upload_id) if admitted is None else admitted
         if not upload.is_pending:
@@ -251,7 +259,7 @@ class Uploads:
             async with AsyncExitStack() as held:
                 await self._take_over(upload_id, source, held)
                 upload = await self._read_again(upload_id, admitted)
-                return await self._appending.append(upload, append, source)
+                return await self._appending.append(upload, append, source, conclude)
 
     async def stop(self, upload_id: str) -> Upload:
         """Stop whoever appends to the upload, with its bytes kept, and return it as it is then.
@@ -408,6 +416,7 @@ class Uploads:
             protocol=creation.protocol,
             is_open=creation.is_open,
             checksum=creation.checksum if self.capabilities.can_read else None,
+            target=creation.target,
         )
         check_size(creation.size or 0, upload, self.limits)
         return upload

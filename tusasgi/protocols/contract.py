@@ -19,6 +19,8 @@ class Response:
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
+    cookies: tuple[str, ...] = ()
+    """The values of `Set-Cookie`, the one header that may come more than once."""
     body: bytes = b""
     stream: AsyncGenerator[bytes, None] | None = None
 

@@ -8,12 +8,13 @@ MAX_NAME_SIZE = 255
 """Longest file name, in bytes of UTF-8: what file systems take. A longer one is cut."""
 
 _TOKEN = r"[\w!#$%&'*+.^`|~-]++"
-_TYPE = re.compile(rf"{_TOKEN}[ \t]*+", re.ASCII)
+_QUOTED = r'"(?P<quoted>([^"\\]|\\.)*+)"'
+_BLANKS = r"[ \t]*+"
+_TYPE = re.compile(_TOKEN + _BLANKS, re.ASCII)
 _PARAMETER = re.compile(
-    rf'(?P<name>{_TOKEN})[ \t]*+=[ \t]*+("(?P<quoted>([^"\\]|\\.)*+)"|(?P<token>{_TOKEN}))[ \t]*+',
+    f";{_BLANKS}(?P<name>{_TOKEN}){_BLANKS}={_BLANKS}({_QUOTED}|(?P<token>{_TOKEN})){_BLANKS}",
     re.ASCII | re.DOTALL,
 )
-_SEPARATOR = re.compile(r";[ \t]*+")
 _CHARSETS = {"utf-8": "utf-8", "iso-8859-1": "latin-1"}
 
 # Control characters, line and paragraph separators, halves of surrogate pairs.
@@ -45,11 +46,11 @@ def safe_name(name: str) -> str:
 
 def _parameters(header: str) -> dict[str, str]:
     """Return the parameters by lower-case name; none if anything is wrong with them."""
-    match = _TYPE.match(header)
+    text = header.rstrip("; \t")
     found: dict[str, str] = {}
-    while match is not None and match.end() < len(header):
-        separator = _SEPARATOR.match(header, match.end())
-        match = None if separator is None else _PARAMETER.match(header, separator.end())
+    match = _TYPE.match(text)
+    while match is not None and match.end() < len(text):
+        match = _PARAMETER.match(text, match.end())
         if match is None or match["name"].lower() in found:
             return {}
         found[match["name"].lower()] = _value_of(match)

@@ -17,10 +17,9 @@ from tusasgi.errors import (
     TooSmall,
     TusError,
     UnsupportedContentType,
-    UnsupportedMedia,
 )
 from tusasgi.fields import parse_metadata
-from tusasgi.models import Answer, Append, Creation, Limits, Upload
+from tusasgi.models import Append, Creation, FinalResponse, Limits, Upload
 from tusasgi.protocols.contract import Interim, Response
 from tusasgi.protocols.dialects import DIALECTS, NEWEST, Dialect
 from tusasgi.protocols.digests import format_digest, parse_digest, parse_wanted
@@ -113,11 +112,11 @@ class Ietf:
 
     def check(self, method: str, headers: Headers) -> None:
         """Refuse fields that an early version forbids on requests without content."""
-        refused = {
+        fields = {
             "HEAD": self.dialect.refused_on_head,
             "DELETE": self.dialect.refused_on_delete,
         }
-        for name in refused.get(method, ()):
+        for name in fields.get(method, ()):
             if name.lower() in headers:
                 raise InvalidRequest(f"{name} has no place in a {method}")
 
@@ -127,7 +126,7 @@ class Ietf:
     def parse_creation(
         self, headers: Headers, id_of: Callable[[str], str]
     ) -> tuple[Creation, Append | None]:
-        is_last = self._is_last(headers)
+        is_last = self.is_last(headers)
         if is_last is None:
             raise InvalidRequest(f"{self.dialect.completeness} must be ?0 or ?1")
         size = body_size(headers)
@@ -135,11 +134,10 @@ class Ietf:
         if length is None and not self.can_defer_length:
             raise InvalidRequest("Upload-Length is missing: the length must be given at creation")
         is_open = is_last or length != 0 or not self.dialect.completes_empty
-        described = "content-disposition" in headers
         creation = Creation(
             length=length,
             metadata=_metadata_of(headers),
-            metadata_header=None if described else headers.joined("Upload-Metadata"),
+            metadata_header=_upload_metadata(headers),
             size=size,
             protocol=self.name,
             is_open=is_open,
@@ -162,7 +160,7 @@ class Ietf:
         offset = parse_unsigned(headers.lines("Upload-Offset"))
         if offset is None:
             raise InvalidRequest("Upload-Offset must be a whole number of bytes")
-        is_last = self._is_last(headers)
+        is_last = self.is_last(headers)
         if is_last is None:
             is_last = self.dialect.completes_by_default
         size = body_size(headers)
@@ -185,7 +183,7 @@ class Ietf:
         if size or not self.dialect.repeats_answer:
             raise LengthConflict(f"the upload is complete with {upload.offset} bytes")
 
-    def _is_last(self, headers: Headers) -> bool | None:
+    def is_last(self, headers: Headers) -> bool | None:
         """Return what a request says of completeness; None if nothing that is understood."""
         value = parse_boolean(headers.lines(self.dialect.completeness))
         return None if value is None else value != self.dialect.is_negated
@@ -210,26 +208,23 @@ class Ietf:
     def created(self, upload: Upload, location: str, now: datetime) -> Response:
         if upload.is_complete:
             return self._last_answer(upload, location)
-        headers = {"Location": location, **self._unfinished(upload, now)}
+        headers = {"Location": location, **self._state_and_limits(upload, now)}
         return Response(status=201, headers=headers)
 
     def appended(self, upload: Upload, location: str, now: datetime) -> Response:
         if upload.is_complete:
             return self._last_answer(upload, location)
-        return Response(status=self.dialect.partial_status, headers=self._unfinished(upload, now))
+        headers = self._state_and_limits(upload, now)
+        return Response(status=self.dialect.partial_status, headers=headers)
 
     def described(self, upload: Upload, now: datetime) -> Response:
-        headers = {
-            **self._state(upload),
-            "Upload-Limit": self._limit_of(upload, now),
-            "Cache-Control": "no-store",
-        }
+        headers = {**self._state_and_limits(upload, now), "Cache-Control": "no-store"}
         if upload.length is not None and upload.length <= MAX_INTEGER:
             headers["Upload-Length"] = str(upload.length)
         return Response(status=204, headers=headers)
 
     def terminated(self) -> Response:
-        return Response(status=204, headers=self._named_version())
+        return Response(status=204, headers=self._version_header())
 
     def refused(
         self,
@@ -246,7 +241,7 @@ class Ietf:
             "Cache-Control": "no-store",
             **answer.headers,
             **error.headers,
-            **self._of_refusal(error, method, upload),
+            **self._refusal_headers(error, method, upload),
         }
         if status == 503:
             headers.setdefault("Retry-After", "5")
@@ -255,12 +250,14 @@ class Ietf:
             return Response(status=status, headers=headers)
         return Response(status=status, headers=headers, body=answer.body)
 
-    def _of_refusal(self, error: TusError, method: str, upload: Upload | None) -> dict[str, str]:
+    def _refusal_headers(
+        self, error: TusError, method: str, upload: Upload | None
+    ) -> dict[str, str]:
         """Return the headers that the protocol wants on a refusal."""
-        headers = self._named_version()
+        headers = self._version_header()
         if method not in _WITHOUT_CONTENT:
-            # The first bytes are judged by the host, and what it says is the last answer.
-            headers |= self._completeness(isinstance(error, UnsupportedMedia))
+            # What the host says of the first bytes is the answer of the target resource.
+            headers |= self._completeness(error.is_final)
         if isinstance(error, UnsupportedContentType):
             headers["Accept-Patch"] = CONTENT_TYPE
         if isinstance(error, TooLarge | TooSmall) and not isinstance(error, Overrun):
@@ -286,32 +283,36 @@ class Ietf:
     # Headers of responses
 
     def _interim(self, headers: dict[str, str]) -> Interim:
-        return Interim(status=104, headers={**self._named_version(), **headers})
+        return Interim(status=104, headers={**self._version_header(), **headers})
+
+    def final_headers(self) -> dict[str, str]:
+        """Return what marks an answer as that of the resource which the upload is for."""
+        return {**self._version_header(), **self._completeness(True)}
 
     def _last_answer(self, upload: Upload, location: str) -> Response:
         """Return what the host adds to the answer, and the protocol's own fields, which win.
 
-        But for `Location`: of the last answer it is the host's, if it says one.
+        But for `Location`: of the last answer it is the host's, if it says one, and that of
+        an upload which stands for a request has no other.
         """
-        answer = upload.answer or Answer()
+        answer = upload.final_response or FinalResponse()
         own = self._state(upload)
         if (digest := format_digest(upload, self.wanted_digests)) is not None:
             own["Repr-Digest"] = digest
-        reserved = {name.lower() for name in own}
-        headers = {
-            name: value for name, value in answer.headers.items() if name.lower() not in reserved
-        }
-        if not any(name.lower() == "location" for name in headers):
+        has_location = "location" in {name.lower() for name in answer.headers}
+        if upload.target is None and not has_location:
             own["Location"] = location
+        ours = {name.lower() for name in own}
+        added = {name: value for name, value in answer.headers.items() if name.lower() not in ours}
         status = 201 if answer.status is None else answer.status
-        return Response(status=status, headers={**headers, **own}, body=answer.body)
+        return Response(status=status, headers={**added, **own}, body=answer.body)
 
-    def _unfinished(self, upload: Upload, now: datetime) -> dict[str, str]:
+    def _state_and_limits(self, upload: Upload, now: datetime) -> dict[str, str]:
         return {**self._state(upload), "Upload-Limit": self._limit_of(upload, now)}
 
     def _state(self, upload: Upload) -> dict[str, str]:
         return {
-            **self._named_version(),
+            **self._version_header(),
             "Upload-Offset": str(upload.offset),
             **self._completeness(upload.is_complete),
         }
@@ -319,7 +320,7 @@ class Ietf:
     def _completeness(self, is_complete: bool) -> dict[str, str]:
         return {self.dialect.completeness: format_item(is_complete != self.dialect.is_negated)}
 
-    def _named_version(self) -> dict[str, str]:
+    def _version_header(self) -> dict[str, str]:
         return {} if self.version is None else {VERSION_FIELD: str(self.version)}
 
     def _limits_for(self, upload: Upload | None) -> Limits:
@@ -379,19 +380,23 @@ def _length_of(headers: Headers, *, offset: int, size: int | None, is_last: bool
 
 
 def _metadata_of(headers: Headers) -> dict[str, bytes]:
-    """Return what describes the representation, by the keys that TUS clients use.
-
-    `Upload-Metadata` comes from tus-js-client, which has no other way to name the file.
-    """
+    """Return what describes the representation, by the keys that TUS clients use."""
     metadata: dict[str, bytes] = {}
     if not is_partial_upload(headers):  # that describes the message
         metadata |= _described(headers, "Content-Type", "filetype")
     metadata |= _described(headers, "Content-Encoding", "content-encoding")
-    if "content-disposition" not in headers:
-        return metadata | parse_metadata(headers.joined("Upload-Metadata"))
-    if name := parse_file_name(headers["content-disposition"]):
+    metadata |= parse_metadata(_upload_metadata(headers))
+    if name := parse_file_name(headers.get("content-disposition", "")):
         metadata["filename"] = name.encode()
     return metadata
+
+
+def _upload_metadata(headers: Headers) -> str | None:
+    """Return `Upload-Metadata`; None if the draft's own field is there to name the file.
+
+    It comes from tus-js-client, which has no other way to name one.
+    """
+    return None if "content-disposition" in headers else headers.joined("Upload-Metadata")
 
 
 def _described(headers: Headers, field: str, key: str) -> dict[str, bytes]:

@@ -21,7 +21,7 @@ from tusasgi.errors import (
     will_pass,
 )
 from tusasgi.fields import Concat, format_metadata, parse_concat, parse_metadata
-from tusasgi.models import Answer, Append, Checksum, Creation, Limits, Upload
+from tusasgi.models import Append, Checksum, Creation, FinalResponse, Limits, Upload
 from tusasgi.protocols.contract import Interim, Response
 from tusasgi.protocols.headers import (
     Headers,
@@ -115,10 +115,10 @@ class Tus:
         return None
 
     def created(self, upload: Upload, location: str, now: datetime) -> Response:
-        return _with_answer(created(upload, location), upload.answer)
+        return _with_final_response(created(upload, location), upload.final_response)
 
     def appended(self, upload: Upload, location: str, now: datetime) -> Response:
-        return _with_answer(appended(upload), upload.answer)
+        return _with_final_response(appended(upload), upload.final_response)
 
     def described(self, upload: Upload, now: datetime) -> Response:
         return described(upload)
@@ -322,7 +322,7 @@ def terminated() -> Response:
     return Response(status=204, headers={"Tus-Resumable": VERSION})
 
 
-def _with_answer(response: Response, answer: Answer | None) -> Response:
+def _with_final_response(response: Response, answer: FinalResponse | None) -> Response:
     """Add what the host wants to say at the end; the protocol's own headers win.
 
     A client of TUS knows two statuses for success, and 204 has no body.

@@ -16,7 +16,7 @@ logger = logging.getLogger("tusasgi.cli")
 
 _UNTAKEN_SECONDS = 60  # that a client may leave what it is sent where it is
 _LOOK_SECONDS = 1.0
-_TELL_SECONDS = 60.0
+_LOG_SECONDS = 60.0
 _RESERVE = 0.1  # of the descriptors: an upload takes more than that of its connection
 
 
@@ -78,7 +78,7 @@ def raise_descriptor_limit() -> None:
         return
     import resource
 
-    with contextlib.suppress(OSError, ValueError):  # macOS tells of a limit that it refuses
+    with contextlib.suppress(OSError, ValueError):  # macOS names a limit that it refuses
         resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
 
 
@@ -90,10 +90,10 @@ async def watch_descriptors() -> None:
     limits = _limits()
     if limits is None:
         return
-    told = -_TELL_SECONDS
+    logged = -_LOG_SECONDS
     while True:
-        if _is_scarce(limits[0]) and time.monotonic() >= told + _TELL_SECONDS:
-            told = time.monotonic()
+        if _is_scarce(limits[0]) and time.monotonic() >= logged + _LOG_SECONDS:
+            logged = time.monotonic()
             logger.warning(
                 "Nearly all of the %d files and connections that this process may have open are in "
                 "use, and without one it refuses clients: raise the limit (ulimit -Hn, "

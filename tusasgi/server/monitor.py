@@ -22,6 +22,8 @@ from http.server import BaseHTTPRequestHandler
 from types import FrameType
 from typing import Any, NamedTuple
 
+from tusasgi.server.values import Address
+
 logger = logging.getLogger("tusasgi.cli")
 
 _ENVIRONMENT = "PROMETHEUS_MULTIPROC_DIR"  # as prometheus_client reads it, once, when imported
@@ -29,13 +31,6 @@ _LIVE_GAUGES = re.compile(r"gauge_live[a-z]+_([0-9]+)\.db")
 _ANSWER_SECONDS = 2.0  # that the server may take to answer a request for nothing
 _CLIENT_SECONDS = 5.0  # that somebody who asks us may take for it
 _POLL_SECONDS = 0.1  # that the end of the server waits for this one
-
-
-class Address(NamedTuple):
-    """Where a server listens."""
-
-    host: str
-    port: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,14 +57,16 @@ class Monitor:
         family, _, _, _, resolved = socket.getaddrinfo(
             *address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
+        self._host = address.host
         self._folder = folder
         self._server = _Server(family, resolved, self._page)
         self._target: Target | None = None
         self._checking = threading.Lock()
 
     @property
-    def port(self) -> int:
-        return int(self._server.server_address[1])
+    def address(self) -> Address:
+        """Where it listens: with the port that was chosen for 0."""
+        return Address(self._host, int(self._server.server_address[1]))
 
     def watch(self, target: Target) -> None:
         """Answer from now on."""
@@ -140,7 +137,7 @@ def counting() -> Iterator[str]:
 def forget_dead_workers(folder: str) -> None:
     """Take what died workers were doing out of the sums. What they had done stays in them.
 
-    uvicorn replaces a worker that died, and tells nobody.
+    uvicorn replaces a worker that died without a word.
     """
     from prometheus_client.multiprocess import mark_process_dead
 
@@ -195,7 +192,7 @@ def _text(status: HTTPStatus, line: str) -> Page:
 
 
 class _Terminated(BaseException):
-    """SIGTERM, as an exception that nothing on the way takes for its own."""
+    """SIGTERM, as an exception that nothing in between catches."""
 
 
 @contextlib.contextmanager

@@ -66,7 +66,8 @@ class Store(Protocol):
         The *end* of the chunks means: keep what came, also when the client left. An
         *exception* from them means: keep nothing of this call; it is raised again. A failure
         of the store itself, and cancellation, keep a part of what came, from its beginning.
-        `WriteConflict`: somebody else is writing to the upload.
+        `WriteConflict`: somebody else is writing to the upload. The iterator of the chunks may
+        have a property `is_over`, true once no more of them follow: then nothing is waited for.
 
         With `staged` only the end tells that the chunks are right: none of them is seen in the
         upload before, and nothing is kept if the call or the process dies before.

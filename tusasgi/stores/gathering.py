@@ -1,106 +1,199 @@
-"""Chunks of any size gathered to pieces, each stored while the next is filled."""
+"""Chunks gathered to pieces, each of which is stored while the next one is filled."""
 
-import io
-from collections.abc import AsyncIterable, Awaitable, Callable
+import math
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 
 import anyio
+from anyio.abc import TaskGroup
+
+Chunk = bytes | bytearray | memoryview
+
+_SMALL = 64 * 1024  # smaller chunks are joined: a list of single bytes would weigh 50 times more
 
 
-class Gatherer:
-    """Gathers chunks and has `store` keep them, in pieces of at most `size` bytes.
+class Buffer:
+    """Bytes that were added as chunks of any size and are taken from the beginning."""
 
-    `store` is called with a piece, and whether it is known to be the last. A piece waits `linger`
-    seconds to be filled, so that what a slow client sends does not wait in memory. Two pieces are
-    held at the most: one that is filled, one on its way.
+    def __init__(self) -> None:
+        self.size = 0
+        self._chunks: list[Chunk] = []
+
+    def add(self, chunk: bytes) -> None:
+        """Add a chunk: a long one as it is, a short one by copying it."""
+        self.size += len(chunk)
+        if len(chunk) >= _SMALL:
+            self._chunks.append(chunk)
+        elif chunk:
+            self._add_small(chunk)
+
+    def _add_small(self, chunk: bytes) -> None:
+        last = self._chunks[-1] if self._chunks else None
+        if isinstance(last, bytearray) and len(last) + len(chunk) <= _SMALL:
+            last += chunk
+        else:
+            self._chunks.append(bytearray(chunk))
+
+    def take(self, size: int | None = None) -> list[Chunk]:
+        """Remove the first bytes and return them; all of them if no size is given."""
+        if size is None or size >= self.size:
+            taken, self._chunks, self.size = self._chunks, [], 0
+            return taken
+        taken = []
+        self.size -= size
+        while size >= len(self._chunks[0]):
+            size -= len(self._chunks[0])
+            taken.append(self._chunks.pop(0))
+        if size > 0:
+            view = memoryview(self._chunks[0])
+            taken.append(view[:size])
+            self._chunks[0] = view[size:]
+        return taken
+
+
+class Gatherer(ABC):
+    """Gathers the chunks of one append in `buffer`, and has them stored in pieces.
+
+    Each store derives its own. By default a piece is full when it has `size` bytes, and waits
+    `linger` seconds to be filled, so that what a slow client sends does not wait in memory.
+    One piece at a time is on its way, while the next one is filled.
     """
 
-    def __init__(
-        self, store: Callable[[bytes, bool], Awaitable[None]], *, size: int, linger: float
-    ) -> None:
-        self._store = store
-        self._piece_size = size
+    def __init__(self, *, size: int, linger: float) -> None:
+        self.buffer = Buffer()
+        self.failure: Exception | None = None
+        """What a task of this store raised, if one did."""
+        self.size = size
         self._linger = linger
-        self._filling = io.BytesIO()
-        self._size = 0
-        self._failure: Exception | None = None
+        self._due = math.inf
+        self._refusal: Exception | None = None
         self._is_ended = False
-        self._changed: anyio.Event | None = None
+        self._tasks: TaskGroup
+        self._reading: anyio.CancelScope
+        # Events exist only once somebody waits for them: thousands of slow clients add up.
+        self._added: anyio.Event | None = None
         self._taken: anyio.Event | None = None
+        self._wakes_at = math.inf
 
-    async def gather(self, chunks: AsyncIterable[bytes]) -> Exception | None:
-        """Have all chunks stored. Return what they raised, once nothing more is on its way.
+    async def gather(self, chunks: AsyncIterable[bytes]) -> None:
+        """Read all chunks and have them stored, but for the last ones, which stay in `buffer`.
 
-        Raises what `store` raised; pieces before that one are stored.
+        So a body that is here already, and fits, is stored by the caller in one step. Raises what
+        the chunks raise, after everything was taken back. What a task of the store raises ends
+        the reading at once and is raised; what was stored before is kept.
         """
-        refusal: Exception | None = None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._run)
-            try:
-                async for chunk in chunks:
-                    await self._add(chunk)
-                    if self._failure is not None:
-                        break
-            except Exception as error:  # returned below, outside of the group
-                refusal = error
-                self._size = 0
+        iterator = aiter(chunks)
+        if not await self._is_read_whole(iterator):
+            await self._read_and_store(iterator)
+        if self._refusal is not None:
+            await self.take_back()
+            raise self._refusal
+        if self.failure is not None:
+            raise self.failure
+
+    # What a store says.
+
+    async def add(self, chunk: bytes) -> None:
+        """Add a chunk to the buffer; may wait until there is memory for it."""
+        if self.buffer.size == 0:
+            self._due = anyio.current_time() + self._linger
+        self.buffer.add(chunk)
+
+    def take(self, size: int | None = None) -> list[Chunk]:
+        """Take bytes from the buffer; what is left there waits as what has just come."""
+        self._due = anyio.current_time() + self._linger
+        return self.buffer.take(size)
+
+    @property
+    def is_full(self) -> bool:
+        """True if nothing more is to be read before a piece was taken from the buffer."""
+        return self.buffer.size >= self.size
+
+    @property
+    def due(self) -> float:
+        """The time of the event loop at which the buffer is to be stored although it is not full.
+
+        It changes when something is added or stored.
+        """
+        return self._due if self.buffer.size else math.inf
+
+    @abstractmethod
+    async def store(self) -> None:
+        """Store a piece. It is taken from the buffer before anything is awaited."""
+
+    @abstractmethod
+    async def take_back(self) -> None:
+        """Remove what was stored of this append, also if this task is cancelled meanwhile."""
+
+    def start(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Begin something in `store` that goes on beside the pieces that follow.
+
+        `gather` waits for its end, and raises what it raises.
+        """
+        self._tasks.start_soon(self._run, work)
+
+    # The task that reads.
+
+    async def _is_read_whole(self, chunks: AsyncIterator[bytes]) -> bool:
+        """Read as long as no more chunks have to be waited for; True if these were all."""
+        while (chunk := await self._next(chunks)) is not None:
+            await self.add(chunk)
+            if self.is_full or not getattr(chunks, "is_over", False):
+                return False
+        return True
+
+    async def _read_and_store(self, chunks: AsyncIterator[bytes]) -> None:
+        """Read to the end, while another task stores what was read."""
+        async with anyio.create_task_group() as self._tasks:
+            with anyio.CancelScope() as self._reading:
+                self._tasks.start_soon(self._run, self._store_pieces)
+                await self._wait_while_full()
+                while (chunk := await self._next(chunks)) is not None:
+                    await self.add(chunk)
+                    if self.is_full or self.due < self._wakes_at:
+                        _signal(self._added)
+                    await self._wait_while_full()
             self._is_ended = True
-            _signal(self._changed)
-        if refusal is None and self._failure is not None:
-            raise self._failure
-        return refusal
+            _signal(self._added)
 
-    # The task that brings the chunks.
+    async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+        try:
+            return await anext(chunks, None)
+        except Exception as refusal:  # raised by `gather`, outside of the task group
+            self._refusal = refusal
+            return None
 
-    async def _add(self, chunk: bytes) -> None:
-        rest = memoryview(chunk)
-        while rest and self._failure is None:
-            room = self._piece_size - self._size
-            if room == 0:
-                await self._wait_for_room()
-                continue
-            is_first = self._size == 0
-            self._size += self._filling.write(rest[:room])
-            rest = rest[room:]
-            if is_first or self._size == self._piece_size:  # nobody waits for the others
-                _signal(self._changed)
-
-    async def _wait_for_room(self) -> None:
-        while self._size == self._piece_size and self._failure is None:
+    async def _wait_while_full(self) -> None:
+        while self.is_full:
             self._taken = anyio.Event()
             await self._taken.wait()
 
-    # The task that has them stored.
+    # The tasks that store.
 
-    async def _run(self) -> None:
-        while self._failure is None:
-            await self._wait_for_piece()
-            if self._size == 0:
-                break
-            piece = self._take()
-            try:
-                await self._store(piece, self._is_ended)
-            except Exception as failure:  # raised again by `gather`
-                self._failure = failure
-            del piece  # or it would be held while the next one is awaited
-        _signal(self._taken)
+    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception as failure:  # raised by `gather`, outside of the task group
+            self.failure = self.failure or failure
+            self._reading.cancel()
 
-    def _take(self) -> bytes:
-        filled, self._filling = self._filling, io.BytesIO()
-        self._size = 0
-        _signal(self._taken)
-        return filled.getvalue()  # its own bytes, not a copy
+    async def _store_pieces(self) -> None:
+        while self.failure is None:
+            if self.is_full or anyio.current_time() >= self.due:
+                _signal(self._taken)  # whoever waits for that runs when it is true
+                await self.store()
+                _signal(self._taken)
+            elif self._is_ended:
+                return
+            else:
+                await self._wait_for_more()
 
-    async def _wait_for_piece(self) -> None:
-        """Wait for the first byte and then, for a while, for the piece to be full."""
-        while self._size == 0 and not self._is_ended:
-            await self._change()
-        with anyio.move_on_after(self._linger):
-            while self._size < self._piece_size and not self._is_ended:
-                await self._change()
-
-    async def _change(self) -> None:
-        self._changed = anyio.Event()
-        await self._changed.wait()
+    async def _wait_for_more(self) -> None:
+        """Wait until a piece is full or due, or until there are no more chunks."""
+        self._added = anyio.Event()
+        self._wakes_at = self.due
+        with anyio.CancelScope(deadline=self._wakes_at):
+            await self._added.wait()
 
 
 def _signal(event: anyio.Event | None) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from tusasgi.models import Answer, Checksum, Renewal, Upload
+from tusasgi.models import Checksum, FinalResponse, Renewal, Target, Upload
 
 _VERSION = 1
 _VERSION_OF_OPEN = 2
@@ -87,7 +87,8 @@ def _upload_of(record: dict[str, Any]) -> Upload:
         protocol=record.get("protocol", "tus"),
         is_open=record.get("is_open", False),
         checksum=_checksum_of(record.get("checksum")),
-        answer=_answer_of(record.get("answer")),
+        final_response=_final_response_of(record.get("final_response")),
+        target=_target_of(record.get("target")),
     )
 
 
@@ -103,11 +104,20 @@ def _seldom_fields(upload: Upload) -> dict[str, Any]:
             "algorithm": upload.checksum.algorithm,
             "digest": upload.checksum.digest.hex(),
         }
-    if upload.answer is not None:
-        fields["answer"] = {
-            "status": upload.answer.status,
-            "headers": dict(upload.answer.headers),
-            "body": base64.b64encode(upload.answer.body).decode(),
+    if upload.final_response is not None:
+        fields["final_response"] = {
+            "status": upload.final_response.status,
+            "headers": dict(upload.final_response.headers),
+            "body": base64.b64encode(upload.final_response.body).decode(),
+        }
+    if upload.target is not None:
+        raw_path = upload.target.raw_path
+        fields["target"] = {
+            "method": upload.target.method,
+            "path": upload.target.path,
+            "raw_path": None if raw_path is None else raw_path.decode("latin-1"),
+            "query_string": upload.target.query_string.decode("latin-1"),
+            "headers": upload.target.headers,
         }
     return fields
 
@@ -118,11 +128,24 @@ def _checksum_of(record: dict[str, str] | None) -> Checksum | None:
     return Checksum(algorithm=record["algorithm"], digest=bytes.fromhex(record["digest"]))
 
 
-def _answer_of(record: dict[str, Any] | None) -> Answer | None:
+def _final_response_of(record: dict[str, Any] | None) -> FinalResponse | None:
     if record is None:
         return None
     body = base64.b64decode(record["body"])
-    return Answer(status=record["status"], headers=record["headers"], body=body)
+    return FinalResponse(status=record["status"], headers=record["headers"], body=body)
+
+
+def _target_of(record: dict[str, Any] | None) -> Target | None:
+    if record is None:
+        return None
+    raw_path = record["raw_path"]
+    return Target(
+        method=record["method"],
+        path=record["path"],
+        raw_path=None if raw_path is None else raw_path.encode("latin-1"),
+        query_string=record["query_string"].encode("latin-1"),
+        headers=tuple((name, value) for name, value in record["headers"]),
+    )
 
 
 def during(upload: Upload, renewal: Renewal | None) -> Upload:

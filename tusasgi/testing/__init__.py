@@ -1,31 +1,31 @@
 """For those who write stores, lockers and apps: conformance suites and a scripted ASGI driver."""
 
-from tusasgi.testing._asgi import (
+from tusasgi.testing.asgi import (
     DISCONNECT,
     END,
     STALL,
-    Answer,
     ASGIDriver,
     Client,
-    Exchange,
-    InterimAnswer,
+    RecordedInterim,
+    RecordedResponse,
+    ScriptedExchange,
     Step,
     request,
 )
-from tusasgi.testing._lockers import LockerSuite
-from tusasgi.testing._stores import Arriving, StoreSuite, new_upload
+from tusasgi.testing.lockers import LockerSuite
+from tusasgi.testing.stores import Arriving, StoreSuite, new_upload
 
 __all__ = [
     "DISCONNECT",
     "END",
     "STALL",
     "ASGIDriver",
-    "Answer",
     "Arriving",
     "Client",
-    "Exchange",
-    "InterimAnswer",
     "LockerSuite",
+    "RecordedInterim",
+    "RecordedResponse",
+    "ScriptedExchange",
     "Step",
     "StoreSuite",
     "new_upload",

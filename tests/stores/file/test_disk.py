@@ -140,7 +140,7 @@ async def test_on_a_full_disk_nothing_acknowledged_changes_and_clients_are_told(
     await run_sync(use_up, disk)
     for upload in (begun, new):
         with pytest.raises(StoreFull):
-            await store.append(upload, Arriving(b"x" * 70_000), staged=True)
+            await store.append(upload, Arriving(b"x" * 700_000), staged=True)
         with pytest.raises(StoreFull):
             await store.append(replace(upload, facts={"a": 1}), Arriving(b"x"))
         with pytest.raises(StoreFull):

@@ -16,9 +16,7 @@ from anyio.to_thread import run_sync
 from tests.stores.file._os import Os, seen_by
 from tusasgi import StoreFull, StoreUnavailable, Upload, UploadPending, Uploads
 from tusasgi.stores import BytesLost, WriteConflict
-from tusasgi.stores.file import Durability, FileStore
-from tusasgi.stores.file import appending as _appending
-from tusasgi.stores.file import records as _kept
+from tusasgi.stores.file import Durability, FileStore, appending, records
 from tusasgi.testing import Arriving, new_upload
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +31,7 @@ def store(fast_place: Path) -> FileStore:
 
 @pytest.fixture
 def start_anew(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    return lambda: monkeypatch.setattr(_kept, "boot_id", lambda: "another run of the machine")
+    return lambda: monkeypatch.setattr(records, "boot_id", lambda: "another run of the machine")
 
 
 async def created(store: FileStore, *chunks: bytes, **fields: Any) -> Upload:
@@ -119,7 +117,7 @@ async def test_a_flush_that_fails_behind_a_running_append_ends_it_and_takes_its_
     is_staged: bool, store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = await created(store, b"x" * 700_000, length=None)
-    monkeypatch.setattr(_appending, "_FLUSH_EVERY", 600_000)
+    monkeypatch.setattr(appending, "_FLUSH_EVERY", 600_000)
     with seen_by(Os(fsync=LosesPages().fsync)), pytest.raises(StoreUnavailable):
         await store.append(upload, Arriving(*[b"y" * 300_000] * 9), staged=is_staged)
     kept = await store.get(upload.id)
@@ -147,16 +145,17 @@ async def test_a_file_that_cannot_be_cut_back_counts_no_further_either(store: Fi
 
 
 async def test_staged_bytes_that_the_disk_lost_are_not_copied(store: FileStore) -> None:
-    upload = await created(store, b"abc")
+    upload = await created(store, b"abc", length=None)
+    many = b"x" * 600_000
 
     def fsync(file: int) -> None:
         path = os.readlink(f"/proc/self/fd/{file}")
-        if "/new/" in path and os.fstat(file).st_size == 3:
+        if "/new/" in path and os.fstat(file).st_size == len(many):
             raise OSError(errno.EIO, "Input/output error")
         os.fsync(file)
 
     with seen_by(Os(fsync=fsync)), pytest.raises(StoreUnavailable):
-        await store.append(upload, Arriving(b"def"), staged=True)
+        await store.append(upload, Arriving(many), staged=True)
     assert await store.get(upload.id) == upload
 
 
@@ -209,7 +208,7 @@ async def test_a_record_whose_name_was_not_flushed_is_written_anew_before_it_is_
 async def test_a_long_upload_is_flushed_on_the_way_while_the_next_bytes_are_written(
     store: FileStore, monkeypatch: pytest.MonkeyPatch, start_anew: Callable[[], None]
 ) -> None:
-    monkeypatch.setattr(_appending, "_FLUSH_EVERY", MIB)
+    monkeypatch.setattr(appending, "_FLUSH_EVERY", MIB)
     upload = await created(store, length=None)
     path, go_on, most, running = store.path(upload.id), threading.Event(), [0], [0]
 
@@ -243,7 +242,7 @@ async def test_a_long_upload_is_flushed_on_the_way_while_the_next_bytes_are_writ
 async def test_small_appends_write_no_record_and_flush_now_and_then(
     store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_appending, "_FLUSH_EVERY", 1000)
+    monkeypatch.setattr(appending, "_FLUSH_EVERY", 1000)
     upload = await created(store, length=None)
     seen: list[str] = []
     with seen_by(Os(lambda name, arguments: seen.append(name))):
@@ -302,7 +301,7 @@ async def test_a_record_of_an_earlier_release_counts_all_bytes_and_says_how_far_
 async def test_refused_bytes_that_were_flushed_leave_no_trace(
     store: FileStore, monkeypatch: pytest.MonkeyPatch, start_anew: Callable[[], None]
 ) -> None:
-    monkeypatch.setattr(_appending, "_FLUSH_EVERY", MIB)
+    monkeypatch.setattr(appending, "_FLUSH_EVERY", MIB)
     upload = await created(store, b"abc", length=None)
     chunks = Arriving(*[b"x" * MIB] * 6, error=ValueError("these bytes are wrong"))
     with pytest.raises(ValueError, match="wrong"):

@@ -19,8 +19,7 @@ from tests.stores.file.test_store import Held as Held_
 from tests.stores.file.test_suite import open_below
 from tusasgi import Expiry, Renewal, Upload, UploadNotFound, Uploads
 from tusasgi.stores import WriteConflict
-from tusasgi.stores.file import FileStore
-from tusasgi.stores.file import files as _files
+from tusasgi.stores.file import FileStore, files
 from tusasgi.testing import Arriving, new_upload
 
 pytestmark = pytest.mark.anyio
@@ -175,7 +174,9 @@ async def test_who_read_an_upload_before_it_went_on_does_not_take_it_back(
 
 WRITES: dict[str, Change] = {
     "create": lambda store, upload: store.create(new_upload()),
-    "append-staged": CHANGES["append-staged"],
+    "append-staged": lambda store, upload: store.append(
+        upload, Arriving(b"x" * 600_000), staged=True
+    ),
     "append-with-facts": lambda store, upload: store.append(
         replace(upload, facts={"a": 1}), Arriving(b"x")
     ),
@@ -198,10 +199,10 @@ async def test_a_sweeper_whose_clock_is_ahead_costs_no_request(
         if os.path.basename(os.path.dirname(path)) == "new" and not swept:
             if is_at_it:
                 swept.append(os.open(path, os.O_RDONLY))
-                _files.lock(swept[0])
+                files.lock(swept[0])
             else:
                 swept.append(0)
-                second._place.remove_left_behind(FAR_FUTURE)
+                second._directory.remove_left_behind(FAR_FUTURE)
         return file
 
     with seen_by(Os(open=open_)):
@@ -210,7 +211,7 @@ async def test_a_sweeper_whose_clock_is_ahead_costs_no_request(
     if is_at_it:
         os.close(swept[0])
     assert await run_sync(open_below, fast_place) == []
-    await run_sync(second._place.remove_left_behind, FAR_FUTURE)
+    await run_sync(second._directory.remove_left_behind, FAR_FUTURE)
     assert await run_sync(os.listdir, fast_place / "place/new") == []
 
 
@@ -237,7 +238,7 @@ async def test_what_came_up_in_a_sweep_for_nothing_does_not_come_up_again(
 ) -> None:
     store, _ = stores
     upload = await created(store, b"abc")
-    await run_sync(store._place.mark, upload.id, 0)  # as by an append that failed at its last bytes
+    await run_sync(store._directory.mark, upload.id, 0)  # as by an append that failed at its end
     assert [found async for found in store.due(NOW)] == [upload.id]
     assert await Uploads(store, clock=lambda: NOW).sweep() == 0
     assert [found async for found in store.due(NOW)] == []
@@ -311,7 +312,7 @@ async def test_bytes_that_were_refused_are_taken_back_although_no_thread_is_free
     stores: tuple[FileStore, FileStore],
 ) -> None:
     store, _ = stores
-    store._writing = _files.Workers(1)
+    store._writing = files.Workers(1)
     upload = await created(store, b"abc", length=6)
     may_end = threading.Event()
     busy: list[asyncio.Task[Any]] = []

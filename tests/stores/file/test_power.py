@@ -21,11 +21,9 @@ from anyio.to_thread import run_sync
 
 from tests.stores.file._os import Os, seen_by
 from tusasgi import Upload, UploadNotFound
-from tusasgi.stores.file import Durability, FileStore
-from tusasgi.stores.file import appending as _appending
-from tusasgi.stores.file import records as _kept
+from tusasgi.stores.file import Durability, FileStore, appending, records
 from tusasgi.testing import Arriving, new_upload
-from tusasgi.testing._stores import NOW
+from tusasgi.testing.stores import NOW
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +53,7 @@ class Tape:
     operations: list[Operation] = field(default_factory=list)
     promises: list[tuple[int, Callable[[FileStore], Awaitable[None]]]] = field(default_factory=list)
     _names: dict[str, int] = field(default_factory=dict)
-    _files: dict[int, tuple[str, int]] = field(default_factory=dict)
+    files: dict[int, tuple[str, int]] = field(default_factory=dict)
 
     def shim(self) -> Os:
         own = ("open", "link", "unlink", "rename", "mkdir", "rmdir", "pwritev", "fsync")
@@ -83,7 +81,7 @@ class Tape:
         if is_new:
             self._names[local] = len(self.operations)
             self._add("create", path=local, inode=self._names[local])
-        self._files[file] = (local, self._names.get(local, -1))
+        self.files[file] = (local, self._names.get(local, -1))
         return file
 
     def link(self, source: str, target: str) -> None:
@@ -112,7 +110,7 @@ class Tape:
     def pwritev(self, file: int, views: list[memoryview], offset: int) -> int:
         written = os.pwritev(file, views, offset)
         data = b"".join(views)[:written]
-        self._add("write", inode=self._files[file][1], offset=offset, data=data)
+        self._add("write", inode=self.files[file][1], offset=offset, data=data)
         return written
 
     def pwrite(self, file: int, data: bytes, offset: int) -> int:
@@ -124,16 +122,16 @@ class Tape:
         # In small steps, so that the power can go within a copy.
         data = os.pread(source, min(count, 100), position)
         os.pwrite(target, data, offset)
-        self._add("write", inode=self._files[target][1], offset=offset, data=data)
+        self._add("write", inode=self.files[target][1], offset=offset, data=data)
         return len(data)
 
     def ftruncate(self, file: int, size: int) -> None:
         os.ftruncate(file, size)
-        self._add("truncate", inode=self._files[file][1], offset=size)
+        self._add("truncate", inode=self.files[file][1], offset=size)
 
     def fsync(self, file: int) -> None:
         until = len(self.operations)
-        local, inode = self._files[file]
+        local, inode = self.files[file]
         os.fsync(file)
         if inode < 0:
             self._add("flush-names", path=local)
@@ -337,7 +335,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def start() -> None:
         name = f"run {next(runs)}"
-        monkeypatch.setattr(_kept, "boot_id", lambda: name)
+        monkeypatch.setattr(records, "boot_id", lambda: name)
 
     start()
     return start
@@ -351,7 +349,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(params=[250, 32 * 1024 * 1024], ids=["flushed-often", "flushed-at-the-end"])
 def flush_every(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_appending, "_FLUSH_EVERY", request.param)
+    monkeypatch.setattr(appending, "_FLUSH_EVERY", request.param)
 
 
 @pytest.mark.usefixtures("flush_every")

@@ -22,8 +22,7 @@ from tests.stores.fsspec._sftp import SftpServer
 from tusasgi import Expiry, OffsetConflict, StoreUnavailable, UploadExists, UploadNotFound
 from tusasgi.models import Renewal
 from tusasgi.stores import WriteConflict
-from tusasgi.stores.fsspec import FsspecStore
-from tusasgi.stores.fsspec import pieces as _pieces
+from tusasgi.stores.fsspec import FsspecStore, pieces
 from tusasgi.stores.fsspec.pieces import alone_name
 from tusasgi.testing import Arriving, new_upload
 
@@ -145,7 +144,7 @@ async def test_records_are_replaced_and_removed(make_store: MakeStore) -> None:
 async def test_many_small_appends_stay_the_same_bytes(
     make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_pieces, "_MANY", 8)
+    monkeypatch.setattr(pieces, "_MANY", 8)
     store = make_store()
     upload = await store.create(new_upload(length=None))
     sent = b""

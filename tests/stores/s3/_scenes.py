@@ -21,7 +21,7 @@ from tusasgi import StoreUnavailable, Upload, UploadNotFound
 from tusasgi.stores.s3 import S3Store
 from tusasgi.stores.s3 import appending as _s3_append
 from tusasgi.stores.s3.client import Client
-from tusasgi.testing._stores import NOW, new_upload
+from tusasgi.testing.stores import NOW, new_upload
 
 KIB, MIB = 1024, 1024 * 1024
 PART = 5 * MIB

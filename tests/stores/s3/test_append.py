@@ -32,7 +32,7 @@ from tusasgi.stores.s3 import appending as _s3_append
 from tusasgi.stores.s3.appending import Budget
 from tusasgi.stores.s3.bucket import Bucket
 from tusasgi.stores.s3.state import State
-from tusasgi.testing._stores import NOW, new_upload
+from tusasgi.testing.stores import NOW, new_upload
 
 pytestmark = pytest.mark.anyio
 

@@ -17,7 +17,7 @@ from tusasgi import StoreUnavailable
 from tusasgi.stores.s3 import check as _s3_check
 from tusasgi.stores.s3.client import Conflict, Gone
 from tusasgi.stores.s3.rope import Rope
-from tusasgi.testing._stores import new_upload
+from tusasgi.testing.stores import new_upload
 
 pytestmark = pytest.mark.anyio
 

@@ -16,7 +16,7 @@ from tests.stores.s3._server import store_on
 from tusasgi import Expiry, Fact, Hooks, TusApp, Upload, Uploads
 from tusasgi.stores.s3 import S3Store
 from tusasgi.stores.s3 import appending as _s3_append
-from tusasgi.testing import Answer, ASGIDriver
+from tusasgi.testing import ASGIDriver, RecordedResponse
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +50,7 @@ class Servers:
 
     async def request(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes = b""
-    ) -> tuple[Answer, list[Call]]:
+    ) -> tuple[RecordedResponse, list[Call]]:
         """Ask the next server, and return the calls that it took as well."""
         self.proxy.clear()
         answer = await next(self._drivers).request(method, path, headers, body)

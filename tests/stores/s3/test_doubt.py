@@ -34,7 +34,7 @@ from tusasgi.stores.s3 import appending as _s3_append
 from tusasgi.stores.s3 import bucket as _s3_bucket
 from tusasgi.stores.s3 import joining as _s3_join
 from tusasgi.stores.s3.client import Conflict
-from tusasgi.testing._stores import new_upload
+from tusasgi.testing.stores import new_upload
 
 pytestmark = pytest.mark.anyio
 

@@ -30,7 +30,7 @@ from tusasgi.stores.s3 import appending as _s3_append
 from tusasgi.stores.s3.appending import FREE
 from tusasgi.stores.s3.rope import Rope
 from tusasgi.stores.s3.state import Piece
-from tusasgi.testing._stores import new_upload
+from tusasgi.testing.stores import new_upload
 
 pytestmark = pytest.mark.anyio
 

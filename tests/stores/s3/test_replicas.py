@@ -41,7 +41,7 @@ from tusasgi.stores import BytesLost, PartLost, WriteConflict
 from tusasgi.stores.s3 import S3Store
 from tusasgi.stores.s3 import appending as _s3_append
 from tusasgi.testing import ASGIDriver
-from tusasgi.testing._stores import new_upload
+from tusasgi.testing.stores import new_upload
 
 pytestmark = pytest.mark.anyio
 

@@ -56,7 +56,7 @@ from tusasgi.stores.s3.client import Gone
 from tusasgi.stores.s3.rope import Rope
 from tusasgi.stores.s3.state import Part, load_state
 from tusasgi.testing import ASGIDriver
-from tusasgi.testing._stores import new_upload
+from tusasgi.testing.stores import new_upload
 
 pytestmark = pytest.mark.anyio
 

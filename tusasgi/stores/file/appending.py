@@ -3,86 +3,90 @@
 import contextlib
 import os
 from dataclasses import replace
+from datetime import datetime
 
-from tusasgi.errors import OffsetConflict, StoreFull
+from tusasgi.errors import OffsetConflict
 from tusasgi.models import Renewal, Upload
 from tusasgi.stores import BytesLost, PartLost
 from tusasgi.stores.due import NOW
 from tusasgi.stores.file import files
-from tusasgi.stores.file.directory import Place
-from tusasgi.stores.file.locked import Held
+from tusasgi.stores.file.directory import Directory
+from tusasgi.stores.file.locked import LockedUpload
+from tusasgi.stores.gathering import Chunk
 from tusasgi.stores.records import after, during
 
 _FLUSH_EVERY = 32 * 1024 * 1024  # so many bytes may be lost when the power goes, and some more
 
 
-class Appending:
-    """Adds bytes at the end of an upload, which is held from the first ones to `close`.
+class Appender:
+    """Adds bytes at the end of an upload, which is locked from the first ones to `close`.
 
-    Staged bytes go to a file of their own, and into the upload by `copy_staged`. Every step may
-    fail, and then `close` is the last one. `is_open` tells if there is something to close.
+    Bytes that only the end of the append shows to be right are staged in a file of their own, and
+    copied from it. Every step may fail, and then `close` is the last one. `is_open` is true if
+    there is something to close.
     """
 
     def __init__(
         self,
-        place: Place,
+        directory: Directory,
         upload: Upload,
         *,
-        is_staged: bool = False,
         is_durable: bool = False,
         renewal: Renewal | None = None,
     ) -> None:
         self.is_open = False
-        self._place = place
+        self._directory = directory
         self._upload = upload
         self._is_durable = is_durable
         self._renewal = renewal
         self._offset = upload.offset  # where the bytes of the upload end
-        self._is_staged = is_staged
-        self._staged: int | None = None
-        self._staged_size = 0
         self._flushed = 0  # where the last flush was begun
         self._has_lost = False
+        self._is_recorded = False
+        self._staged: int | None = None
+        self._staged_size = 0
 
     # Steps.
 
     def open(self) -> None:
-        """Hold the upload and make ready to write at its end, as the only writer.
+        """Lock the upload and make ready to write at its end, as the only writer.
 
         `OffsetConflict`: somebody else was there before.
         """
-        self._held = Held(self._place, self._upload.id)
+        self._locked = LockedUpload(self._directory, self._upload.id)
         try:
-            self._before = self._held.read().upload
-            self._held.check(self._upload)
+            self._before = self._locked.read()
+            self._locked.check(self._upload)
             if self._before.offset != self._offset:
                 at = self._before.offset
                 raise OffsetConflict(f"the upload is at {at}", offset=at)
-            self._flushed = self._held.kept.flushed
-            self._data = self._place.open(self._held.path, os.O_RDWR | os.O_CREAT)
+            self._flushed = self._locked.record.flushed
+            self._data = self._directory.open(self._locked.path, os.O_RDWR | os.O_CREAT)
         except BaseException:
-            self._held.close()
+            self._locked.close()
             raise
         self.is_open = True
-        if self._is_staged:
-            self._staged_path, self._staged = self._place.open_new(self._upload.id)
-        else:
-            self._held.put_if_changed(self._upload)
 
-    def write(self, chunks: list[bytes], size: int) -> None:
-        """Write the chunks, of this size together, where the last ones ended."""
+    def write(self, chunks: list[Chunk]) -> None:
+        """Write the chunks where the last ones ended."""
+        if not self.is_open:
+            self.open()
+        self._keep_record(sum(map(len, chunks)))
+        self._offset = files.write_all(self._data, chunks, self._offset)
+        self._renew()
+
+    def stage(self, chunks: list[Chunk]) -> None:
+        """Write the chunks to a file from which they are copied when all have come."""
         if not self.is_open:
             self.open()
         if self._staged is None:
-            self._mark_if_last(size)
-            self._offset = files.write_all(self._data, chunks, self._offset)
-        else:
-            self._staged_size = files.write_all(self._staged, chunks, self._staged_size)
+            self._staged_path, self._staged = self._directory.open_new(self._upload.id)
+        self._staged_size = files.write_all(self._staged, chunks, self._staged_size)
         self._renew()
 
     @property
     def is_to_be_flushed(self) -> bool:
-        if not self.is_open or self._has_lost:  # after a loss, the next flush would lie
+        if self._has_lost:  # the next flush would succeed, and what was lost would count as there
             return False
         return self._offset - self._flushed >= _FLUSH_EVERY
 
@@ -94,21 +98,21 @@ class Appending:
         except OSError:
             self._has_lost = True
             raise
-        with contextlib.suppress(StoreFull), files.failures_told():  # it counts from the next one
-            self._held.put_flushed(until)
+        with files.unless_full():  # it counts from the next one
+            self._locked.put_flushed(until)
 
-    def copy_staged(self, most: int) -> bool:
-        """Take so many staged bytes into the upload; return False when all are there."""
-        if self._staged is None or self._staged_size == 0:
-            return False
-        start = self._offset - self._upload.offset
-        if start == 0:
+    @property
+    def has_staged(self) -> bool:
+        """True if there are staged bytes that are not in the upload yet."""
+        return self._copied < self._staged_size
+
+    def copy_staged(self, most: int) -> None:
+        """Take so many staged bytes into the upload, or all that are left."""
+        assert self._staged is not None
+        if self._copied == 0:
             os.fsync(self._staged)  # what the disk did not take must not be copied
-            self._mark_if_last(self._staged_size)
-            expires = self._held.kept.upload.expires if self._is_renewed else self._upload.expires
-            self._held.put_if_changed(replace(self._upload, expires=expires))
-        self._copy(self._staged, start, min(most, self._staged_size - start))
-        return self._offset - self._upload.offset < self._staged_size
+        self._copy(self._staged, self._copied, min(most, self._staged_size - self._copied))
+        self._renew()
 
     def copy_part(self, source: str, start: int, count: int) -> int:
         """Take bytes of another file into the upload; return how many."""
@@ -121,20 +125,26 @@ class Appending:
         finally:
             os.close(file)
 
-    def end(self) -> Upload:
-        """Keep what came as it was promised, and let go of the upload; return it as it is now."""
+    def finish(self, chunks: list[Chunk]) -> Upload:
+        """Write the last chunks, keep what came as it was promised, and let go of the upload.
+
+        Returns the upload as it is now.
+        """
+        if chunks:
+            self.write(chunks)
         upload = replace(self._upload, offset=self._offset)
-        if self.is_open and self._offset > self._upload.offset:
+        if self._offset > self._upload.offset:
+            if self.is_to_be_flushed:
+                self.flush()
             upload = self._keep(upload)
         self.close()
         return upload
 
     def take_back(self) -> None:
         """Leave the upload as it was, but for a later date of expiry."""
-        if not self.is_open or self._staged is not None:
-            return
-        os.ftruncate(self._data, self._upload.offset)
-        self._put_record_back()
+        if self.is_open and self._is_recorded:
+            os.ftruncate(self._data, self._upload.offset)
+            self._put_record_back()
 
     def close(self) -> None:
         """Let go of everything. What could not be flushed is cut off before."""
@@ -142,43 +152,23 @@ class Appending:
             return
         self.is_open = False
         try:
-            if self._staged is None and os.fstat(self._data).st_size == self._upload.offset:
+            if self._is_recorded and os.fstat(self._data).st_size == self._upload.offset:
                 with contextlib.suppress(OSError):  # as on a disk that is full
                     self._put_record_back()
         finally:
             try:
                 self._close_files()
             finally:
-                self._held.close()
+                self._locked.close()
 
     # What they are made of.
 
-    def _put_record_back(self) -> None:
-        start = self._upload.offset
-        known = self._held.kept
-        back = replace(self._before, expires=known.upload.expires)
-        if replace(known.upload, offset=start) != back or known.flushed > start:
-            self._held.put(back, flushed=min(known.flushed, start))
-
     @property
-    def _is_renewed(self) -> bool:
-        return self._held.kept.upload.expires != self._before.expires
-
-    def _mark_if_last(self, size: int) -> None:
-        length = self._upload.length
-        if length is not None and self._offset + size >= length:
-            self._place.mark(self._upload.id, NOW)
-
-    def _renew(self) -> None:
-        """Keep the upload from expiring while its bytes come."""
-        known = replace(self._held.kept.upload, offset=self._offset)
-        renewed = during(known, self._renewal)
-        if renewed != known:
-            # A disk that is full says so when bytes come for which there is no room.
-            with contextlib.suppress(StoreFull), files.failures_told():
-                self._held.put(renewed)
+    def _copied(self) -> int:
+        return self._offset - self._upload.offset
 
     def _copy(self, source: int, start: int, count: int) -> int:
+        self._keep_record(count)
         copied = files.copy_bytes(
             source, self._data, position=start, offset=self._offset, count=count
         )
@@ -187,16 +177,46 @@ class Appending:
         self._offset += copied
         return copied
 
+    def _keep_record(self, size: int) -> None:
+        """Have the record say what `upload` says, and be found if these bytes are the last."""
+        if not self._is_recorded:
+            self._is_recorded = True
+            self._locked.put_if_changed(replace(self._upload, expires=self._expires))
+        length = self._upload.length
+        if length is not None and self._offset + size >= length:
+            self._directory.mark(self._upload.id, NOW)
+
+    @property
+    def _expires(self) -> datetime | None:
+        """The date that the upload was given, or a later one that it has got meanwhile."""
+        stored = self._locked.upload.expires
+        return self._upload.expires if stored == self._before.expires else stored
+
+    def _put_record_back(self) -> None:
+        start = self._upload.offset
+        known = self._locked.record
+        back = replace(self._before, expires=known.upload.expires)
+        if replace(known.upload, offset=start) != back or known.flushed > start:
+            self._locked.put(back, flushed=min(known.flushed, start))
+
+    def _renew(self) -> None:
+        """Keep the upload from expiring while its bytes come."""
+        known = replace(self._locked.upload, offset=self._offset)
+        renewed = during(known, self._renewal)
+        if renewed != known:
+            with files.unless_full():  # which is raised when bytes come that do not fit
+                self._locked.put(renewed)
+
     def _keep(self, upload: Upload) -> Upload:
         if os.fstat(self._data).st_nlink == 0:
             raise BytesLost  # somebody has removed the file without asking for the lock
-        known = self._held.kept.upload
+        known = self._locked.upload
         upload = after(replace(upload, expires=known.expires), self._renewal)
         if self._is_durable:
-            self._held.flush(self._data)
-            self._held.put(upload, flushed=self._offset)
+            self._locked.flush(self._data)
+            self._locked.put(upload, flushed=self._offset)
         elif upload != replace(known, offset=self._offset):
-            self._held.put(upload)
+            self._locked.put(upload)
         return upload
 
     def _close_files(self) -> None:
@@ -210,4 +230,4 @@ class Appending:
             raise
         finally:
             if self._has_lost:
-                self._held.step_back()
+                self._locked.step_back()

@@ -1,4 +1,4 @@
-"""The folder of a file store: where what is, whether it is there, and the marks for sweepers."""
+"""The directory of a file store: where what is, whether it is there, and the marks for sweepers."""
 
 import contextlib
 import os
@@ -8,12 +8,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
-from tusasgi.errors import StoreFull, StoreUnavailable, UploadNotFound
+from tusasgi.errors import StoreUnavailable, UploadNotFound
 from tusasgi.models import check_upload_id, is_upload_id
 from tusasgi.stores.due import NOW, due_hours, hours_of
-from tusasgi.stores.file import files
-from tusasgi.stores.file import records as _kept
-from tusasgi.stores.file.records import Kept
+from tusasgi.stores.file import files, records
+from tusasgi.stores.file.records import Record
 from tusasgi.stores.records import UNREADABLE
 
 T = TypeVar("T")
@@ -25,8 +24,8 @@ _NO_FILE = (IsADirectoryError, NotADirectoryError)
 """What stands where a record should be is something else, and none of ours."""
 
 
-class Place:
-    """The folder of a store, as all its uploads share it. Blocks: for worker threads."""
+class Directory:
+    """The directory of a store, as all its uploads share it. Blocks: for worker threads."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -45,31 +44,38 @@ class Place:
 
     @property
     def boot(self) -> str | None:
-        return _kept.boot_id()
+        return records.boot_id()
 
-    def load(self, upload_id: str) -> Kept:
+    def load(self, upload_id: str) -> Record:
         path = self.path(upload_id)
-        text = self._record(path)
+        text = self._text_of_record(path)
         size = files.size_of(path)
         if size is None:  # a removal takes the bytes before the record: is it one?
-            text, size = self._record(path), 0
-        kept = _kept.load(text, size, None if upload_id in self.uncut else self.boot)
-        self._was_there = True
-        return kept
+            text, size = self._text_of_record(path), 0
+        return self.parse(upload_id, text, size)
 
-    def _record(self, path: str) -> bytes:
+    def parse(self, upload_id: str, text: bytes, size: int) -> Record:
+        """Return what is known of an upload, by its record and by how long its file is."""
+        record = records.load(text, size, None if upload_id in self.uncut else self.boot)
+        self._was_there = True
+        return record
+
+    def _text_of_record(self, path: str) -> bytes:
         try:
-            with open(f"{path}.info", "rb") as info:
-                return info.read()
+            file = os.open(f"{path}.info", os.O_RDONLY)
         except FileNotFoundError:
             self.check_is_there()
             raise UploadNotFound() from None
-
-    def write_new(self, kept: Kept) -> tuple[str, int]:
-        """Write a record that has no name yet; return where it is, and the open file."""
-        new, file = self.open_new(kept.upload.id)  # locked, as the record that it replaces is held
         try:
-            files.write_all(file, [_kept.dump(kept)], 0)
+            return files.content_of(file)
+        finally:
+            os.close(file)
+
+    def write_new(self, record: Record) -> tuple[str, int]:
+        """Write a record that has no name yet; return where it is, and the open file."""
+        new, file = self.open_new(record.upload.id)  # locked, as the record that it replaces is
+        try:
+            files.write_all(file, [records.dump(record)], 0)
             os.fsync(file)
         except BaseException:
             files.close_locked(file)
@@ -87,7 +93,7 @@ class Place:
         self.doubtful.discard(upload_id)
 
     def open_new(self, upload_id: str) -> tuple[str, int]:
-        """Make a file for something on its way; return where it is, and the open file.
+        """Make a file for something that is not in its place yet; return its path and the file.
 
         It is locked, so that no sweeper takes it for one that was left behind.
         """
@@ -171,15 +177,6 @@ class Place:
             os.close(self.open(mark, _CREATE | os.O_EXCL))
             files.flush_folder(self.hour_path(hour))
 
-    def mark_if_room(self, upload_id: str, hour: int) -> bool:
-        """Mark an upload, unless the disk is full; return whether it is marked."""
-        try:
-            with files.failures_told():
-                self.mark(upload_id, hour)
-        except StoreFull:
-            return False
-        return True
-
     def unmark(self, upload_id: str, hour: int) -> None:
         files.unlink_if_there(self.mark_path(upload_id, hour))
 
@@ -200,7 +197,7 @@ class Place:
             return True  # whoever looks after it finds out why, and goes on with others
         if hour == NOW:
             return True  # whoever holds its lock can tell whether it is
-        if upload.is_pending:  # then it was found before, unless there was no room to mark it
+        if upload.is_pending:  # then it was found before, unless the disk was too full to mark it
             return not os.path.exists(self.mark_path(upload_id, NOW))
         if hour in hours_of(upload):
             return upload.is_expired(now)
@@ -212,8 +209,10 @@ class Place:
         mark = self.mark_path(upload_id, hour)
         if files.size_of(mark) or not files.is_left_behind(mark, now):  # a mark of ours is empty
             return False
-        if hour != NOW and self.mark_if_room(upload_id, NOW):
-            self.unmark(upload_id, hour)  # it is removed last where it is marked now
+        if hour != NOW:
+            with files.unless_full():
+                self.mark(upload_id, NOW)  # the mark that a removal takes away last
+                self.unmark(upload_id, hour)
         return True
 
     def forget_hour(self, hour: int) -> None:
@@ -230,6 +229,6 @@ class Place:
 
 
 def _is_new_name(name: str) -> bool:
-    """True for what `Place.open_new` may have named."""
+    """True for what `Directory.open_new` may have named."""
     upload_id, _, rest = name.partition(".")
     return is_upload_id(upload_id) and _RANDOM.fullmatch(rest) is not None

@@ -3,12 +3,13 @@
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import ParamSpec, TypeVar
 
 from tusasgi.errors import StoreFull, StoreUnavailable
 from tusasgi.stores import WriteConflict
+from tusasgi.stores.gathering import Chunk
 from tusasgi.threads import Threads
 
 try:
@@ -23,7 +24,7 @@ T = TypeVar("T")
 
 _UNDER_WAY_FOR = 3600.0  # seconds after which what is not finished counts as left behind
 _COPY_SIZE = 1024 * 1024
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 _AWAY = {
     errno.ENOENT,  # whatever can be missing is looked for; the rest was there a moment ago
@@ -40,13 +41,13 @@ _NOT_IN_KERNEL = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, err
 
 
 @contextlib.contextmanager
-def failures_told() -> Iterator[None]:
-    """Turn failures of the system that pass by themselves into what a client is told."""
+def errors_mapped() -> Iterator[None]:
+    """Raise failures of the system that pass by themselves as what a client is answered."""
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise StoreFull("the store has no room left; what it acknowledged is safe") from error
+        if error.errno in _FULL:
+            raise StoreFull("the store is full; what it acknowledged is safe") from error
         if error.errno in _NO_DESCRIPTORS:
             raise StoreUnavailable("too many files are open here for now; try again") from error
         if error.errno in _AWAY:
@@ -54,11 +55,18 @@ def failures_told() -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def unless_full() -> Iterator[None]:
+    """Leave undone, on a disk that is full, what can be done without."""
+    with contextlib.suppress(StoreFull), errors_mapped():
+        yield
+
+
 class Workers(Threads):
-    """Threads that work on files, and tell of their failures as `failures_told` does."""
+    """Threads that work on files, whose failures are raised as by `errors_mapped`."""
 
     async def run(self, function: Callable[P, T], /, *arguments: P.args, **keywords: P.kwargs) -> T:
-        with failures_told():
+        with errors_mapped():
             return await super().run(function, *arguments, **keywords)
 
 
@@ -102,7 +110,7 @@ def lock_named(file: int, path: str) -> bool:
 # Bytes.
 
 
-def write_all(file: int, chunks: list[bytes], offset: int) -> int:
+def write_all(file: int, chunks: Sequence[Chunk], offset: int) -> int:
     """Write the chunks at `offset` and return where they end."""
     views = [memoryview(chunk) for chunk in chunks]
     while views:
@@ -135,6 +143,11 @@ def copy_bytes(source: int, target: int, *, position: int, offset: int, count: i
                 raise
     data = os.pread(source, min(count, _COPY_SIZE), position)
     return write_all(target, [data], offset) - offset
+
+
+def content_of(file: int) -> bytes:
+    """Return what is in an open file that nobody makes longer."""
+    return os.pread(file, os.fstat(file).st_size, 0)
 
 
 def size_of(path: str) -> int | None:

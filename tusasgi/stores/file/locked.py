@@ -1,4 +1,4 @@
-"""One upload of the file store, held so that nobody else changes it."""
+"""One upload of the file store, locked so that nobody else changes it."""
 
 import contextlib
 import os
@@ -11,37 +11,37 @@ from tusasgi.models import Removal, Upload
 from tusasgi.stores import BytesLost, WriteConflict
 from tusasgi.stores.due import hours_of, marked_hours
 from tusasgi.stores.file import files
-from tusasgi.stores.file.directory import Place
-from tusasgi.stores.file.records import Kept, first_byte_of, is_from_before
+from tusasgi.stores.file.directory import Directory
+from tusasgi.stores.file.records import Record, first_byte_of, is_from_before
 
 
-class Held:
-    """Holds an upload: whoever else wants to change it, in any process, gets `WriteConflict`.
+class LockedUpload:
+    """Locks an upload: whoever else wants to change it, in any process, gets `WriteConflict`.
 
-    What holds it is a kernel lock (flock) on the file that has the name of the record. That is
-    there from creation to removal, so that holding an upload takes no room on a full disk. A
+    The lock is one of the kernel (flock) on the file that has the name of the record. That is
+    there from creation to removal, so that locking an upload takes no space on a full disk. A
     record that replaces it is locked before it gets the name; whoever waited for the old one
     finds that it has lost its name, and looks again. Blocks: for worker threads.
     """
 
-    kept: Kept
-    """What is kept of the upload, after `read`."""
+    record: Record
+    """What is known of the upload, after `read`."""
 
-    def __init__(self, place: Place, upload_id: str) -> None:
-        self.path = place.path(upload_id)
-        self._place = place
+    def __init__(self, directory: Directory, upload_id: str) -> None:
+        self.path = directory.path(upload_id)
+        self._directory = directory
         self._id = upload_id
         self._name = f"{self.path}.info"
-        self._record = self._take()
+        self._file = self._lock()
         self._is_as_written = False
-        self._change = threading.Lock()  # a flush tells how far it came beside the writer
+        self._change = threading.Lock()  # a flush records how far it came beside the writer
 
-    def _take(self) -> int:
+    def _lock(self) -> int:
         while True:
             try:
                 file = os.open(self._name, os.O_RDWR)
             except FileNotFoundError:
-                self._place.check_is_there()
+                self._directory.check_is_there()
                 raise UploadNotFound() from None
             try:
                 files.lock(file)
@@ -52,7 +52,7 @@ class Held:
                 return file
             files.close_locked(file)  # it was replaced or removed meanwhile
 
-    def __enter__(self) -> "Held":
+    def __enter__(self) -> "LockedUpload":
         return self
 
     def __exit__(
@@ -64,23 +64,28 @@ class Held:
         self.close()
 
     def close(self) -> None:
-        files.close_locked(self._record)
+        files.close_locked(self._file)
 
-    # What is kept.
+    # The record.
 
-    def read(self) -> Kept:
-        """Return what is kept; bytes that a power cut may have taken are cut off for good."""
-        kept = self._place.load(self._id)
-        boot = self._place.boot
-        offset = kept.upload.offset
-        if is_from_before(kept, boot) or self._id in self._place.uncut:
+    @property
+    def upload(self) -> Upload:
+        return self.record.upload
+
+    def read(self) -> Upload:
+        """Return the upload; bytes that a power cut may have taken are cut off for good."""
+        size = files.size_of(self.path) or 0
+        record = self._directory.parse(self._id, files.content_of(self._file), size)
+        boot = self._directory.boot
+        offset = record.upload.offset
+        if is_from_before(record, boot) or self._id in self._directory.uncut:
             self.cut(offset)
-        elif kept.boot != boot and not kept.upload.is_complete:
-            kept = replace(kept, flushed=self._flush_of_earlier_release(offset))
-        self._is_as_written = kept.boot == boot and kept.flushed <= offset
-        self._promised = kept.flushed
-        self.kept = replace(kept, flushed=min(kept.flushed, offset))
-        return self.kept
+        elif record.boot != boot and not record.upload.is_complete:
+            record = replace(record, flushed=self._flush_of_earlier_release(offset))
+        self._is_as_written = record.boot == boot and record.flushed <= offset
+        self._promised = record.flushed
+        self.record = replace(record, flushed=min(record.flushed, offset))
+        return self.upload
 
     def _flush_of_earlier_release(self, offset: int) -> int:
         """Flush the bytes of an upload whose record does not say how far they were."""
@@ -94,80 +99,80 @@ class Held:
 
     def check(self, upload: Upload) -> None:
         """Raise `WriteConflict` if the upload went on since it was read: it never goes back."""
-        kept = self.kept.upload
-        if kept.removal is not None and upload.removal is None:
+        stored = self.upload
+        if stored.removal is not None and upload.removal is None:
             raise WriteConflict("the upload is being removed")
-        if kept.is_complete and not upload.is_complete:
+        if stored.is_complete and not upload.is_complete:
             raise WriteConflict("the upload is complete")
-        if upload.removal == "expired" and kept.expires != upload.expires:
+        if upload.removal == "expired" and stored.expires != upload.expires:
             raise WriteConflict("the upload has got bytes, and a later date with them")
 
     def put(self, upload: Upload, *, flushed: int | None = None) -> None:
         """Replace the record, durably, with what is to be known of the upload at its offset."""
         hours = hours_of(upload)
         for hour in hours:  # the new marks stand before the record that needs them
-            self._place.mark(self._id, hour)
+            self._directory.mark(self._id, hour)
         with self._change:
-            before = self.kept.upload
-            known = self.kept.flushed if flushed is None else flushed
-            self._write(Kept(upload=upload, flushed=known, boot=self._place.boot))
-        for hour in marked_hours(before) - hours:
-            self._place.unmark(self._id, hour)
+            before = self.record
+            flushed = before.flushed if flushed is None else flushed
+            self._replace(Record(upload=upload, flushed=flushed, boot=self._directory.boot))
+        for hour in marked_hours(before.upload) - hours:
+            self._directory.unmark(self._id, hour)
 
     def put_if_changed(self, upload: Upload) -> None:
-        if upload != self.kept.upload or not self._is_as_written:
+        if upload != self.upload or not self._is_as_written:
             self.put(upload)
 
     def put_flushed(self, flushed: int) -> None:
         """Record how far the bytes were flushed. May be called beside the one who writes."""
         with self._change:
-            self._write(replace(self.kept, flushed=flushed, boot=self._place.boot))
+            self._replace(replace(self.record, flushed=flushed, boot=self._directory.boot))
 
-    def _write(self, kept: Kept) -> None:
-        new, file = self._place.write_new(kept)
+    def _replace(self, record: Record) -> None:
+        new, file = self._directory.write_new(record)
         try:
             os.rename(new, self._name)
         except BaseException:
             files.close_locked(file)
             files.unlink_if_there(new)
             raise
-        self.kept, self._is_as_written = kept, True
-        file, self._record = self._record, file  # the upload stays held
+        self.record, self._is_as_written = record, True
+        file, self._file = self._file, file  # the upload stays locked
         files.close_locked(file)
-        self._place.flush_names(self._id)
+        self._directory.flush_names(self._id)
 
     def put_removal(self, removal: Removal) -> None:
-        """Record, durably and without room for it, that the upload is being removed.
+        """Record, durably and without space for it, that the upload is being removed.
 
         One byte of the record is written over, which is there or not after a power cut.
         """
-        os.pwrite(self._record, first_byte_of(removal), 0)
-        os.fsync(self._record)
+        os.pwrite(self._file, first_byte_of(removal), 0)
+        os.fsync(self._file)
 
     # The bytes.
 
     def finish(self) -> None:
         """Have all bytes on the disk, and recorded to be there; never makes any."""
-        length = self.kept.upload.length
+        length = self.upload.length
         if length == 0:
-            os.close(self._place.open(self.path, os.O_WRONLY | os.O_CREAT))
+            os.close(self._directory.open(self.path, os.O_WRONLY | os.O_CREAT))
         try:
             file = os.open(self.path, os.O_WRONLY)
         except FileNotFoundError:
-            self._place.check_is_there()
+            self._directory.check_is_there()
             raise BytesLost from None
         try:
             self._check_size(os.fstat(file).st_size)
             self.flush(file)
         finally:
             os.close(file)
-        if length is not None and self.kept.flushed < length:
-            self.put(self.kept.upload, flushed=length)
+        if length is not None and self.record.flushed < length:
+            self.put(self.upload, flushed=length)
         else:
             files.flush_folder(os.path.dirname(self.path))
 
     def _check_size(self, size: int) -> None:
-        if size == self.kept.upload.length or self.kept.upload.length is None:
+        if size == self.upload.length or self.upload.length is None:
             return
         if size == self._promised:
             raise WriteConflict("the bytes that were not on the disk yet are to be sent again")
@@ -176,7 +181,7 @@ class Held:
     def flush(self, file: int) -> None:
         """Have the bytes of the file on the disk, or cut it back to those that are.
 
-        The kernel tells only once that it has lost some: the next fsync succeeds.
+        The kernel reports only once that it has lost some: the next fsync succeeds.
         """
         try:
             os.fsync(file)
@@ -186,8 +191,8 @@ class Held:
 
     def step_back(self) -> None:
         """Cut the file back to what was flushed: what is behind that may be lost."""
-        self._place.uncut.add(self._id)
-        self.cut(self.kept.flushed)
+        self._directory.uncut.add(self._id)
+        self.cut(self.record.flushed)
 
     def cut(self, size: int) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -197,7 +202,7 @@ class Held:
                     os.ftruncate(file, size)
             finally:
                 os.close(file)
-        self._place.uncut.discard(self._id)
+        self._directory.uncut.discard(self._id)
 
     def remove(self) -> None:
         """Remove bytes and record, in an order that never leaves bytes without a record."""

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from tusasgi.models import Removal, Upload
 from tusasgi.stores.records import dump_record, load_fields
 
+_PARSED = 128  # records that are not parsed again; a request reads one three times
 _REMOVALS: dict[bytes, Removal] = {b"t": "terminated", b"e": "expired"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Kept:
-    """What is kept of an upload; its offset counts no byte that a power cut may have taken."""
+class Record:
+    """What is known of an upload; its offset counts no byte that a power cut may have taken."""
 
     upload: Upload
     flushed: int = 0
@@ -25,40 +26,43 @@ class Kept:
     """The run of the machine in which bytes behind `flushed` count. None: in any."""
 
 
-def dump(kept: Kept) -> bytes:
-    return dump_record(kept.upload, flushed=kept.flushed, boot=kept.boot)
+def dump(record: Record) -> bytes:
+    return dump_record(record.upload, flushed=record.flushed, boot=record.boot)
 
 
-def load(text: bytes, size: int, boot: str | None) -> Kept:
+def load(text: bytes, size: int, boot: str | None) -> Record:
     """Read a record for a file of this size, in this run of the machine.
 
     Raises what `load_record` raises.
     """
+    record = _parse(text)
+    offset = min(size, record.flushed) if is_from_before(record, boot) else size
+    return replace(record, upload=replace(record.upload, offset=offset))
+
+
+# By the text itself, and not by what a file system tells of the file: inodes are used again, times
+# stand still for some milliseconds, and a removal changes a record in its place.
+@functools.lru_cache(maxsize=_PARSED)
+def _parse(text: bytes) -> Record:
     removal = _REMOVALS.get(text[:1])
     upload, fields = load_fields(b"{" + text[1:] if removal else text)
     if removal:
         upload = replace(upload, removal=removal)
     flushed = fields.get("flushed", 0)
     if not isinstance(flushed, int):
-        raise ValueError("a record must tell how many bytes were flushed")
-    return at_size(Kept(upload=upload, flushed=flushed, boot=fields.get("boot")), size, boot)
+        raise ValueError("a record must say how many bytes were flushed")
+    return Record(upload=upload, flushed=flushed, boot=fields.get("boot"))
 
 
-def at_size(kept: Kept, size: int, boot: str | None) -> Kept:
-    """Return what is kept with the offset that follows from the size of the file."""
-    offset = min(size, kept.flushed) if is_from_before(kept, boot) else size
-    return replace(kept, upload=replace(kept.upload, offset=offset))
-
-
-def is_from_before(kept: Kept, boot: str | None) -> bool:
+def is_from_before(record: Record, boot: str | None) -> bool:
     """True if the machine was started anew since, and not all bytes had been flushed."""
-    return not kept.upload.is_complete and kept.boot not in (None, boot)
+    return not record.upload.is_complete and record.boot not in (None, boot)
 
 
 def first_byte_of(removal: Removal) -> bytes:
-    """Return what tells of a removal in place of the first byte of a record.
+    """Return what stands for a removal in place of the first byte of a record.
 
-    A record that is written anew needs room, and a disk that is full must be emptied without.
+    A record that is written anew needs space, and a disk that is full must be emptied without.
     """
     return removal[:1].encode()
 
@@ -67,7 +71,7 @@ def first_byte_of(removal: Removal) -> bytes:
 def boot_id() -> str | None:
     """Return what names this run of the machine, or None where the system has no name for it.
 
-    Then nothing tells that the power was away, and the size of each file is trusted.
+    Then nothing shows that the power was away, and the size of each file is trusted.
     """
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:

@@ -1,20 +1,20 @@
 """Uploads as local files: a data file and a JSON record each.
 
-The folder of a store:
+The directory of a store:
 
     uploads/<x>/<id>          the bytes; the size of this file is the offset
     uploads/<x>/<id>.info     the record, replaced by rename; whoever changes the upload locks it
     due/<hour>/<id>           an empty file for each upload that expires in that hour (since 1970)
     due/0/<id>                the same for what is pending, and for what a removal may leave
-    new/                      records, and bytes to be verified, on their way
+    new/                      records, and bytes to be verified, that are not in their place yet
 
 Every change is one step that either happened or did not, in an order in which a crash between
 two of them leaves at most something for `due` to find: nothing is repaired by hand. There are
 never bytes without a record: a removal takes the bytes first.
 
 The modules of this store, from the ground up: `files` calls the system, `records` is the record,
-`directory` the folder, `locked` an upload that nobody else can change, `appending` the steps of an
-append, `writer` takes them while bytes arrive. All but the last one block, and run in threads.
+`directory` is the directory, `locked` an upload that nobody else can change, `appending` the steps
+of an append, `writer` takes them while bytes arrive. All but the last one block: for threads.
 """
 
 import contextlib
@@ -24,15 +24,15 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
-from tusasgi.errors import StoreFull, StoreUnavailable, UploadExists, UploadNotFound
+from tusasgi.errors import StoreUnavailable, UploadExists, UploadNotFound
 from tusasgi.models import Renewal, Upload, check_upload_id
 from tusasgi.stores import PartLost, WriteConflict
 from tusasgi.stores.due import NOW, hours_of, marked_hours
 from tusasgi.stores.file import files
-from tusasgi.stores.file.appending import Appending
-from tusasgi.stores.file.directory import Place
-from tusasgi.stores.file.locked import Held, remove_remains
-from tusasgi.stores.file.records import Kept
+from tusasgi.stores.file.appending import Appender
+from tusasgi.stores.file.directory import Directory
+from tusasgi.stores.file.locked import LockedUpload, remove_remains
+from tusasgi.stores.file.records import Record
 from tusasgi.stores.file.writer import Writer
 from tusasgi.stores.records import UNREADABLE
 
@@ -63,7 +63,7 @@ class FileStore:
     ) -> None:
         if durability not in ("complete", "append"):
             raise ValueError('durability must be "complete" or "append"')
-        self._place = Place(os.path.abspath(directory))
+        self._directory = Directory(os.path.abspath(directory))
         self._is_durable = durability == "append"
         self._reading = files.Workers(_THREADS)
         self._writing = files.Workers(_THREADS)
@@ -71,7 +71,7 @@ class FileStore:
 
     def path(self, upload_id: str) -> str:
         """Return where the bytes of the upload are, or will be with its first byte."""
-        return self._place.path(upload_id)
+        return self._directory.path(upload_id)
 
     async def create(self, upload: Upload) -> Upload:
         await self._writing.run(self._create, upload)
@@ -88,16 +88,16 @@ class FileStore:
         staged: bool = False,
         renewal: Renewal | None = None,
     ) -> Upload:
-        appending = self._appending(upload, is_staged=staged, renewal=renewal)
-        writer = Writer(appending, writing=self._writing, flushing=self._flushing)
-        async with self._closing(appending):
-            await writer.write(chunks)
-            if not appending.is_open:
+        appender = self._appender(upload, renewal)
+        writer = Writer(appender, is_staged=staged, writing=self._writing, flushing=self._flushing)
+        async with self._closing(appender):
+            await writer.gather(chunks)
+            last = writer.buffer.take()
+            if not last and not appender.is_open:
                 return upload  # nothing came
-            if staged:
-                while await self._writing.run(appending.copy_staged, _COPY_SIZE):
-                    pass
-            return await self._writing.run(appending.end)
+            while appender.has_staged:
+                await self._writing.run(appender.copy_staged, _COPY_SIZE)
+            return await self._writing.run(appender.finish, last)
 
     async def update(self, upload: Upload) -> Upload:
         await self._writing.run(self._update, upload)
@@ -114,24 +114,24 @@ class FileStore:
         return await self.update(replace(upload, length=length))
 
     async def concat(self, upload: Upload) -> Upload:
-        appending = self._appending(upload)
-        async with self._closing(appending):
-            await self._writing.run(appending.open)
+        appender = self._appender(upload)
+        async with self._closing(appender):
+            await self._writing.run(appender.open)
             for path, start, stop in await self._reading.run(self._rest_of_parts, upload):
                 while start < stop:
                     step = min(stop - start, _COPY_SIZE)
-                    start += await self._writing.run(appending.copy_part, path, start, step)
-            return await self._writing.run(appending.end)
+                    start += await self._writing.run(appender.copy_part, path, start, step)
+            return await self._writing.run(appender.finish, [])
 
     async def due(self, now: datetime) -> AsyncIterator[str]:
-        for hour in await self._reading.run(self._place.due_hours, now):
-            for upload_id in await self._reading.run(self._place.due_uploads, hour, now):
+        for hour in await self._reading.run(self._directory.due_hours, now):
+            for upload_id in await self._reading.run(self._directory.due_uploads, hour, now):
                 yield upload_id
-            await self._writing.run(self._place.forget_hour, hour)
-        await self._writing.run(self._place.remove_left_behind, now)
+            await self._writing.run(self._directory.forget_hour, hour)
+        await self._writing.run(self._directory.remove_left_behind, now)
 
     async def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:
-        reader = _Reader(self._place, upload.id)
+        reader = _Reader(self._directory, upload.id)
         try:
             await self._reading.run(reader.open)
             while start < stop:
@@ -144,98 +144,93 @@ class FileStore:
         finally:
             reader.close()  # its thread has ended, whoever cancelled
 
-    def _appending(
-        self, upload: Upload, *, is_staged: bool = False, renewal: Renewal | None = None
-    ) -> Appending:
-        return Appending(
-            self._place,
-            upload,
-            is_staged=is_staged,
-            is_durable=self._is_durable,
-            renewal=renewal,
-        )
+    def _appender(self, upload: Upload, renewal: Renewal | None = None) -> Appender:
+        return Appender(self._directory, upload, is_durable=self._is_durable, renewal=renewal)
 
     @contextlib.asynccontextmanager
-    async def _closing(self, appending: Appending) -> AsyncIterator[None]:
+    async def _closing(self, appender: Appender) -> AsyncIterator[None]:
         """Let go of the upload at the end, whoever cancels."""
         try:
             yield
         finally:
-            if appending.is_open:
-                await self._writing.run_surely(appending.close)
+            if appender.is_open:
+                await self._writing.run_surely(appender.close)
 
     # What runs in worker threads.
 
     def _create(self, upload: Upload) -> None:
-        place, path = self._place, self.path(upload.id)
+        directory, path = self._directory, self.path(upload.id)
         for hour in hours_of(upload):
-            place.mark(upload.id, hour)
-        new, file = place.write_new(Kept(upload=upload, boot=place.boot))
+            directory.mark(upload.id, hour)
+        new, file = directory.write_new(Record(upload=upload, boot=directory.boot))
         try:
             remove_remains(path)
-            place.with_folder(path, lambda: os.link(new, f"{path}.info"))
+            directory.with_folder(path, lambda: os.link(new, f"{path}.info"))
         except (FileExistsError, WriteConflict):
             raise UploadExists("an upload with this id exists already") from None
         finally:
             files.close_locked(file)
             files.unlink_if_there(new)
-        place.flush_names(upload.id)
+        directory.flush_names(upload.id)
         self._mark_again(upload)
 
     def _get(self, upload_id: str) -> Upload:
-        if upload_id in self._place.doubtful:
+        if upload_id in self._directory.doubtful:
             self._put_anew(upload_id)
-        return self._place.load(upload_id).upload
+        return self._directory.load(upload_id).upload
 
     def _put_anew(self, upload_id: str) -> None:
         try:
-            with Held(self._place, upload_id) as held:
-                held.put(held.read().upload)
+            with LockedUpload(self._directory, upload_id) as locked:
+                locked.put(locked.read())
         except WriteConflict:
             raise StoreUnavailable("the store could not keep this for now; try again") from None
 
     def _update(self, upload: Upload) -> None:
-        with Held(self._place, upload.id) as held:
-            stored = held.read().upload
-            held.check(upload)
+        with LockedUpload(self._directory, upload.id) as locked:
+            stored = locked.read()
+            locked.check(upload)
             upload = replace(upload, offset=stored.offset)
             removal = upload.removal
             if removal is None or replace(stored, removal=removal) != upload:
-                held.put(upload)
+                locked.put(upload)
             else:  # a full disk must let itself be emptied
-                self._place.mark_if_room(upload.id, NOW)
-                held.put_removal(removal)
+                with files.unless_full():
+                    self._directory.mark(upload.id, NOW)
+                locked.put_removal(removal)
 
     def _finish(self, upload: Upload) -> None:
-        with Held(self._place, upload.id) as held:
-            held.read()
-            held.check(upload)
-            held.finish()
+        with LockedUpload(self._directory, upload.id) as locked:
+            locked.read()
+            locked.check(upload)
+            locked.finish()
 
     def _terminate(self, upload_id: str) -> None:
-        place, hours = self._place, {NOW}
+        directory, hours = self._directory, {NOW}
         try:
-            held = Held(place, upload_id)
+            locked = LockedUpload(directory, upload_id)
         except UploadNotFound:
-            remove_remains(place.path(upload_id))
+            remove_remains(directory.path(upload_id))
         else:
-            with held:
+            with locked:
                 with contextlib.suppress(*UNREADABLE):
-                    upload = place.load(upload_id).upload
+                    upload = directory.load(upload_id).upload
                     hours = marked_hours(upload)
                     if upload.removal is None:
-                        _put_removal_if_room(held)
-                place.mark_if_room(upload_id, NOW)  # leads a later sweep to what is left
-                held.remove()
+                        with files.unless_full():
+                            locked.put_removal("terminated")
+                with files.unless_full():
+                    directory.mark(upload_id, NOW)  # leads a later sweep to what is left
+                locked.remove()
         for hour in hours:
-            place.unmark(upload_id, hour)
+            directory.unmark(upload_id, hour)
         with contextlib.suppress(UploadNotFound, *UNREADABLE):
-            self._mark_again(place.load(upload_id).upload)
+            self._mark_again(directory.load(upload_id).upload)
 
     def _mark_again(self, upload: Upload) -> None:
         """Mark an upload whose marks a removal of an earlier one of its id may have taken away."""
         for hour in hours_of(upload):
-            self._place.mark(upload.id, hour)
+            self._directory.mark(upload.id, hour)
 
     def _rest_of_parts(self, upload: Upload) -> list[tuple[str, int, int]]:
         """Return what is still to be joined: path, start and stop of each piece."""
@@ -244,7 +239,7 @@ class FileStore:
         position = 0
         for part in upload.parts:
             try:
-                size = self._place.load(part).upload.offset
+                size = self._directory.load(part).upload.offset
             except UploadNotFound:
                 raise PartLost from None
             pieces.append((self.path(part), max(upload.offset - position, 0), size))
@@ -257,16 +252,16 @@ class FileStore:
 class _Reader:
     """The bytes of an upload, open to be read. `open` and `read` run in worker threads."""
 
-    def __init__(self, place: Place, upload_id: str) -> None:
-        self._place = place
-        self._path = place.path(upload_id)
+    def __init__(self, directory: Directory, upload_id: str) -> None:
+        self._directory = directory
+        self._path = directory.path(upload_id)
         self._file: int | None = None
 
     def open(self) -> None:
         try:
             self._file = os.open(self._path, os.O_RDONLY)
         except FileNotFoundError:
-            self._place.check_is_there()
+            self._directory.check_is_there()
             raise UploadNotFound() from None
 
     def read(self, size: int, start: int) -> bytes:
@@ -276,9 +271,3 @@ class _Reader:
     def close(self) -> None:
         if self._file is not None:
             os.close(self._file)
-
-
-def _put_removal_if_room(held: Held) -> None:
-    """Tell of a removal in the record, where the file system writes over it in its place."""
-    with contextlib.suppress(StoreFull), files.failures_told():
-        held.put_removal("terminated")

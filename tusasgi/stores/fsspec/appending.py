@@ -12,40 +12,84 @@ from tusasgi.models import Renewal, Upload
 from tusasgi.stores.fsspec.filesystem import Source, disown
 from tusasgi.stores.fsspec.pieces import alone_name, sized_name
 from tusasgi.stores.fsspec.state import State
-from tusasgi.stores.records import during
+from tusasgi.stores.records import after, during
 
 
-class Appending:
-    """An append whose bytes are seen as they come. `upload` is what is stored by now."""
+class Appender:
+    """Adds pieces at the end of an upload. `upload` is what is stored by now.
+
+    Pieces that only the end of the append shows to be right are staged under other names, and
+    get theirs by `show_staged`. What was staged stays until `clean`.
+    """
 
     def __init__(self, upload: Upload, piece_size: int, renewal: Renewal | None) -> None:
         self.upload = upload
-        self._piece_size = piece_size
         self.renewal = renewal
+        self._start = upload.offset
+        self._piece_size = piece_size
         self._before: Upload | None = None  # what the record said, if it was replaced
         self._is_begun = False
         self._names: list[str] = []
+        self._staged_prefix = f"staged-{uuid.uuid4().hex}"
+        self._staged: list[int] = []  # their sizes
+        self._shown = 0
         self._change = threading.Lock()  # of the record: it gets a later date beside the steps
 
-    @property
-    def has_remains(self) -> bool:
-        """True while `clean` has something to do."""
-        return False
+    # Steps.
 
-    def put(self, state: State, data: bytes, is_last: bool) -> None:
-        """Store the next bytes. Raises `OffsetConflict` or `WriteConflict` for a second writer."""
+    def write(self, state: State, data: bytes) -> None:
+        """Make a piece of the bytes, at the end of the upload.
+
+        Raises `OffsetConflict` or `WriteConflict` for a second writer.
+        """
         self._begin(state)
         self.renew(state)
-        self._show(state, data)
 
-    def show_more(self, state: State) -> bool:
-        """Let more of what is stored be seen; return whether there may be still more."""
-        return False
+        def write(name: str) -> None:
+            state.write_piece(self.upload.id, name, data)
+
+        self._make_piece(state, write, len(data))
+
+    def stage(self, state: State, data: bytes) -> None:
+        """Make a piece that is not seen yet. Raises what `write` raises."""
+        self._begin(state)
+        self.renew(state)
+        self._staged.append(len(data))
+        state.files.write(self._staged_path(state, len(self._staged) - 1), data)
+
+    @property
+    def has_staged(self) -> bool:
+        """True if there are staged pieces that are not shown yet."""
+        return self._shown < len(self._staged)
+
+    def show_staged(self, state: State) -> None:
+        """Have the next staged piece seen."""
+        path, length = self._staged_path(state, self._shown), self._staged[self._shown]
+        if state.files.renames and not state.files.creates_alone:
+            self.renew(state)  # to move a lot of them takes its time as well
+
+            def move(name: str) -> None:
+                state.files.move(path, f"{state.folder(self.upload.id)}/{name}")
+
+            self._make_piece(state, move, length)
+        else:
+            self.write(state, state.read(Source(path, 0, length)))
+        self._shown += 1
+
+    def finish(self, state: State, data: bytes) -> Upload:
+        """Make a piece of the last bytes, if there are some; return the upload as it is now."""
+        if data:
+            self.write(state, data)
+        with self._change:
+            kept = after(self.upload, self.renewal)
+            if self.upload.offset > self._start and kept != self.upload:
+                self.upload = state.replace(self.upload, kept)
+            return self.upload
 
     def renew(self, state: State) -> None:
         """Give the record, whatever else it says, a later date if it would soon expire.
 
-        May run beside `put` and `show_more`.
+        May run beside the other steps.
         """
         if not self._is_begun:
             return
@@ -58,7 +102,7 @@ class Appending:
             self.upload = replace(renewed, version=kept.version)
 
     def take_back(self, state: State) -> None:
-        """Remove everything that was stored, at once to the eye: the rest then follows a gap."""
+        """Remove everything that was written, at once to the eye: the rest then follows a gap."""
         folder = state.folder(self.upload.id)
         state.files.remove(f"{folder}/{name}" for name in self._names[:1])
         if self._before is not None:
@@ -66,8 +110,16 @@ class Appending:
             state.replace(self.upload, replace(self._before, expires=self.upload.expires))
         state.files.remove(f"{folder}/{name}" for name in self._names[1:])
 
+    @property
+    def is_to_be_cleaned(self) -> bool:
+        return bool(self._staged)
+
     def clean(self, state: State) -> None:
-        """Remove what was stored and not shown; what fails here is left to the next append."""
+        """Remove what was staged; what fails here is left to the next append."""
+        with contextlib.suppress(OSError, TusError):
+            state.files.remove(self._staged_path(state, n) for n in range(len(self._staged)))
+
+    # What they are made of.
 
     def _begin(self, state: State) -> None:
         """Check that the bytes go where the upload ends, and tidy up there."""
@@ -84,15 +136,8 @@ class Appending:
         state.files.remove(f"{folder}/{name}" for name in contents.rest)
         state.merge_small(self.upload.id, contents.run, self._piece_size)
 
-    def _show(self, state: State, data: bytes) -> None:
-        """Make a piece of the bytes, at the end of the upload."""
-
-        def write(name: str) -> None:
-            state.write_piece(self.upload.id, name, data)
-
-        self._make_piece(state, write, len(data))
-
     def _make_piece(self, state: State, make: Callable[[str], None], length: int) -> None:
+        """Have a piece made under a name that it gives, with the record as the first one needs."""
         if not self._names:
             with self._change:
                 self._keep_record(state)
@@ -111,64 +156,11 @@ class Appending:
             self._before = replace(state.record(self.upload.id), offset=self.upload.offset)
             self.upload = state.replace(self._before, self.upload)
 
-
-class Staged(Appending):
-    """An append whose bytes are seen when all of them have come."""
-
-    def __init__(self, upload: Upload, piece_size: int, renewal: Renewal | None) -> None:
-        super().__init__(upload, piece_size, renewal)
-        self._prefix = f"staged-{uuid.uuid4().hex}"
-        self._lengths: list[int] = []
-        self._shown = 0
-        self._last = b""
-
-    @property
-    def has_remains(self) -> bool:
-        return bool(self._lengths)
-
-    def put(self, state: State, data: bytes, is_last: bool) -> None:
-        self._begin(state)
-        self.renew(state)
-        if is_last:  # most have one piece, which needs no detour
-            self._last = data
-            return
-        self._lengths.append(len(data))
-        state.files.write(self._path(state, len(self._lengths) - 1), data)
-
-    def show_more(self, state: State) -> bool:
-        if self._shown < len(self._lengths):
-            self.renew(state)  # to move or copy a lot of them takes its time as well
-            self._show_stored(state, self._path(state, self._shown), self._lengths[self._shown])
-            self._shown += 1
-            return True
-        if self._last:
-            self._show(state, self._last)
-            self._last = b""
-        return False
-
-    def take_back(self, state: State) -> None:
-        """Nothing of it was shown; `clean` does the rest."""
-
-    def clean(self, state: State) -> None:
-        with contextlib.suppress(OSError, TusError):
-            state.files.remove(self._path(state, number) for number in range(len(self._lengths)))
-
-    def _path(self, state: State, number: int) -> str:
-        return f"{state.folder(self.upload.id)}/{self._prefix}-{number}"
-
-    def _show_stored(self, state: State, path: str, length: int) -> None:
-        files = state.files
-        if files.renames and not files.creates_alone:
-
-            def move(name: str) -> None:
-                files.move(path, f"{state.folder(self.upload.id)}/{name}")
-
-            self._make_piece(state, move, length)
-        else:
-            self._show(state, state.read(Source(path, 0, length)))
+    def _staged_path(self, state: State, number: int) -> str:
+        return f"{state.folder(self.upload.id)}/{self._staged_prefix}-{number}"
 
 
-class Joining:
+class Joiner:
     """The finished bytes of an upload on their way."""
 
     def __init__(self, upload_id: str) -> None:

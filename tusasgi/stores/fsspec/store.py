@@ -14,25 +14,22 @@ size of the finished bytes. Every change is one step that either happened or did
 is replaced is removed only after its replacement was found.
 """
 
-import contextlib
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import anyio
-
 from tusasgi.errors import StoreUnavailable
 from tusasgi.models import Renewal, Upload, check_upload_id
 from tusasgi.stores import PartLost
-from tusasgi.stores.fsspec.appending import Appending, Joining, Staged
+from tusasgi.stores.fsspec.appending import Appender, Joiner
 from tusasgi.stores.fsspec.filesystem import Filesystem, Source, UnusableFilesystem, open_filesystem
 from tusasgi.stores.fsspec.state import State, steps
 from tusasgi.stores.gathering import Gatherer
-from tusasgi.stores.records import after
+from tusasgi.stores.renewing import renewing
 from tusasgi.threads import Threads
 
 __all__ = ["FsspecStore", "UnusableFilesystem"]
@@ -111,18 +108,24 @@ class FsspecStore:
         renewal: Renewal | None = None,
     ) -> Upload:
         check_upload_id(upload.id)
-        appending = (Staged if staged else Appending)(upload, self._piece_size, renewal)
+        appender = Appender(upload, self._piece_size, renewal)
+        put = appender.stage if staged else appender.write
+        writer = _Writer(
+            lambda data: self._step(appender, partial(put, data=data)),
+            lambda: self._surely(appender.take_back),
+            size=self._piece_size,
+        )
         try:
-            await self._gather(appending, chunks)
-            while await self._step(appending, appending.show_more):
-                pass
+            await writer.gather(chunks)
+            while appender.has_staged:
+                await self._step(appender, appender.show_staged)
+            last = b"".join(writer.buffer.take())
+            if not last and appender.upload.offset == upload.offset:
+                return upload  # nothing came
+            return await self._step(appender, partial(appender.finish, data=last))
         finally:
-            if appending.has_remains:
-                await self._surely(appending.clean)
-        kept = appending.upload
-        if kept.offset == upload.offset or after(kept, renewal) == kept:
-            return kept
-        return await self._thread(State.replace, kept, after(kept, renewal))
+            if appender.is_to_be_cleaned:
+                await self._surely(appender.clean)
 
     async def update(self, upload: Upload) -> Upload:
         return await self._thread(State.update, upload)
@@ -171,55 +174,30 @@ class FsspecStore:
                 if misses == _TRIES:
                     raise
 
-    async def _gather(self, appending: Appending, chunks: AsyncIterable[bytes]) -> None:
-        """Have the chunks stored. Raises what they raise, after everything was taken back."""
+    async def _step(self, appender: Appender, step: Callable[[State], T]) -> T:
+        """Take a step of an append, and keep the upload from expiring however long it takes."""
+        work = self._thread(step)
+        if appender.renewal is None:
+            return await work
 
-        async def put(piece: bytes, is_last: bool) -> None:
-            await self._step(appending, partial(appending.put, data=piece, is_last=is_last))
+        async def renew() -> None:
+            await self._renewing.run(self._take, appender.renew)
 
-        gatherer = Gatherer(put, size=self._piece_size, linger=_LINGER)
-        refusal = await gatherer.gather(chunks)
-        if refusal is not None:
-            await self._surely(appending.take_back)  # cancelled or not, nothing of it is kept
-            raise refusal
-
-    async def _step(self, appending: Appending, step: Callable[[State], T]) -> T:
-        """Take a step of an append, and have the upload live however long it takes."""
-        if appending.renewal is None:
-            return await self._thread(step)
-        failure: Exception
-        done = anyio.Event()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._live, appending, appending.renewal.interval, done)
-            try:
-                return await self._thread(step)
-            except Exception as error:  # raised below, outside of the group
-                failure = error
-            finally:
-                done.set()
-        raise failure
-
-    async def _live(self, appending: Appending, interval: float, done: anyio.Event) -> None:
-        while True:
-            with anyio.move_on_after(interval):
-                await done.wait()
-                return
-            with contextlib.suppress(Exception):  # the next step meets it as well, and tells
-                await self._renewing.run(self._take, appending.renew)
+        return await renewing(work, renew, interval=appender.renewal.interval)
 
     async def _join(self, upload_id: str, sources: list[Source]) -> None:
         """Write the sources to the place of the finished bytes, in steps."""
         if await self._thread(State.merge, upload_id, sources):
             return
-        joining = Joining(upload_id)
+        joiner = Joiner(upload_id)
         try:
-            await self._thread(joining.open)
+            await self._thread(joiner.open)
             for step in steps(sources, self._piece_size):
-                await self._thread(joining.copy, step)
-            await self._thread(joining.close)
+                await self._thread(joiner.copy, step)
+            await self._thread(joiner.close)
         except BaseException:
-            joining.disown()  # or whoever collects the file would finish it
-            await self._surely(joining.abandon)
+            joiner.disown()  # or whoever collects the file would finish it
+            await self._surely(joiner.abandon)
             raise
 
     async def _thread(
@@ -285,3 +263,24 @@ class FsspecStore:
             files = Filesystem(self._place, self._root)
         files.probe()
         return State(files)
+
+
+class _Writer(Gatherer):
+    """Has the chunks of one append stored in pieces of `size` bytes."""
+
+    def __init__(
+        self,
+        put: Callable[[bytes], Awaitable[None]],
+        take_back: Callable[[], Awaitable[None]],
+        *,
+        size: int,
+    ) -> None:
+        super().__init__(size=size, linger=_LINGER)
+        self._put = put
+        self._take_back = take_back
+
+    async def store(self) -> None:
+        await self._put(b"".join(self.take(self.size)))
+
+    async def take_back(self) -> None:
+        await self._take_back()

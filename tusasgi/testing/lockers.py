@@ -14,7 +14,7 @@ import pytest
 
 from tusasgi import UploadLocked
 from tusasgi.lockers import Locker
-from tusasgi.testing._faults import cancelled_at, natively_cancelled_at
+from tusasgi.testing.faults import cancelled_at, natively_cancelled_at
 
 _PATIENT, _IMPATIENT = 30.0, 0.1  # seconds
 _SOME_TIME = 0.5  # seconds, in which a poller would ask a dozen times

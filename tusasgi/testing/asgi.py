@@ -38,7 +38,7 @@ Script = bytes | Iterable[bytes | Step]
 
 
 @dataclass(frozen=True, kw_only=True)
-class InterimAnswer:
+class RecordedInterim:
     """An interim response (1xx) that the app sent before its response."""
 
     status: int
@@ -48,7 +48,7 @@ class InterimAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class RecordedResponse:
     """What the app sent, as a client sees it."""
 
     status: int
@@ -58,7 +58,7 @@ class Answer:
     """How often the app called `receive` in all."""
     receives_before_start: int
     """How often it had done so when the response began; 0 means: judged without the body."""
-    interims: tuple[InterimAnswer, ...] = ()
+    interims: tuple[RecordedInterim, ...] = ()
     """The interim responses before it."""
 
 
@@ -143,12 +143,12 @@ def _ended(script: Iterable[bytes | Step]) -> list[bytes | Step]:
     return steps
 
 
-class Exchange(Client):
+class ScriptedExchange(Client):
     """One request and its response, run step by step.
 
     Run it in a task group, `feed` it, wait for `starved`, and look at `answer` at the end:
 
-        exchange = Exchange(app, "PATCH", "/files/x", headers={…})
+        exchange = ScriptedExchange(app, "PATCH", "/files/x", headers={…})
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(exchange.run)
             exchange.feed(b"some bytes")
@@ -180,7 +180,7 @@ class Exchange(Client):
     ) -> None:
         super().__init__(body)
         self.sent: list[Message] = []
-        self.interims: list[InterimAnswer] = []
+        self.interims: list[RecordedInterim] = []
         self._interim_came = anyio.Event()
         self._app = app
         self._receives_before_start = 0
@@ -190,7 +190,7 @@ class Exchange(Client):
         if takes_interims:
             self._scope["extensions"] = {**self._scope.get("extensions", {}), _INTERIM: {}}
 
-    async def run(self) -> Answer:
+    async def run(self) -> RecordedResponse:
         """Call the app once and return its answer; what the app raises rises."""
         try:
             await self._app(self._scope, self.receive, self._send)
@@ -201,12 +201,12 @@ class Exchange(Client):
         return self.answer
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> RecordedResponse:
         """The complete answer, also when the app raised afterwards."""
         if not self._answered.is_set():
             raise RuntimeError(f"the app has not sent a complete response: {self.sent}")
         start, *bodies = self.sent
-        return Answer(
+        return RecordedResponse(
             status=start["status"],
             headers=Headers(start["headers"]),
             body=b"".join(message.get("body", b"") for message in bodies),
@@ -220,7 +220,7 @@ class Exchange(Client):
         """True once the whole response was sent."""
         return self._answered.is_set()
 
-    async def interim(self, number: int) -> InterimAnswer:
+    async def interim(self, number: int) -> RecordedInterim:
         """Wait for the interim response of this number, from 0, and return it."""
         while len(self.interims) <= number:
             if self._is_done:
@@ -246,7 +246,7 @@ class Exchange(Client):
     def _take_interim(self, message: Message) -> None:
         headers = Headers(message["headers"])
         self.interims.append(
-            InterimAnswer(status=message["status"], headers=headers, receives=self.receives)
+            RecordedInterim(status=message["status"], headers=headers, receives=self.receives)
         )
         self._interim_came.set()
         self._interim_came = anyio.Event()
@@ -293,12 +293,12 @@ class ASGIDriver:
         *,
         scope: Mapping[str, Any] | None = None,
         send_fails_from: int | None = None,
-    ) -> Exchange:
+    ) -> ScriptedExchange:
         """Prepare an exchange that the test runs itself."""
         own = _lines(headers)
         names = {name.lower() for name, _ in own}
         defaults = [line for line in self._headers.items() if line[0].lower() not in names]
-        return Exchange(
+        return ScriptedExchange(
             self._app,
             method,
             self._root_path + path,
@@ -317,7 +317,7 @@ class ASGIDriver:
         body: Script = b"",
         *,
         scope: Mapping[str, Any] | None = None,
-    ) -> Answer:
+    ) -> RecordedResponse:
         """Send a request and return the answer."""
         return await self.exchange(method, path, headers, body, scope=scope).run()
 
@@ -330,9 +330,9 @@ async def request(
     body: Script = b"",
     *,
     scope: Mapping[str, Any] | None = None,
-) -> Answer:
+) -> RecordedResponse:
     """Send one request to an app and return its answer."""
-    return await Exchange(app, method, path, headers=headers, body=body, scope=scope).run()
+    return await ScriptedExchange(app, method, path, headers=headers, body=body, scope=scope).run()
 
 
 def _scope(

@@ -1,0 +1,45 @@
+"""From the first bytes of an upload to its format."""
+
+from collections.abc import Iterable
+
+import anyio.to_thread
+import puremagic
+
+from tusasgi.errors import UnsupportedMedia
+from tusasgi.media.rules import MediaFormat, Rule, first_match
+from tusasgi.media.table import FORMATS
+
+HEAD_SIZE = 16_384
+"""How many first bytes are judged: the track list of a short or streamable MP4 fits."""
+
+MIN_HEAD_SIZE = 64
+"""With fewer bytes even the common formats are not recognised."""
+
+
+def _signatures(head: bytes) -> dict[str, int]:
+    """What puremagic finds: by extension, the length of the longest signature."""
+    try:
+        matches = puremagic.magic_string(head) if head else []
+    except puremagic.PureError:
+        return {}
+    found: dict[str, int] = {}
+    for match in matches:
+        found[match.extension] = max(found.get(match.extension, 0), len(match.byte_match))
+    return found
+
+
+def detect(head: bytes, formats: Iterable[Rule] = FORMATS) -> MediaFormat | None:
+    """Name the format that starts with these bytes; None for whatever no rule knows.
+
+    No more than `HEAD_SIZE` bytes are looked at, so the cost has a bound.
+    """
+    head = head[:HEAD_SIZE]
+    return first_match(head, formats, _signatures(head))
+
+
+async def inspect_head(head: bytes, formats: Iterable[Rule] = FORMATS) -> MediaFormat:
+    """Name the format in a worker thread, or raise `UnsupportedMedia`."""
+    media = await anyio.to_thread.run_sync(detect, head, formats)
+    if media is None:
+        raise UnsupportedMedia(f"the first {len(head)} bytes are of no known audio or video format")
+    return media

@@ -1,0 +1,97 @@
+"""The app of a worker: uploads, downloads, CORS, and the sweeper beside them."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import FrameType
+
+import anyio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from tusasgi import TusApp, Uploads, __version__
+from tusasgi.server.connections import watch_descriptors
+from tusasgi.server.cors import cors_middleware
+from tusasgi.server.settings import FOR_WORKERS, Settings
+from tusasgi.server.storage import closing, connect, make_uploads
+from tusasgi.server.sweeper import sweep_again_and_again, sweep_interval
+
+
+def create_app() -> Starlette:
+    """Build the app by the settings in the environment, in the process that will run it."""
+    settings = Settings.load(os.environ[FOR_WORKERS])
+    if settings.log_requests:
+        _log_requests()
+    return build_app(settings)
+
+
+def build_app(settings: Settings) -> Starlette:
+    uploads = make_uploads(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        _shut_down_by_signal(uploads, settings.shutdown_timeout)
+        if not settings.check_bucket:  # what was away at the check is not waited for
+            await connect(uploads.store)
+        async with closing(uploads.store), anyio.create_task_group() as tasks:
+            tasks.start_soon(sweep_again_and_again, uploads, sweep_interval(settings))
+            tasks.start_soon(watch_descriptors)
+            yield
+            tasks.cancel_scope.cancel()
+
+    return Starlette(
+        routes=_routes(uploads, settings),
+        middleware=cors_middleware(settings.cors_origin),
+        lifespan=lifespan,
+    )
+
+
+def _routes(uploads: Uploads, settings: Settings) -> list[BaseRoute]:
+    tus = TusApp(uploads, public_url=settings.public_url, prefix=settings.path, downloads=True)
+    routes: list[BaseRoute] = [Route(settings.path + "{upload_id:path}", tus)]
+    if settings.path != "/":
+        routes += [Route(settings.path.rstrip("/"), tus), Route("/", _front_page(settings))]
+    return routes
+
+
+def _front_page(settings: Settings) -> Callable[[Request], Awaitable[Response]]:
+    async def front_page(request: Request) -> Response:
+        url = settings.public_url or f"{request.base_url}{settings.path[1:]}"
+        return PlainTextResponse(f"tusasgi {__version__}: upload by TUS 1.0.0 to {url}\n")
+
+    return front_page
+
+
+def _shut_down_by_signal(uploads: Uploads, seconds: float) -> None:
+    """Let running uploads go on for so long after a signal that stops the server.
+
+    The server gets the signal as before: it takes no new connections, waits for the requests
+    that are running, and would cancel them in the end.
+    """
+    loop = asyncio.get_running_loop()
+
+    def listen(number: signal.Signals) -> None:
+        stop_server = signal.getsignal(number)
+
+        def stop(received: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(loop.call_later, seconds, uploads.shutdown)
+            if callable(stop_server):
+                stop_server(received, frame)
+
+        signal.signal(number, stop)
+
+    listen(signal.SIGINT)
+    listen(signal.SIGTERM)
+
+
+def _log_requests() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    requests = logging.getLogger("tusasgi.requests")
+    requests.addHandler(handler)
+    requests.setLevel(logging.INFO)

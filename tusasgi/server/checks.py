@@ -1,0 +1,98 @@
+"""What has to be there before the command begins. What is not ends it with one line and code 1."""
+
+import importlib.util
+import logging
+import os
+import socket
+import sys
+import tempfile
+from dataclasses import replace
+from typing import NoReturn
+
+import anyio
+
+from tusasgi import StoreUnavailable
+from tusasgi.server.failures import describe
+from tusasgi.server.settings import Settings
+from tusasgi.server.values import Address
+
+logger = logging.getLogger("tusasgi.cli")
+
+_FOLDER = "a folder of uploads (other than --store s3://bucket/prefix)"
+
+
+def fail(message: str) -> NoReturn:
+    """End the process with a line and code 1."""
+    sys.exit(f"tusasgi: {message}")
+
+
+def check_extra(what: str, extra: str, *modules: str, install: str | None = None) -> None:
+    """Check that the modules of an extra are there, and say how to install them if not."""
+    if not all(importlib.util.find_spec(name) for name in modules):
+        fail(f"{what} needs the extra `{extra}`: pip install 'tusasgi[{install or extra}]'")
+
+
+def check_posix(what: str) -> None:
+    if not importlib.util.find_spec("fcntl"):
+        fail(f"{what} needs a POSIX system (Linux, macOS, WSL)")
+
+
+def check_folder(path: str) -> None:
+    """Check that the folder can be written; it is made if it is missing."""
+    check_posix(_FOLDER)
+    try:
+        os.makedirs(path, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        fail(f"cannot write to the folder {path}: {error.strerror}")
+
+
+def check_folder_is_there(path: str) -> None:
+    check_posix(_FOLDER)
+    if not os.path.isdir(path):
+        fail(f"there is no folder {path}")
+
+
+def check_bucket(settings: Settings, *, may_be_away: bool) -> Settings:
+    """Check what the bucket can do; return settings by which nobody has to do so again.
+
+    They are as they were if the bucket cannot be reached for now, and that is no reason to end.
+    """
+    check_extra("a bucket", "s3", "s3fs")
+    try:
+        anyio.run(_try_bucket, settings.place)
+    except Exception as error:  # of a long list; whoever typed the URL wants the reason alone
+        if not (may_be_away and isinstance(error, StoreUnavailable)):
+            fail(f"cannot use the bucket {settings.place}: {describe(error)}")
+        logger.warning(
+            "The bucket %s cannot be reached for now; the first request tries again: %s",
+            settings.place,
+            describe(error),
+        )
+        return settings
+    return replace(settings, check_bucket=False)
+
+
+async def _try_bucket(url: str) -> None:
+    from tusasgi.stores.s3 import S3Store
+
+    async with S3Store(url):
+        pass
+
+
+def check_address(host: str, port: int) -> Address:
+    """Return the address with a port that is free there, a chosen one for 0.
+
+    Checked before the server begins: of several workers each would report the failure itself.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            return Address(host, probe.getsockname()[1])
+    except OSError as error:
+        fail(f"cannot listen on {host} port {port}: {error.strerror}")

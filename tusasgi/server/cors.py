@@ -1,0 +1,36 @@
+"""What web pages of other origins may send and read."""
+
+from collections.abc import Sequence
+
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+_METHODS = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"]
+_REQUEST_HEADERS = [
+    "Authorization", "Content-Type", "Range", "Tus-Resumable", "Upload-Checksum", "Upload-Concat",
+    "Upload-Defer-Length", "Upload-Length", "Upload-Metadata", "Upload-Offset",
+    "X-HTTP-Method-Override", "X-Request-ID", "X-Requested-With",
+]  # fmt: skip
+_RESPONSE_HEADERS = [
+    "Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location",
+    "Tus-Checksum-Algorithm", "Tus-Extension", "Tus-Max-Size", "Tus-Resumable", "Tus-Version",
+    "Upload-Concat", "Upload-Defer-Length", "Upload-Expires", "Upload-Length", "Upload-Metadata",
+    "Upload-Offset",
+]  # fmt: skip
+_PREFLIGHT_SECONDS = 7200  # the longest that Chromium remembers
+
+
+def cors_middleware(origins: Sequence[str]) -> list[Middleware]:
+    """Return the middleware for pages of these origins, none for no origin."""
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=_METHODS,
+            allow_headers=_REQUEST_HEADERS,
+            expose_headers=_RESPONSE_HEADERS,
+            max_age=_PREFLIGHT_SECONDS,
+        )
+    ]

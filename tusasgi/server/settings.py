@@ -1,0 +1,63 @@
+"""What can be set about the command: one frozen value, with the defaults."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Self
+
+from tusasgi.server.values import Address
+
+if TYPE_CHECKING:
+    from tusasgi.stores.file import Durability
+
+FOR_WORKERS = "TUSASGI_SERVE"
+"""The environment variable by which workers, which are processes of their own, get theirs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Each is named after its option; `docs/serve.md` says what they are for."""
+
+    dir: str | None = None
+    store: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 1080
+    path: str = "/files/"
+    max_size: int | None = None
+    expires_after: int | None = None
+    workers: int = 1
+    cors_origin: Sequence[str] = ()
+    public_url: str | None = None
+    durability: "Durability" = "complete"
+    log_requests: bool = False
+    shutdown_timeout: int = 5
+    header_timeout: int = 60
+    keep_alive: int = 75
+    monitor: Address | None = None
+
+    check_bucket: bool = True
+    """No option: off from when the bucket was found to do what it has to."""
+
+    @property
+    def place(self) -> str:
+        """Where the uploads are: the URL of a bucket, or the path of a folder."""
+        return self.store or os.path.abspath(self.dir or "data")
+
+    @property
+    def is_in_bucket(self) -> bool:
+        return self.store is not None
+
+    def dump(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str) -> Self:
+        """Return the settings that were dumped."""
+        settings = json.loads(text)
+        if settings["monitor"] is not None:
+            settings["monitor"] = Address(*settings["monitor"])
+        return cls(**settings)
+
+
+DEFAULTS = Settings()

@@ -1,0 +1,61 @@
+"""The engine of the command: its store, its locker and its limits, by the settings."""
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+from tusasgi import Expiry, Limits, Observer, Uploads
+from tusasgi.lockers import Locker
+from tusasgi.lockers.memory import MemoryLocker
+from tusasgi.server.settings import Settings
+from tusasgi.stores import Store
+
+
+def make_uploads(settings: Settings) -> Uploads:
+    window = None if settings.expires_after is None else timedelta(seconds=settings.expires_after)
+    store, locker = _in_bucket(settings) if settings.is_in_bucket else _in_folder(settings)
+    return Uploads(
+        store,
+        locker=locker,
+        limits=Limits(max_size=settings.max_size),
+        expiry=Expiry(initial=window, after_append=window),
+        observer=None if settings.monitor is None else _metrics(),
+    )
+
+
+def _in_bucket(settings: Settings) -> tuple[Store, Locker]:
+    from tusasgi.stores.s3 import S3Store
+
+    # The store itself keeps processes apart.
+    return S3Store(settings.place, check=settings.check_bucket), MemoryLocker()
+
+
+def _in_folder(settings: Settings) -> tuple[Store, Locker]:
+    from tusasgi.lockers.file import FileLocker
+    from tusasgi.stores.file import FileStore
+
+    store = FileStore(settings.place, durability=settings.durability)
+    return store, FileLocker(os.path.join(settings.place, "locks"))
+
+
+def _metrics() -> Observer:
+    from tusasgi.metrics import Metrics
+
+    return Metrics()
+
+
+async def connect(store: Store) -> None:
+    """Connect to where the store is, if that is somewhere else: no request has to wait for it."""
+    if hasattr(store, "open"):
+        await store.open()
+
+
+@contextlib.asynccontextmanager
+async def closing(store: Store) -> AsyncIterator[None]:
+    """Close the connections of the store at the end, if it has any."""
+    try:
+        yield
+    finally:
+        if hasattr(store, "aclose"):
+            await store.aclose()

@@ -1,0 +1,79 @@
+"""The words that settings are given in, as values; a wrong one is a `ValueError` that says so."""
+
+import re
+from typing import NamedTuple
+
+_UNITS = {
+    "": 1, "b": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+_SIZE = re.compile(r"([0-9]{1,18}) ?([A-Za-z]{0,3})")
+_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s]*)?")
+_PATH = re.compile(r"/([A-Za-z0-9._~-]+/)*")
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s]+")
+_URL = re.compile(r"https?://[^/?#\s]+(/[^?#\s]*)?")
+_ADDRESS = re.compile(
+    r"(?:(?P<host>[A-Za-z0-9.-]+):|\[(?P<ipv6>[0-9A-Fa-f:.]+)\]:)?(?P<port>[0-9]{1,5})"
+)
+_LAST_PORT = 65535
+
+
+class Address(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+
+def bucket(text: str) -> str:
+    if not _BUCKET.fullmatch(text):
+        raise ValueError(f"{text!r} is not a bucket such as s3://bucket/prefix")
+    return text
+
+
+def positive(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
+        raise ValueError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > _LAST_PORT:
+        raise ValueError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
+def address(text: str) -> Address:
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match["port"]) > _LAST_PORT:
+        raise ValueError(f"{text!r} is not an address such as 9100 or 0.0.0.0:9100")
+    return Address(match["ipv6"] or match["host"] or "127.0.0.1", int(match["port"]))
+
+
+def size(text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    if match is None or match[2].lower() not in _UNITS or int(match[1]) == 0:
+        raise ValueError(f"{text!r} is not a size such as 5000000, 500MB or 10GiB")
+    return int(match[1]) * _UNITS[match[2].lower()]
+
+
+def path(text: str) -> str:
+    """Return the path with a slash at both ends."""
+    path = f"/{text.strip('/')}/".replace("//", "/")
+    if not text.startswith("/") or not _PATH.fullmatch(path):
+        raise ValueError(f"{text!r} is not a path such as /files/")
+    return path
+
+
+def origin(text: str) -> str:
+    if not _ORIGIN.fullmatch(text):
+        raise ValueError(f"{text!r} is not an origin such as https://example.com")
+    return text
+
+
+def url(text: str) -> str:
+    """Return the URL with a slash at its end."""
+    if not _URL.fullmatch(text):
+        raise ValueError(f"{text!r} is not a URL such as https://example.com/files")
+    return f"{text.rstrip('/')}/"
