@@ -412,3 +412,45 @@ def offsets_behind(connection: Draft) -> list[int]:
             received += piece
     *heads, _ = received.decode().split("\r\n\r\n")
     return [int(head.rpartition("upload-offset: ")[2]) for head in heads]
+
+
+# `tusasgi serve`.
+
+_MAIN = "import sys; from tusasgi.server.command import main; main(sys.argv[1:])"
+_SCRIPTS = {
+    "httptools": _MAIN,
+    "h11": f"import sys; sys.modules['httptools'] = None; {_MAIN}",
+}
+
+
+@contextlib.contextmanager
+def tusasgi_serve(parser: str, folder: Path, *options: str) -> Iterator[Server]:
+    port = free_port()
+    command = ["-c", _SCRIPTS[parser], "serve", "--dir", str(folder), "--port", str(port)]
+    with running("tusasgi serve", [*command, *options], port, folder) as server:
+        yield server
+
+
+def test_serve_sends_interim_responses_when_asked_to(parser: str, tmp_path: Path) -> None:
+    options = ["--interim-responses", "--shutdown-timeout", "1"]
+    with tusasgi_serve(parser, tmp_path / "data", *options) as server:
+        with Draft(server.port) as connection:
+            connection.create(**DRAFT)
+            path = connection.interim()[1]["location"]
+            connection.send(DATA[:1_000_000])
+            assert connection.interim()[1]["upload-offset"] == "1000000"
+            server.signal(signal.SIGTERM)  # while the client goes on
+            answer = connection.answer()
+            assert (answer.status, answer.headers["Upload-Complete"]) == (503, "?0")
+        server.wait()
+    with tusasgi_serve(parser, tmp_path / "data", *options, "--workers", "2") as server:
+        assert describe(server, path).offset == 1_000_000
+        assert finish(server, path, DATA).status == 201
+        assert Client(server.port).get(path).body == DATA
+
+
+def test_serve_sends_none_by_itself(parser: str, tmp_path: Path) -> None:
+    with tusasgi_serve(parser, tmp_path / "data") as server, Draft(server.port) as connection:
+        connection.create(5, **DRAFT)
+        connection.send(b"hello")
+        assert connection.first_line().startswith(b"HTTP/1.1 201 ")
