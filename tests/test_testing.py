@@ -323,7 +323,7 @@ async def test_a_script_arrives_as_written(body: Any, seen: bytes, receives: int
         pytest.param("POST", {}, [b"a"], {}, {"transfer-encoding": "chunked"}, id="chunks"),
         pytest.param("POST", {}, [b"a"], {"http_version": "2"}, {}, id="http-2"),
         pytest.param("POST", {"Content-Length": "9"}, b"a", {}, {"content-length": "9"}, id="lie"),
-        pytest.param("POST", [("Content-Length", None)], b"a", {}, {}, id="not-said"),
+        pytest.param("POST", [("Content-Length", None)], b"a", {}, {}, id="not-given"),
     ],
 )
 async def test_a_body_is_framed_unless_the_test_says_how(
@@ -388,7 +388,7 @@ async def test_after_the_body_receive_waits_for_the_answer_as_servers_do() -> No
     assert after == ["http.disconnect"]
 
 
-async def test_a_send_to_a_client_that_left_fails_from_the_message_it_is_told() -> None:
+async def test_a_send_to_a_client_that_left_fails_from_the_message_that_is_named() -> None:
     exchange = ScriptedExchange(echo, "POST", "/a", body=b"abc", send_fails_from=1)
     with pytest.raises(OSError, match="client has left"):
         await exchange.run()
@@ -409,7 +409,7 @@ BODY = {"type": "http.response.body", "body": b""}
         pytest.param([{**START, "headers": [("a", "")]}], "lower-case", id="text"),
     ],
 )
-async def test_an_app_that_breaks_asgi_is_told(
+async def test_an_app_that_breaks_asgi_gets_an_error(
     messages: list[dict[str, Any]], complaint: str
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:

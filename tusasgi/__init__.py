@@ -51,6 +51,7 @@ from tusasgi.models import (
     Renewal,
     Request,
     Source,
+    Target,
     Upload,
     check_upload_id,
 )
@@ -100,6 +101,7 @@ __all__ = [
     "State",
     "StoreFull",
     "StoreUnavailable",
+    "Target",
     "TooLarge",
     "TooSmall",
     "TryAgain",

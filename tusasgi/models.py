@@ -1,4 +1,4 @@
-"""The values that all rooms speak of: frozen, keyword-only, without behaviour that does I/O."""
+"""The values that all packages speak of: frozen, keyword-only, without behaviour that does I/O."""
 
 import enum
 import re

@@ -283,6 +283,28 @@ async def test_what_was_started_beside_the_pieces_is_waited_for_and_its_failure_
         may_fail.set()  # and the chunks never end
 
 
+class Attempting(Pieces):
+    """Fails in an attempt beside the storing when a chunk is bad."""
+
+    async def add(self, chunk: bytes) -> None:
+        await super().add(chunk)
+        if chunk == b"bad":
+            await self.attempt(self._fail)
+
+    async def _fail(self) -> None:
+        raise OSError("overtaken")
+
+
+@pytest.mark.parametrize("when", ["here already", "the first one", "a later one"])
+async def test_what_was_attempted_ends_the_reading_and_its_failure_is_raised(when: str) -> None:
+    pieces = Attempting()
+    before = [b"good"] if when == "a later one" else []
+    chunks = Known(b"bad") if when == "here already" else Stalling(*before, b"bad")
+    with anyio.fail_after(5), pytest.raises(OSError, match="overtaken"):
+        await pieces.gather(chunks)
+    assert not pieces.is_taken_back
+
+
 async def test_a_cancellation_waits_for_nothing_of_the_chunks() -> None:
     pieces = Pieces()
     with anyio.move_on_after(0.01):

@@ -1,4 +1,4 @@
-"""The life of an upload: the one place where store, locker and hooks meet. Knows no HTTP."""
+"""The lifecycle of an upload: the one place where store, locker and hooks meet. Knows no HTTP."""
 
 import contextlib
 import uuid
@@ -161,7 +161,7 @@ class Uploads:
         """Return if this request may create an upload."""
         await self.hooks.authorize(request, Operation.CREATE, None)
 
-    # The life of an upload.
+    # The lifecycle of an upload.
 
     async def create(
         self,

@@ -1,4 +1,4 @@
-"""The connections of `tusasgi serve`: none waits for ever, and the operator hears of too many."""
+"""The connections of `tusasgi serve`: none waits for ever, and too many are logged."""
 
 import asyncio
 import contextlib

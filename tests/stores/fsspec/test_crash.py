@@ -29,8 +29,8 @@ from tusasgi import (
     Uploads,
 )
 from tusasgi.stores.fsspec import FsspecStore
+from tusasgi.stores.fsspec.directory import Directory
 from tusasgi.stores.fsspec.filesystem import Filesystem
-from tusasgi.stores.fsspec.state import State
 from tusasgi.testing import Arriving, new_upload
 
 pytestmark = pytest.mark.anyio
@@ -247,7 +247,7 @@ class Origin:
         files = copy.copy(self._probed[id(fs)])
         files.root = root
         store = FsspecStore(fs, root, piece_size=64 * 1024)
-        store._state = State(files)
+        store._connection.directory = Directory(files)
         return store
 
     async def upload(self, **fields: Any) -> Upload:

@@ -3,7 +3,7 @@
 import os
 import random
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -18,8 +18,7 @@ from anyio.to_thread import run_sync
 from tests.services.s3 import S3Server
 from tests.stores.s3._server import content_of, store_on
 from tusasgi import StoreUnavailable, Upload, UploadNotFound
-from tusasgi.stores.s3 import S3Store
-from tusasgi.stores.s3 import appending as _s3_append
+from tusasgi.stores.s3 import S3Store, writer
 from tusasgi.stores.s3.client import Client
 from tusasgi.testing.stores import NOW, new_upload
 
@@ -68,7 +67,7 @@ class Operation:
 
 async def chunks_of(
     content: bytes, *, size: int = 256 * KIB, error: Exception | None = None
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     for start in range(0, len(content), size):
         await anyio.lowlevel.checkpoint()
         yield content[start : start + size]
@@ -194,7 +193,7 @@ def saving(run: Callable[..., Awaitable[object]]) -> Run:
     """Have what came saved at every opportunity, not every few seconds."""
 
     async def run_saving(store: S3Store, scene: Scene) -> object:
-        with patch.multiple(_s3_append, _FIRST_SAVE=0.0, _SAVE=0.0):
+        with patch.multiple(writer, _FIRST_SAVE=0.0, _SAVE=0.0):
             return await run(store, scene, size=2 * MIB)
 
     return run_saving

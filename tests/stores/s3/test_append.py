@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -27,11 +28,10 @@ from tests.stores.s3._scenes import (
 from tusasgi import Expiry, TooLarge, Upload
 from tusasgi.models import Renewal
 from tusasgi.stores import WriteConflict
-from tusasgi.stores.s3 import S3Store
-from tusasgi.stores.s3 import appending as _s3_append
-from tusasgi.stores.s3.appending import Budget
+from tusasgi.stores.s3 import S3Store, writer
 from tusasgi.stores.s3.bucket import Bucket
-from tusasgi.stores.s3.state import State
+from tusasgi.stores.s3.budget import Budget
+from tusasgi.stores.s3.manifest import Manifest
 from tusasgi.testing.stores import NOW, new_upload
 
 pytestmark = pytest.mark.anyio
@@ -47,8 +47,8 @@ async def place(seaweedfs: SeaweedFS) -> AsyncIterator[Place]:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What came is saved at every opportunity."""
-    monkeypatch.setattr(_s3_append, "_FIRST_SAVE", 0.0)
-    monkeypatch.setattr(_s3_append, "_SAVE", 0.0)
+    monkeypatch.setattr(writer, "_FIRST_SAVE", 0.0)
+    monkeypatch.setattr(writer, "_SAVE", 0.0)
 
 
 # What is shown.
@@ -405,7 +405,7 @@ async def test_refused_bytes_are_taken_back_although_the_request_is_cancelled_me
             monkeypatch.setattr(Bucket, "swap", cancelled)
             raise TooLarge("the body runs past the end of the upload")
 
-        async def cancelled(bucket: Bucket, old: State, new: State) -> State:
+        async def cancelled(bucket: Bucket, old: Manifest, new: Manifest) -> Manifest:
             request.cancel()
             taken_back.append(new)
             return await swap(bucket, old, new)
@@ -429,8 +429,9 @@ async def test_an_append_that_is_overtaken_while_a_part_is_on_its_way_ends(
         async with anyio.create_task_group() as tasks:
 
             async def append() -> None:
-                with pytest.raises(WriteConflict):
-                    await store.append(upload, chunks_of(CONTENT), renewal=renewal)
+                async with aclosing(chunks_of(CONTENT)) as chunks:
+                    with pytest.raises(WriteConflict):
+                        await store.append(upload, chunks, renewal=renewal)
 
             tasks.start_soon(append)
             await run_sync(stalled.wait)
@@ -446,6 +447,29 @@ async def test_an_append_that_is_overtaken_while_a_part_is_on_its_way_ends(
         assert await other.get(upload.id) == taken
         assert multiparts(await place.left()) == []
         await place.aclose()
+
+
+async def test_an_append_that_is_overtaken_ends_although_its_client_hangs(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds out when the date is to be moved, if it has nothing to save."""
+    monkeypatch.setattr(writer, "_FIRST_SAVE", 600.0)
+    now, window = NOW, timedelta(seconds=0.2)
+    renewal = Renewal(expiry=Expiry(after_append=window), clock=lambda: now)
+    store, other = place.store(name="one"), place.store(name="other")
+    upload = await store.create(new_upload(length=12 * MIB, expires=NOW + window))
+    taken = upload
+
+    async def hanging() -> AsyncIterator[bytes]:
+        nonlocal now, taken
+        yield CONTENT[:1]
+        taken = await appended(other, upload, CONTENT[:100])
+        now += window
+        await anyio.sleep_forever()
+
+    with anyio.fail_after(60), pytest.raises(WriteConflict):
+        await store.append(upload, hanging(), renewal=renewal)
+    assert await other.get(upload.id) == taken
 
 
 async def test_an_append_of_nothing_moves_no_date(place: Place) -> None:

@@ -38,8 +38,7 @@ from tusasgi import (
     Uploads,
 )
 from tusasgi.stores import BytesLost, PartLost, WriteConflict
-from tusasgi.stores.s3 import S3Store
-from tusasgi.stores.s3 import appending as _s3_append
+from tusasgi.stores.s3 import S3Store, writer
 from tusasgi.testing import ASGIDriver
 from tusasgi.testing.stores import new_upload
 
@@ -353,7 +352,7 @@ def patch(offset: int) -> dict[str, str]:
 async def test_the_newest_request_wins_though_the_last_client_hangs_elsewhere(
     is_saved: bool, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_s3_append, "_FIRST_SAVE", 0.0 if is_saved else 60.0)
+    monkeypatch.setattr(writer, "_FIRST_SAVE", 0.0 if is_saved else 60.0)
     one, other = place.store(name="one"), place.store(name="other")
     upload = await one.create(new_upload(length=MIB))
     wire, saved = Wire(one), anyio.Event()

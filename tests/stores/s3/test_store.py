@@ -49,12 +49,11 @@ from tusasgi import (
 )
 from tusasgi.models import Creation
 from tusasgi.stores import BytesLost, PartLost, WriteConflict
-from tusasgi.stores.s3 import S3Object, S3Store
-from tusasgi.stores.s3 import client as _s3_client
+from tusasgi.stores.s3 import S3Object, S3Store, client
 from tusasgi.stores.s3.bucket import DescribeFailed
-from tusasgi.stores.s3.client import Gone
+from tusasgi.stores.s3.failures import Gone
+from tusasgi.stores.s3.manifest import Part, load_manifest
 from tusasgi.stores.s3.rope import Rope
-from tusasgi.stores.s3.state import Part, load_state
 from tusasgi.testing import ASGIDriver
 from tusasgi.testing.stores import new_upload
 
@@ -663,7 +662,7 @@ async def test_a_removal_of_pieces_is_proved_as_every_server_knows_it(place: Pla
 async def test_a_server_that_does_not_answer_is_waited_for_within_reason(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_s3_client, "_PATIENCE", 0.5)
+    monkeypatch.setattr(client, "_PATIENCE", 0.5)
     with FaultProxy(place.server.endpoint) as proxy:
         store = place.store(proxy.endpoint, name="through the proxy")
         upload = await store.create(new_upload())
@@ -733,7 +732,7 @@ async def test_what_is_not_ours_among_our_objects_is_left_alone_and_stops_no_swe
 @pytest.mark.parametrize("line", ["[1]", "7", "null", '{"version":1,"record":[]}', "[" * 100_000])
 def test_what_is_json_and_no_state_is_told_as_any_other(line: str) -> None:
     with pytest.raises(ValueError):
-        load_state(line.encode() + b"\n", "")
+        load_manifest(line.encode() + b"\n", "")
 
 
 async def test_a_state_that_may_not_be_read_stops_no_sweep(place: Place) -> None:
@@ -783,7 +782,7 @@ async def test_a_listing_that_never_ends_is_left(place: Place) -> None:
 async def test_what_is_small_does_not_wait_for_long_bodies(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_s3_client, "_TRANSFERS", 2)
+    monkeypatch.setattr(client, "_TRANSFERS", 2)
     with FaultProxy(place.server.endpoint) as proxy:
         store = place.store(proxy.endpoint, name="through the proxy")
         uploads = [await store.create(new_upload(length=12 * MIB)) for _ in range(3)]

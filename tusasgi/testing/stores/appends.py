@@ -137,7 +137,7 @@ class AppendTests(StoreTests):
             for _ in range(8):
                 now += window / 4
                 yield b"x"
-                for _ in range(500):  # it may be on its way to the store for a while
+                for _ in range(500):  # it may take a while to get to the store
                     if not (await (await reopened()).get(upload.id)).is_expired(now):
                         break
                     await anyio.sleep(0.02)
