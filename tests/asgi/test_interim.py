@@ -7,6 +7,7 @@ import anyio
 import pytest
 
 from tests._stage import UPLOADS_URL, MakeStage, Stage
+from tests.conformance.ietf import shows
 from tusasgi import Fact, Hooks, StoreUnavailable, TusError, UnsupportedMedia, Upload
 from tusasgi.protocols.dialects import DIALECTS
 from tusasgi.testing import DISCONNECT, STALL, ASGIDriver, RecordedResponse, ScriptedExchange
@@ -87,6 +88,7 @@ async def append(driver: ASGIDriver, path: str, offset: int, body: Any) -> Recor
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+@shows("IETF-003", "IETF-051", "IETF-052", "IETF-053", "IETF-061")
 async def test_a_creation_is_announced_before_its_content_is_asked_for(
     make: MakeStage, version: str
 ) -> None:
@@ -105,6 +107,7 @@ async def test_a_careful_creation_is_answered_and_not_announced(make: MakeStage)
 
 
 @pytest.mark.parametrize("version", [None, "2", "10", "9, 8", "abc", "", "?1", "8.0"])
+@shows("IETF-001", "IETF-002")
 async def test_without_a_version_that_is_spoken_nothing_is_announced(
     make: MakeStage, quick: None, version: str | None
 ) -> None:
@@ -125,6 +128,7 @@ async def test_a_tus_client_is_told_nothing_in_the_meantime(make: MakeStage, qui
 # A creation that ends before its content does.
 
 
+@shows("IETF-062", "IETF-063")
 async def test_an_announced_creation_that_is_cut_goes_on_where_it_is(make: MakeStage) -> None:
     stage = make()
     driver = driver_of(stage)
@@ -206,6 +210,7 @@ async def test_an_announced_creation_whose_client_fell_silent_stays(make: MakeSt
     assert await offset_of(driver, path_of(exchange)) == 3
 
 
+@shows("IETF-155")
 async def test_a_running_creation_is_displaced_by_the_question_for_its_offset(
     make: MakeStage,
 ) -> None:
@@ -251,6 +256,7 @@ async def test_an_announced_creation_that_cannot_be_kept_for_now_goes_on_later(
 
 
 @pytest.mark.parametrize("version", REPORTING)
+@shows("IETF-003", "IETF-116", "IETF-117")
 async def test_the_progress_of_an_append_is_told_while_it_runs(
     make: MakeStage, quick: None, version: str
 ) -> None:
@@ -277,6 +283,7 @@ async def offset_in(stage: Stage, upload_id: str) -> int:
     return (await stage.store.get(upload_id)).offset
 
 
+@shows("IETF-060", "IETF-061")
 async def test_the_progress_of_a_creation_is_told_after_where_it_is(
     make: MakeStage, quick: None
 ) -> None:
