@@ -1,15 +1,17 @@
 """Interim responses of the draft: where a new upload is, and how far an append has come."""
 
 from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from tests._stage import UPLOADS_URL, MakeStage, Stage
+from tests._stage import UPLOADS_URL, MakeStage, Stage, make_stage
 from tests.conformance.ietf import shows
 from tusasgi import Fact, Hooks, StoreUnavailable, TusError, UnsupportedMedia, Upload
 from tusasgi.protocols.dialects import DIALECTS
+from tusasgi.stores.file import FileStore
 from tusasgi.testing import DISCONNECT, STALL, ASGIDriver, RecordedResponse, ScriptedExchange
 
 pytestmark = pytest.mark.anyio
@@ -31,6 +33,11 @@ class Refusing(Hooks):
 
     async def inspect(self, upload: Upload, head: bytes) -> Mapping[str, Fact]:
         raise self.refusal
+
+
+@pytest.fixture
+def durable(tmp_path: Path) -> Stage:
+    return make_stage(FileStore(tmp_path, durability="append"))
 
 
 @pytest.fixture
@@ -319,6 +326,23 @@ async def test_of_bytes_that_may_not_stay_no_progress_is_told(
     await run_slowly(exchange)
     assert exchange.answer.status == 201
     assert len(exchange.interims) == 1  # where it is
+
+
+async def test_where_appends_are_to_outlive_a_power_cut_progress_is_what_was_flushed(
+    durable: Stage, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tusasgi.stores.file.appending._FLUSH_EVERY", 4)
+    exchange = creation(driver_of(durable))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(exchange.run)
+        exchange.feed(b"hel")
+        await exchange.starved()
+        await anyio.sleep(0.1)  # they are written by then, and could be told of
+        assert len(exchange.interims) == 1
+        exchange.feed(b"l")
+        assert (await exchange.interim(1)).headers["upload-offset"] == "4"
+        exchange.end(b"o")
+    assert exchange.answer.status == 201
 
 
 @pytest.mark.parametrize("version", sorted(set(VERSIONS) - set(REPORTING)))
