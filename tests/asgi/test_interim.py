@@ -6,10 +6,18 @@ from typing import Any
 
 import anyio
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount
 
 from tests._stage import UPLOADS_URL, MakeStage, Stage, make_stage
 from tests.conformance.ietf import shows
-from tusasgi import Fact, Hooks, StoreUnavailable, TusError, UnsupportedMedia, Upload
+from tusasgi import Fact, Hooks, StoreUnavailable, TusApp, TusError, UnsupportedMedia, Upload
 from tusasgi.protocols.dialects import DIALECTS
 from tusasgi.stores.file import FileStore
 from tusasgi.testing import DISCONNECT, STALL, ASGIDriver, RecordedResponse, ScriptedExchange
@@ -353,3 +361,37 @@ async def test_early_versions_are_told_of_no_progress(
     await run_slowly(exchange)
     assert exchange.answer.status == 201
     assert len(exchange.interims) == 1  # where it is
+
+
+# Middleware, as `docs/deploying.md` says.
+
+
+class Passing(BaseHTTPMiddleware):
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+
+async def created_behind(middleware: Middleware, app: TusApp) -> RecordedResponse:
+    site = Starlette(routes=[Mount("/files", app)], middleware=[middleware])
+    headers = {VERSION: "8", "Upload-Complete": "?1", "Accept-Encoding": "gzip", "Origin": "null"}
+    driver = ASGIDriver(site, takes_interims=True)
+    return await driver.request("POST", "/files/", headers, b"hello")
+
+
+@pytest.mark.parametrize(
+    ("middleware", "count"),
+    [
+        pytest.param(Middleware(CORSMiddleware, allow_origins=["*"]), 1, id="passes-it-on"),
+        pytest.param(Middleware(GZipMiddleware), 0, id="drops-it"),
+    ],
+)
+async def test_middleware_of_asgi_alone_does_no_harm(
+    make: MakeStage, middleware: Middleware, count: int
+) -> None:
+    answer = await created_behind(middleware, make().app)
+    assert (answer.status, len(answer.interims)) == (201, count)
+
+
+async def test_middleware_that_is_called_with_the_response_fails(make: MakeStage) -> None:
+    with pytest.raises(AssertionError):
+        await created_behind(Middleware(Passing), make().app)
