@@ -70,6 +70,8 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         type=positive, metavar="SECONDS")  # fmt: skip
     add("--monitor", "answer /metrics and /health there, on 127.0.0.1 if no host is given",
         type=_as(values.address), metavar="[HOST:]PORT")  # fmt: skip
+    add("--interim-responses", "send 104s, by which clients of the IETF draft can resume; "
+        "behind proxies that pass them on", action="store_true")  # fmt: skip
 
 
 def _add_place(command: argparse.ArgumentParser, *, is_required: bool) -> None:

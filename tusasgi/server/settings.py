@@ -35,6 +35,7 @@ class Settings:
     header_timeout: int = 60
     keep_alive: int = 75
     monitor: Address | None = None
+    interim_responses: bool = False
 
     check_bucket: bool = True
     """No option: off from when the bucket was found to do what it has to."""

@@ -338,3 +338,22 @@ async def test_an_append_to_a_file_that_somebody_removed_is_not_acknowledged(
 
     with pytest.raises(BytesLost):
         await store.append(upload, chunks())
+
+
+@pytest.mark.parametrize(("durability", "kept"), [("complete", 5), ("append", 0)])
+async def test_bytes_of_a_running_append_are_kept_as_its_end_keeps_them(
+    fast_place: Path, durability: Durability, kept: int
+) -> None:
+    store = FileStore(fast_place / "place", durability=durability)
+    upload = await created(store)
+    seen: list[int] = []
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"hello"
+        while (await store.get(upload.id)).offset < 5:  # noqa: ASYNC110
+            await anyio.sleep(0.001)
+        seen.append(await store.kept(upload.id))
+
+    await store.append(upload, chunks())
+    assert seen == [kept]
+    assert await store.kept(upload.id) == 5
