@@ -20,9 +20,10 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
 from tusasgi import TusApp, Uploads
+from tusasgi.stores.gathering import Buffer
 from tusasgi.stores.s3 import S3Store
 from tusasgi.stores.s3.client import CONFIGURATION, _Loop
-from tusasgi.stores.s3.rope import Buffer, Rope
+from tusasgi.stores.s3.rope import Rope
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -84,7 +85,7 @@ async def _raw(name: str, receive: Receive) -> None:
             more = message.get("more_body", False)
         if running is not None:
             await running
-        content = buffer.take(PART)
+        content = Rope(buffer.take(PART))
         running = asyncio.create_task(send_part(len(parts) + 1, content))
     if running is not None:
         await running

@@ -1,6 +1,7 @@
 """Who may import whom: the table of packages, held against the code."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,12 +82,14 @@ EXTRAS = {
     "media.detection": {"puremagic"},
     "lockers.redis": {"redis"},
     "stores.fsspec.filesystem": {"fsspec"},
-    "stores.s3.client": {"aiobotocore", "botocore", "s3fs"},
+    "stores.s3.client": {"aiobotocore", "s3fs"},
+    "stores.s3.failures": {"botocore"},
     "stores.s3.check": {"botocore"},
     "server.app": {"starlette"},
     "server.cors": {"starlette"},
     "server.command": {"uvicorn"},
     "server.connections": {"uvicorn"},
+    "server.interim": {"uvicorn"},
     "testing": {"pytest"},
 }
 """What a module, or each one of a package, may import beyond the standard library and anyio."""
@@ -149,6 +152,19 @@ def test_imports_point_downward_only() -> None:
     for package, below in PACKAGES.items():
         assert below <= seen, f"{package or 'tusasgi'} would import upward"
         seen.add(package)
+
+
+def test_the_design_page_shows_the_same_table() -> None:
+    page = (ROOT.parent / "docs" / "design.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([\w.]+)` \| [^|]+ \|([^|]*)\|$", page, re.MULTILINE)
+    shown = {
+        _named(name): set(map(_named, re.findall(r"`([\w.]+)`", below))) for name, below in rows
+    }
+    assert shown == PACKAGES
+
+
+def _named(package: str) -> str:
+    return "" if package == "tusasgi" else package
 
 
 @by_module

@@ -166,15 +166,15 @@ def documented(text: str | None) -> dict[str, str]:
 async def test_every_metric_is_documented_with_its_labels() -> None:
     registry = CollectorRegistry()
     Metrics(registry)
-    told = {}
+    real = {}
     for collector in registry._collector_to_names:
         (family,) = collector.describe()
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels = ", ".join(f"`{label}`" for label in collector._labelnames)  # type: ignore[attr-defined]
-        told[name] = f"{family.type} | {labels}".rstrip() + " "
+        real[name] = f"{family.type} | {labels}".rstrip() + " "
     page = Path(__file__).parents[1] / "docs" / "monitoring.md"
-    assert documented(Metrics.__doc__) == told
-    assert documented(page.read_text()) == told
+    assert documented(Metrics.__doc__) == real
+    assert documented(page.read_text()) == real
 
 
 # Observers.
@@ -267,5 +267,5 @@ async def test_nothing_that_a_client_said_is_logged(caplog: pytest.LogCaptureFix
     await stage.driver.request("SECRET", "/not-there", own)
     assert len(caplog.records) == 3
     written = " ".join(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)
-    for said in (secret, "secret", "SECRET", "Bearer", "not-there"):
-        assert said not in written
+    for text in (secret, "secret", "SECRET", "Bearer", "not-there"):
+        assert text not in written

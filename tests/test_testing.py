@@ -323,7 +323,7 @@ async def test_a_script_arrives_as_written(body: Any, seen: bytes, receives: int
         pytest.param("POST", {}, [b"a"], {}, {"transfer-encoding": "chunked"}, id="chunks"),
         pytest.param("POST", {}, [b"a"], {"http_version": "2"}, {}, id="http-2"),
         pytest.param("POST", {"Content-Length": "9"}, b"a", {}, {"content-length": "9"}, id="lie"),
-        pytest.param("POST", [("Content-Length", None)], b"a", {}, {}, id="not-said"),
+        pytest.param("POST", [("Content-Length", None)], b"a", {}, {}, id="not-given"),
     ],
 )
 async def test_a_body_is_framed_unless_the_test_says_how(
@@ -388,7 +388,7 @@ async def test_after_the_body_receive_waits_for_the_answer_as_servers_do() -> No
     assert after == ["http.disconnect"]
 
 
-async def test_a_send_to_a_client_that_left_fails_from_the_message_it_is_told() -> None:
+async def test_a_send_to_a_client_that_left_fails_from_the_message_that_is_named() -> None:
     exchange = ScriptedExchange(echo, "POST", "/a", body=b"abc", send_fails_from=1)
     with pytest.raises(OSError, match="client has left"):
         await exchange.run()
@@ -409,7 +409,7 @@ BODY = {"type": "http.response.body", "body": b""}
         pytest.param([{**START, "headers": [("a", "")]}], "lower-case", id="text"),
     ],
 )
-async def test_an_app_that_breaks_asgi_is_told(
+async def test_an_app_that_breaks_asgi_gets_an_error(
     messages: list[dict[str, Any]], complaint: str
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -418,3 +418,47 @@ async def test_an_app_that_breaks_asgi_is_told(
 
     with pytest.raises(RuntimeError, match=complaint):
         await request(app, "GET", "/")
+
+
+INTERIM = {"type": "http.response.informational", "status": 104, "headers": [(b"a", b"b")]}
+
+
+async def test_interim_responses_are_offered_and_recorded_for_who_takes_them() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert INTERIM["type"] in scope["extensions"]
+        await send(INTERIM)
+        await receive()
+        await send({**INTERIM, "status": 103})
+        await send(START)
+        await send(BODY)
+
+    exchange = ASGIDriver(app, takes_interims=True).exchange("POST", "/", body=b"abc")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(exchange.run)
+        second = await exchange.interim(1)
+        assert (second.status, second.receives) == (103, 1)
+    first, _ = exchange.answer.interims
+    assert (first.status, first.headers["a"], first.receives) == (104, "b", 0)
+    assert (exchange.answer.status, exchange.answer.receives_before_start) == (200, 1)
+    with pytest.raises(RuntimeError, match="sent 2"):
+        await exchange.interim(2)
+
+
+@pytest.mark.parametrize(
+    ("takes_interims", "messages"),
+    [
+        pytest.param(False, [INTERIM], id="not-offered"),
+        pytest.param(True, [START, INTERIM], id="after-the-start"),
+        pytest.param(True, [START, BODY, INTERIM], id="after-the-end"),
+    ],
+)
+async def test_an_interim_response_out_of_order_is_told(
+    takes_interims: bool, messages: list[dict[str, Any]]
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in messages:
+            await send(message)
+
+    driver = ASGIDriver(app, takes_interims=takes_interims)
+    with pytest.raises(RuntimeError, match="out of order"):
+        await driver.request("GET", "/")

@@ -1,4 +1,4 @@
-"""Resumable uploads by TUS 1.0.0 as a pure ASGI app, with pluggable stores."""
+"""Resumable uploads by TUS 1.0.0 and the IETF draft as a pure ASGI app, with pluggable stores."""
 
 from tusasgi.asgi.app import TusApp
 from tusasgi.asgi.body import Body
@@ -51,6 +51,7 @@ from tusasgi.models import (
     Renewal,
     Request,
     Source,
+    Target,
     Upload,
     check_upload_id,
 )
@@ -100,6 +101,7 @@ __all__ = [
     "State",
     "StoreFull",
     "StoreUnavailable",
+    "Target",
     "TooLarge",
     "TooSmall",
     "TryAgain",

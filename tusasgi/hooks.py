@@ -1,4 +1,4 @@
-"""Where a host has its say in the life of an upload."""
+"""Where a host has its say in the lifecycle of an upload."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The life of an upload: its states, and what leads from one to the next.
+"""The lifecycle of an upload: its states, and what leads from one to the next.
 
 `TRANSITIONS` is the whole of it; `docs/lifecycle.md` shows the same table, held by a test.
 All states but `expired` are recorded in the store, or follow from what is stored there. So what

@@ -21,7 +21,7 @@ _OPERATIONS = frozenset(
     | {"options", "unknown"}
 )
 _STATUSES = {status: str(status) for status in range(100, 600)}
-_TROUBLE = ("500", "503", "507")  # what somebody may want to be told of the first time
+_TROUBLE = ("500", "503", "507")  # of which somebody may want an alert the first time
 # Each append is an event, and a request too: there it is counted.
 _EVENTS = frozenset(Event) - {Event.APPENDED}
 
@@ -85,7 +85,7 @@ class Metrics(Observer):
         )
         self._uploads = Counter(
             "tusasgi_uploads",
-            "Uploads that went through an event of their life.",
+            "Uploads that went through an event of their lifecycle.",
             ["event"],
             registry=registry,
         )

@@ -13,7 +13,7 @@ logger = logging.getLogger("tusasgi.observer")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """How one request was answered. Nothing in it was said by the client but the method."""
+    """How one request was answered. Nothing in it comes from the client but the method."""
 
     operation: str
     """The value of an `Operation`, or `options`; `unknown` for what is none of them."""
@@ -44,7 +44,7 @@ class Observer:
         """A request was answered, or its client left before it could be."""
 
     def changed(self, upload: Upload, event: Event) -> None:
-        """An upload went through one of the transitions of its life."""
+        """An upload went through one of the transitions of its lifecycle."""
 
     def lock_waited(self, seconds: float) -> None:
         """The lock on an upload was waited for, in vain or not."""
@@ -56,7 +56,7 @@ class Observer:
 class Guarded(Observer):
     """Passes everything on to an observer, and logs what it raises.
 
-    Whoever watches changes nothing: an exception let through would stop an upload half-way.
+    Whoever watches changes nothing: an exception let through would stop an upload in the middle.
     """
 
     def __init__(self, observer: Observer) -> None:
@@ -88,4 +88,4 @@ def _logged() -> Iterator[None]:
     try:
         yield
     except Exception:  # logged with its traceback
-        logger.exception("The observer failed; what it was told of went on.")
+        logger.exception("The observer failed; what it watched went on.")

@@ -220,6 +220,7 @@ async def test_where_creation_takes_no_body_the_body_is_not_stored() -> None:
 async def test_of_a_creation_whose_client_left_the_bytes_are_kept(stage: Stage) -> None:
     answer = await create(stage, [b"hel", DISCONNECT], Upload_Length="5")
     assert answer.headers["upload-offset"] == "3"
+    assert await stage.offset(upload_id_of(answer)) == 3
 
 
 async def test_a_creation_whose_client_fell_silent_leaves_nothing(impatient: None) -> None:

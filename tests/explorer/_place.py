@@ -17,10 +17,7 @@ from tests.explorer._s3 import InProcess, Server
 from tests.explorer._schedule import Process, Schedule
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
-from tusasgi.stores.s3 import S3Store
-from tusasgi.stores.s3 import appending as _s3_append
-from tusasgi.stores.s3 import joining as _s3_join
-from tusasgi.stores.s3 import state as _s3_state
+from tusasgi.stores.s3 import S3Store, appending, joining, part_sizes, progress
 from tusasgi.stores.s3 import store as s3_module
 
 STORES = ("memory", "file", "s3")
@@ -106,9 +103,9 @@ def _s3(schedule: Schedule, clock: Callable[[], datetime]) -> Iterator[Place]:
     with pytest.MonkeyPatch.context() as patch, in_place(schedule, Disk(schedule, "/")):
         patch.setattr(s3_module, "Client", lambda *_, **__: InProcess(server, schedule))
         # So that uploads of a dozen bytes have parts, pieces and tails.
-        patch.setattr(_s3_state, "_MIB", 1)
-        patch.setattr(_s3_append, "INLINE", 2)
-        patch.setattr(_s3_append, "FREE", 1)
-        patch.setattr(_s3_join, "_LEAST_COPY", PART)
+        patch.setattr(part_sizes, "_MIB", 1)
+        patch.setattr(appending, "INLINE", 2)
+        patch.setattr(progress, "FREE", 1)
+        patch.setattr(joining, "_LEAST_COPY", PART)
         with contextlib.suppress(StopIteration):
             yield Place(new_store=new_store, left=left, ids=ids)

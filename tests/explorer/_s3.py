@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.explorer._schedule import Schedule
 from tusasgi import StoreUnavailable
-from tusasgi.stores.s3.client import Conflict, Gone, NotModified
+from tusasgi.stores.s3.failures import Conflict, Gone, NotModified
 
 _READS = {"get_object", "head_object", "list_objects_v2", "list_multipart_uploads"}
 

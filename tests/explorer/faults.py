@@ -23,7 +23,8 @@ from tusasgi.engine.uploads import Uploads
 from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.stores.memory import MemoryStore
 from tusasgi.stores.s3 import S3Store
-from tusasgi.stores.s3.appending import Writing
+from tusasgi.stores.s3.appending import Appender
+from tusasgi.stores.s3.committing import Committer
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -121,22 +122,20 @@ def _refused_bytes_stay(patch: pytest.MonkeyPatch) -> None:
 
 
 def _s3_refused_bytes_stay(patch: pytest.MonkeyPatch) -> None:
-    async def take_back(self: Any) -> None:
-        await self._swap(self._shown)
+    async def take_back(self: Appender) -> None:
+        await self.publish()
 
-    patch.setattr("tusasgi.stores.s3.appending.Append._take_back", take_back)
+    patch.setattr(Appender, "take_back", take_back)
 
 
 def _part_numbers_not_reserved(patch: pytest.MonkeyPatch) -> None:
-    swap = Writing._swap
+    publish = Committer.publish
 
-    async def without(
-        self: Any, show: Any, *, reserve: bool = False, is_last: bool = False
-    ) -> None:
-        await swap(self, lambda: replace(show()), reserve=False, is_last=is_last)
-        self._reserved_to = 10_000
+    async def without(self: Committer, *, reserve: bool = False) -> None:
+        if not reserve:
+            await publish(self)
 
-    patch.setattr(Writing, "_swap", without)
+    patch.setattr(Committer, "publish", without)
 
 
 def _state_removed_first(patch: pytest.MonkeyPatch) -> None:
@@ -144,7 +143,7 @@ def _state_removed_first(patch: pytest.MonkeyPatch) -> None:
 
     async def first(self: Any, upload_id: str) -> None:
         with contextlib.suppress(UploadNotFound):
-            await self._bucket.remove_state(upload_id)
+            await self._bucket.remove_manifest(upload_id)
         await terminate(self, upload_id)
 
     patch.setattr(S3Store, "terminate", first)

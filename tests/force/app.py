@@ -78,11 +78,10 @@ def create_app() -> App:
 def _s3_store(url: str) -> "S3Store":
     """Return the store of a replica, which saves appends as often as the environment says."""
     # Only where it is wanted: the libraries behind it take longer to start than the server.
-    from tusasgi.stores.s3 import S3Store
-    from tusasgi.stores.s3 import appending as _s3_append
+    from tusasgi.stores.s3 import S3Store, writer
 
     if seconds := os.environ.get("TUSASGI_TEST_SAVE"):
-        _s3_append._FIRST_SAVE = _s3_append._SAVE = float(seconds)
+        writer._FIRST_SAVE = writer._SAVE = float(seconds)
     # The check takes SeaweedFS some seconds, and it is not what is tested here.
     return S3Store(url, part_size=PART_SIZE, check=False)
 

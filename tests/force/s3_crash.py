@@ -32,7 +32,7 @@ from tests.force.app import FAR_FUTURE, PART_SIZE, s3_engine, sweep_twice
 from tests.stores.s3._server import content_of, store_on
 from tusasgi import UploadLocked, UploadNotFound, UploadPending
 from tusasgi.stores.s3 import S3Store
-from tusasgi.stores.s3.client import Gone
+from tusasgi.stores.s3.failures import Gone
 
 KIB, MIB = 1024, 1024 * 1024
 CLIENTS = 5

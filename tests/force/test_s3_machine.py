@@ -27,9 +27,7 @@ from tusasgi import (
     UploadPending,
     Uploads,
 )
-from tusasgi.stores.s3 import S3Store
-from tusasgi.stores.s3 import appending as _s3_append
-from tusasgi.stores.s3 import state as _s3_state
+from tusasgi.stores.s3 import S3Store, appending, part_sizes, progress
 from tusasgi.testing import END, Client
 
 PART = 1500
@@ -41,9 +39,9 @@ _numbers = itertools.count()
 def small_parts(moto: Moto) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
-        patch.setattr(_s3_state, "_MIB", 1)  # to which parts are rounded up
-        patch.setattr(_s3_append, "INLINE", 500)
-        patch.setattr(_s3_append, "FREE", 300)
+        patch.setattr(part_sizes, "_MIB", 1)  # to which parts are rounded up
+        patch.setattr(appending, "INLINE", 500)
+        patch.setattr(progress, "FREE", 300)
         OverReplicas.server = moto
         yield
 

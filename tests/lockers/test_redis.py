@@ -23,11 +23,11 @@ from tests.lockers.file.test_processes import Child, child
 from tests.services import redis as services
 from tests.services.redis import RedisServer, need_redis, running_redis
 from tusasgi import InvalidUploadId, StoreUnavailable, TusApp, UploadLocked, Uploads
-from tusasgi.lockers import redis as module
-from tusasgi.lockers.redis import RedisLocker
+from tusasgi.lockers.redis import RedisLocker, link
+from tusasgi.lockers.redis.scripts import ACQUIRE
 from tusasgi.stores.file import FileStore
 from tusasgi.testing import LockerSuite
-from tusasgi.testing.faults import _watched, cancelled_at
+from tusasgi.testing.faults import cancelled_at, watched
 
 pytestmark = pytest.mark.anyio
 
@@ -251,14 +251,14 @@ _HOLDER = """
 import sys, anyio
 from tusasgi.lockers.redis import RedisLocker
 
-async def main(url, prefix, lease, way):
+async def main(url, prefix, lease, when_interrupted):
     interrupted = anyio.Event()
     locker = RedisLocker(url, prefix=prefix, lease=float(lease), patience=30)
     async with locker.lock("a", interrupt=interrupted.set):
         print("holding", flush=True)
         await interrupted.wait()
         print("interrupted", flush=True)
-        if way == "holds-on":
+        if when_interrupted == "holds-on":
             await anyio.sleep_forever()
     print("left", flush=True)
 
@@ -285,10 +285,10 @@ anyio.run(main, *sys.argv[1:])
 
 @asynccontextmanager
 async def holding(
-    server: RedisServer, prefix: str, way: str = "lets-go", *, lease: float = 10.0
+    server: RedisServer, prefix: str, when_interrupted: str = "lets-go", *, lease: float = 10.0
 ) -> AsyncIterator[tuple[Child, int]]:
     """Another process that holds the lock, and its token."""
-    async with child(_HOLDER, server.url, prefix, lease, way) as process:
+    async with child(_HOLDER, server.url, prefix, lease, when_interrupted) as process:
         await process.says("holding")
         with admin_of(server) as admin:
             token = admin.hget(f"{prefix}lock:a", "fence")
@@ -427,15 +427,15 @@ async def test_a_holder_goes_on_when_redis_is_away_for_less_than_a_lease(
             assert admin.hget("tusasgi:lock:a", "token") == token
 
 
-@pytest.mark.parametrize("way", ["killed", "stands-still"])
+@pytest.mark.parametrize("fate", ["killed", "stands-still"])
 async def test_a_holder_is_stopped_when_redis_is_away_for_longer_than_its_lease(
-    way: str, own_server: RedisServer
+    fate: str, own_server: RedisServer
 ) -> None:
     lost = anyio.Event()
     async with RedisLocker(own_server.url, lease=_SHORT_LEASE) as locker:
         async with AsyncExitStack() as stack:
             async with locker.lock("a", interrupt=lost.set):
-                if way == "killed":
+                if fate == "killed":
                     own_server.kill()
                 else:
                     stack.enter_context(own_server.suspended())
@@ -445,7 +445,7 @@ async def test_a_holder_is_stopped_when_redis_is_away_for_longer_than_its_lease(
                 assert time.monotonic() - began > _SHORT_LEASE / 2
                 left = time.monotonic()
             assert time.monotonic() - left < 1  # there is nothing to give back
-        if way == "killed":
+        if fate == "killed":
             own_server.start()
         with anyio.fail_after(_HANDOVER + _SHORT_LEASE):
             async with locker.lock("a", interrupt=_nothing):
@@ -518,7 +518,7 @@ async def test_a_channel_that_breaks_is_opened_again_and_what_was_missed_is_made
 async def test_a_channel_on_which_nobody_answers_is_opened_again(
     own_server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_QUIET", 0.05)
+    monkeypatch.setattr(link, "_QUIET", 0.05)
     with admin_of(own_server) as admin:
         async with RedisLocker(own_server.url, lease=3) as locker:
             await _until(lambda: _listeners(admin) != [])
@@ -533,7 +533,7 @@ async def test_a_channel_on_which_nobody_answers_is_opened_again(
 async def test_a_channel_on_which_nothing_is_said_stays_open(
     own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_QUIET", 0.05)
+    monkeypatch.setattr(link, "_QUIET", 0.05)
     with admin_of(own_server) as admin:
         async with RedisLocker(own_server.url):
             await _until(lambda: _listeners(admin) != [])
@@ -677,7 +677,7 @@ async def task_cancelled_at(suspension: int, operation: Coroutine[Any, Any, obje
             task.cancel()
 
     async def run() -> None:
-        await _watched(operation, on_suspension)
+        await watched(operation, on_suspension)
 
     task = asyncio.create_task(run())
     with suppress(asyncio.CancelledError):
@@ -771,7 +771,7 @@ async def test_a_newcomer_that_goes_away_takes_back_a_question_that_is_still_on_
     own_server: RedisServer,
 ) -> None:
     async with Redis(port=own_server.port) as client:
-        await client.script_load(module._ACQUIRE)
+        await client.script_load(ACQUIRE)
     async with _SlowOnItsWay(port=own_server.port) as client:
         locker, scope, has_left = RedisLocker(client), anyio.CancelScope(), anyio.Event()
         held = []

@@ -24,7 +24,6 @@ from .api import ORIGIN, Api, Clock
 
 ALICE, BOB = "sk_alice_0123456789abcdef", "sk_bob_0123456789abcdef"
 
-_IN_LOCKER = {"lock", "_hear"}
 _IN_ASYNCPG = {"_parse_connect_dsn_and_args"}
 
 
@@ -49,7 +48,8 @@ def blockbuster() -> Iterator[BlockBuster]:
             call.can_block_in("tusasgi/stores/s3/client.py", "_read_files")
             if name.startswith("os."):
                 # Calls on lock files are short; asyncpg looks for its settings as it connects.
-                call.can_block_in("tusasgi/lockers/file/locker.py", _IN_LOCKER)
+                call.can_block_in("tusasgi/lockers/file/locker.py", "lock")
+                call.can_block_in("tusasgi/lockers/file/locks.py", "_receive")
                 call.can_block_in("asyncpg/connect_utils.py", _IN_ASYNCPG)
         yield detector
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.services.s3 import Moto, S3Server, SeaweedFS, why_not
-from tusasgi.stores.s3 import check as _s3_check
+from tusasgi.stores.s3 import check
 
 QUICKLY_CHECKED = """
 import runpy, sys
@@ -56,7 +56,7 @@ def moto() -> Iterator[Moto]:
 @pytest.fixture
 def quickly_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a store try its server without a race, which takes SeaweedFS five seconds."""
-    monkeypatch.setattr(_s3_check, "_RACERS", 1)
+    monkeypatch.setattr(check, "_RACERS", 1)
 
 
 @pytest.fixture(scope="session", params=["seaweedfs", "moto"])

@@ -21,8 +21,9 @@ from tusasgi.errors import (
     UploadExpired,
     UploadNotFound,
     UploadPending,
+    will_pass,
 )
-from tusasgi.models import Append, Operation, Upload
+from tusasgi.models import Append, Ending, Operation, Upload
 from tusasgi.protocols.contract import Response
 from tusasgi.protocols.offer import PROTOCOLS, Protocols
 from tusasgi.protocols.tus import VERSION, Extension, MethodOverride, Tus, plain_text
@@ -266,18 +267,20 @@ class TusApp:
     ) -> Upload:
         """Store what came along with a creation; of a refused body no upload is left.
 
-        Neither is one of a body that broke off, but for a client that was told where it is.
+        Neither is one of a body that broke off or could not be kept for now, unless the client was
+        told where it is.
         """
         interim = exchange.codec.announced(upload, location, self.uploads.now())
         is_known = await exchange.send_interim(interim)
         try:
             upload = await self._append(exchange, upload, append)
-        except TusError:
-            if not (is_known and exchange.body.is_cut):
+        except TusError as error:
+            may_go_on = exchange.body.is_cut or will_pass(error)
+            if not (is_known and may_go_on):
                 with contextlib.suppress(TusError):  # the client hears what refused the body
                     await self.uploads.discard(upload.id)
             raise
-        if exchange.body.failure is not None and not is_known and not upload.is_complete:
+        if not is_known and not upload.is_complete and _is_forgotten(exchange):
             await self.uploads.discard(upload.id)
         return upload
 
@@ -287,7 +290,7 @@ class TusApp:
             upload.id, append, exchange.body, admitted=upload, conclude=conclude
         )
         upload = exchange.upload = await reporting(
-            appending, exchange, upload, append, self.uploads.store
+            appending, exchange, upload, append, self.uploads.kept
         )
         if not upload.is_complete:
             exchange.body.check_ending(is_shut_down=self.uploads.is_shut_down)
@@ -326,6 +329,13 @@ def _offered(uploads: Uploads, without: Collection[str]) -> frozenset[Extension]
         Extension.EXPIRATION: uploads.expiry.is_on,
     }
     return frozenset(name for name, has in supported.items() if has and name not in off)
+
+
+def _is_forgotten(exchange: Exchange) -> bool:
+    """True if nobody comes back for the upload of a creation that broke off unannounced."""
+    if exchange.body.failure is not None:
+        return True
+    return exchange.body.ending is Ending.CLIENT_LEFT and not exchange.codec.keeps_unannounced
 
 
 async def _answer_lifespan(receive: Receive, send: Send) -> None:

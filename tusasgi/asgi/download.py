@@ -43,11 +43,11 @@ class FileInfo:
     @classmethod
     def of(cls, upload: Upload) -> "FileInfo":
         """What an inspection found counts more than what the client said."""
-        told = upload.metadata.get("filetype") or upload.metadata.get("type") or b""
+        claimed = upload.metadata.get("filetype") or upload.metadata.get("type") or b""
         name = upload.metadata.get("filename") or upload.metadata.get("name") or b""
         return cls(
             name=name.decode("utf-8", "replace") or upload.id,
-            content_type=str(upload.facts.get("content_type") or told.decode("latin-1")),
+            content_type=str(upload.facts.get("content_type") or claimed.decode("latin-1")),
         )
 
 

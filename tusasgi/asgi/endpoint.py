@@ -174,8 +174,8 @@ class EndpointCall:
             if name == "set-cookie":
                 self._cookies.append(value)
             elif not name.startswith("upload-"):
-                told = self._headers.get(name)
-                self._headers[name] = value if told is None else f"{told}, {value}"
+                before = self._headers.get(name)
+                self._headers[name] = value if before is None else f"{before}, {value}"
 
     async def _continue(self, chunk: bytes, *, has_more: bool) -> None:
         if self._rest is not None:

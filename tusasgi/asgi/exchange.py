@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from tusasgi.asgi.body import Body, Receive
 from tusasgi.asgi.routes import Route
-from tusasgi.asgi.send import Send, raw_headers, send_response
+from tusasgi.asgi.send import INTERIM, Send, send_interim, send_response
 from tusasgi.models import FinalResponse, Operation, Request, Target, Upload
 from tusasgi.observer import Outcome
 from tusasgi.protocols.contract import Codec, Interim, Response
@@ -16,9 +16,6 @@ from tusasgi.protocols.headers import Headers
 Scope = MutableMapping[str, Any]
 
 logger = logging.getLogger("tusasgi.requests")
-
-INTERIM = "http.response.informational"
-"""The extension of ASGI by which an interim response goes out, where the server has it."""
 
 _OPERATIONS = {
     "POST": Operation.CREATE.value,
@@ -140,9 +137,7 @@ class Exchange:
         """Send it where the protocol and the server know of such; return whether it was sent."""
         if interim is None or not self.can_send_interim:
             return False
-        headers = raw_headers(interim.headers)
-        await self._send({"type": INTERIM, "status": interim.status, "headers": headers})
-        return True
+        return await send_interim(interim, self._send, timeout=self._send_timeout)
 
     async def answer(self, response: Response) -> None:
         """Send the response."""

@@ -13,9 +13,9 @@ import anyio
 from tusasgi.asgi.app import TusApp
 from tusasgi.asgi.body import Receive
 from tusasgi.asgi.endpoint import App, EndpointCall, target_of
-from tusasgi.asgi.exchange import INTERIM, Scope
+from tusasgi.asgi.exchange import Scope
 from tusasgi.asgi.routes import collection_route, is_below
-from tusasgi.asgi.send import Send, raw_headers
+from tusasgi.asgi.send import INTERIM, Send, raw_headers
 from tusasgi.engine.uploads import Uploads
 from tusasgi.errors import TusError
 from tusasgi.models import Target

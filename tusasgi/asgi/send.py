@@ -11,10 +11,13 @@ import anyio.lowlevel
 
 from tusasgi.asgi.body import Body, Receive
 from tusasgi.errors import InvalidRequest
-from tusasgi.protocols.contract import Response
+from tusasgi.protocols.contract import Interim, Response
 from tusasgi.protocols.headers import Headers, body_size, expects_continue
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+INTERIM = "http.response.informational"
+"""The extension of ASGI by which an interim response goes out, where the server has it."""
 
 _MIB = 1024 * 1024
 
@@ -94,6 +97,21 @@ async def send_response(
             await _send_stream(response, response.stream, outlet, rest)
     except _ClientLeft:
         return  # nobody reads this answer
+
+
+async def send_interim(interim: Interim, send: Send, *, timeout: float | None) -> bool:
+    """Send an interim response. False: the client has left, or takes nothing for `timeout` seconds.
+
+    The server has to offer `INTERIM`, and the response must not have begun.
+    """
+    headers = raw_headers(interim.headers)
+    try:
+        await _Outlet(send, timeout)(
+            {"type": INTERIM, "status": interim.status, "headers": headers}
+        )
+    except _ClientLeft:
+        return False
+    return True
 
 
 async def send_download(

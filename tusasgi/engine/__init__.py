@@ -1,1 +1,1 @@
-"""The life of an upload, without HTTP."""
+"""The lifecycle of an upload, without HTTP."""

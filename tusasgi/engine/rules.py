@@ -1,7 +1,7 @@
 """What may be done to an upload, as pure functions: values in, nothing or a refusal out.
 
 No HTTP, no I/O, no clock. The order of checks inside a function is the order in which
-`docs/protocol.md` lists them.
+`docs/tus.md` lists them.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The life of an upload: the one place where store, locker and hooks meet. Knows no HTTP."""
+"""The lifecycle of an upload: the one place where store, locker and hooks meet. Knows no HTTP."""
 
 import contextlib
 import uuid
@@ -161,7 +161,7 @@ class Uploads:
         """Return if this request may create an upload."""
         await self.hooks.authorize(request, Operation.CREATE, None)
 
-    # The life of an upload.
+    # The lifecycle of an upload.
 
     async def create(
         self,
@@ -260,6 +260,12 @@ class Uploads:
                 await self._take_over(upload_id, source, held)
                 upload = await self._read_again(upload_id, admitted)
                 return await self._appending.append(upload, append, source, conclude)
+
+    async def kept(self, upload_id: str) -> int:
+        """Return how many bytes of the upload stay, whatever becomes of the append that runs."""
+        if self.capabilities.reports_progress:
+            return await self.capabilities.reporter.kept(upload_id)
+        return (await self.store.get(upload_id)).offset
 
     async def stop(self, upload_id: str) -> Upload:
         """Stop whoever appends to the upload, with its bytes kept, and return it as it is then.

@@ -24,7 +24,7 @@ from tusasgi.media.rules import MediaFormat
 
 
 class _Box(NamedTuple):
-    """A box, by its kind and the place of its body, which may end beyond the head."""
+    """A box, by its kind and where its body is, which may end beyond the head."""
 
     kind: bytes
     start: int

@@ -56,6 +56,11 @@ class Codec(Protocol):
         ...
 
     @property
+    def keeps_unannounced(self) -> bool:
+        """True if an upload stays whose client left before it could know where it is."""
+        ...
+
+    @property
     def creation_methods(self) -> Collection[str]:
         """The methods that create an upload."""
         ...

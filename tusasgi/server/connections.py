@@ -1,4 +1,4 @@
-"""The connections of `tusasgi serve`: none waits for ever, and the operator hears of too many."""
+"""The connections of `tusasgi serve`: none waits for ever, and too many are logged."""
 
 import asyncio
 import contextlib
@@ -11,6 +11,8 @@ from typing import Any
 
 import anyio
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from tusasgi.server.interim import InterimResponses
 
 logger = logging.getLogger("tusasgi.cli")
 
@@ -58,6 +60,10 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+
+
+class InterimConnection(InterimResponses, Connection):
+    """The same, with interim responses."""
 
 
 def _limit_untaken(transport: asyncio.BaseTransport) -> None:

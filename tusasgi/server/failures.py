@@ -38,7 +38,7 @@ def _causes(failure: BaseException) -> Iterator[tuple[BaseException, list[str]]]
 
 
 def _cause(failure: BaseException) -> BaseException:
-    """Return what is behind a failure of which clients hear in milder words."""
+    """Return what is behind a failure that clients see in milder words."""
     return (failure.__cause__ if isinstance(failure, TusError) else None) or failure
 
 

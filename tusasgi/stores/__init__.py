@@ -1,4 +1,4 @@
-"""What a store is: the core protocol, one small protocol for each capability, and its signals."""
+"""What a store is: the core protocol, one small protocol for each capability, and its errors."""
 
 from collections.abc import AsyncIterable, AsyncIterator
 from datetime import datetime
@@ -8,7 +8,7 @@ from tusasgi.models import Renewal, Upload
 
 
 class StoreError(Exception):
-    """What a store tells the engine, and nobody else: never an answer to a client."""
+    """What a store reports to the engine, and to nobody else: never an answer to a client."""
 
 
 class WriteConflict(StoreError):
@@ -20,7 +20,7 @@ class PartLost(StoreError):
 
 
 class BytesLost(StoreError):
-    """Bytes that were stored of the upload were taken away: there is no way on."""
+    """Bytes that were stored of the upload were taken away: the upload cannot go on."""
 
 
 @runtime_checkable
@@ -37,7 +37,7 @@ class Store(Protocol):
     3. Cancellation at any await leaves 1 and 2 true.
     4. Memory per running append is bounded by a constant, whatever the size of the chunks.
     5. Ids are checked (`InvalidUploadId`), and nothing outside the store's own place is
-       touched. An unknown id is `UploadNotFound`, a store without room `StoreFull`.
+       touched. An unknown id is `UploadNotFound`, a store without space `StoreFull`.
     """
 
     async def create(self, upload: Upload) -> Upload:
@@ -69,7 +69,7 @@ class Store(Protocol):
         `WriteConflict`: somebody else is writing to the upload. The iterator of the chunks may
         have a property `is_over`, true once no more of them follow: then nothing is waited for.
 
-        With `staged` only the end tells that the chunks are right: none of them is seen in the
+        With `staged` only the end shows that the chunks are right: none of them is seen in the
         upload before, and nothing is kept if the call or the process dies before.
         """
         ...
@@ -128,7 +128,7 @@ class SupportsConcat(Protocol):
         """Take over the bytes of `upload.parts`, in their order; return the upload with them.
 
         The parts stay as they are. May be repeated after a failure, a crash or a cancellation,
-        and then goes on where it was. `PartLost`: a part is gone, and there is no way on.
+        and then goes on where it was. `PartLost`: a part is gone, and it cannot go on.
         """
         ...
 
@@ -137,7 +137,7 @@ class SupportsConcat(Protocol):
 class SupportsVersions(Protocol):
     """A store that refuses to change an upload that was changed since it was read.
 
-    `Upload.version` tells which state was read. `append`, `update` and what else changes an
+    `Upload.version` names the state that was read. `append`, `update` and what else changes an
     upload raise `WriteConflict` if another server was faster, so that servers need no common
     locker.
     """
@@ -148,6 +148,15 @@ class SupportsVersions(Protocol):
         At no cost, but for an upload of which it knows nothing: that may have been removed. What
         others have changed meanwhile is found by the operations that follow.
         """
+        ...
+
+
+@runtime_checkable
+class SupportsProgress(Protocol):
+    """A store whose `get` shows bytes of a running append that it would not promise yet."""
+
+    async def kept(self, upload_id: str) -> int:
+        """Return how many bytes of the upload are as safe as those of an append that ended."""
         ...
 
 

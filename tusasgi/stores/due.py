@@ -12,6 +12,9 @@ from tusasgi.models import Upload
 NOW = 0
 """The hour of marks that are always due."""
 
+ABANDONED_AFTER = 3600.0
+"""Seconds after which what was begun, and has no upload, counts as left behind."""
+
 
 def hours_of(upload: Upload) -> set[int]:
     """Return the hours under which an upload has to be marked."""

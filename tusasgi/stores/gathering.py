@@ -56,7 +56,7 @@ class Gatherer(ABC):
 
     Each store derives its own. By default a piece is full when it has `size` bytes, and waits
     `linger` seconds to be filled, so that what a slow client sends does not wait in memory.
-    One piece at a time is on its way, while the next one is filled.
+    One piece at a time is being stored, while the next one is filled.
     """
 
     def __init__(self, *, size: int, linger: float) -> None:
@@ -69,7 +69,7 @@ class Gatherer(ABC):
         self._refusal: Exception | None = None
         self._is_ended = False
         self._tasks: TaskGroup
-        self._reading: anyio.CancelScope
+        self._reading = anyio.CancelScope()
         # Events exist only once somebody waits for them: thousands of slow clients add up.
         self._added: anyio.Event | None = None
         self._taken: anyio.Event | None = None
@@ -83,7 +83,7 @@ class Gatherer(ABC):
         the reading at once and is raised; what was stored before is kept.
         """
         iterator = aiter(chunks)
-        if not await self._is_read_whole(iterator):
+        if not await self._read_at_once(iterator):
             await self._read_and_store(iterator)
         if self._refusal is not None:
             await self.take_back()
@@ -130,12 +130,20 @@ class Gatherer(ABC):
 
         `gather` waits for its end, and raises what it raises.
         """
-        self._tasks.start_soon(self._run, work)
+        self._tasks.start_soon(self.attempt, work)
+
+    async def attempt(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something; what it raises ends the reading, and is raised by `gather`."""
+        try:
+            await work()
+        except Exception as failure:  # raised by `gather`, outside of the task group
+            self.failure = self.failure or failure
+            self._reading.cancel()
 
     # The task that reads.
 
-    async def _is_read_whole(self, chunks: AsyncIterator[bytes]) -> bool:
-        """Read as long as no more chunks have to be waited for; True if these were all."""
+    async def _read_at_once(self, chunks: AsyncIterator[bytes]) -> bool:
+        """Read until chunks have to be waited for, or a piece is full; True if that was all."""
         while (chunk := await self._next(chunks)) is not None:
             await self.add(chunk)
             if self.is_full or not getattr(chunks, "is_over", False):
@@ -145,37 +153,34 @@ class Gatherer(ABC):
     async def _read_and_store(self, chunks: AsyncIterator[bytes]) -> None:
         """Read to the end, while another task stores what was read."""
         async with anyio.create_task_group() as self._tasks:
-            with anyio.CancelScope() as self._reading:
-                self._tasks.start_soon(self._run, self._store_pieces)
+            with self._reading:
+                self._tasks.start_soon(self.attempt, self._store_pieces)
                 await self._wait_while_full()
                 while (chunk := await self._next(chunks)) is not None:
                     await self.add(chunk)
-                    if self.is_full or self.due < self._wakes_at:
+                    if self.due < self._wakes_at:
                         _signal(self._added)
-                    await self._wait_while_full()
+                    if self.is_full:
+                        await self._wait_while_full()
             self._is_ended = True
             _signal(self._added)
 
     async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
         try:
-            return await anext(chunks, None)
+            return await anext(chunks)
+        except StopAsyncIteration:
+            return None
         except Exception as refusal:  # raised by `gather`, outside of the task group
             self._refusal = refusal
             return None
 
     async def _wait_while_full(self) -> None:
+        _signal(self._added)
         while self.is_full:
             self._taken = anyio.Event()
             await self._taken.wait()
 
     # The tasks that store.
-
-    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await work()
-        except Exception as failure:  # raised by `gather`, outside of the task group
-            self.failure = self.failure or failure
-            self._reading.cancel()
 
     async def _store_pieces(self) -> None:
         while self.failure is None:

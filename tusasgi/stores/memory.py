@@ -50,15 +50,14 @@ class MemoryStore:
                 # At once, so that a cancellation finds bytes and record as they belong together.
                 self._keep(stored, during(before if staged else upload, renewal))
         except Exception:
-            del stored[start:]
-            if self._bytes.get(upload.id) is stored:
-                self._keep(stored, replace(before, expires=self._records[upload.id].expires))
+            self._take_back(stored, start, before)
             raise
         if staged:
             stored += arriving
         if len(stored) == start:
             return upload
-        return self._keep(stored, after(replace(upload, offset=len(stored)), renewal))
+        upload = during(replace(upload, offset=len(stored)), renewal)
+        return self._keep(stored, after(upload, renewal))
 
     async def update(self, upload: Upload) -> Upload:
         self._bytes_of(upload.id)
@@ -101,6 +100,12 @@ class MemoryStore:
         stop = min(stop, len(stored))
         for position in range(start, stop, _READ_SIZE):
             yield bytes(stored[position : min(position + _READ_SIZE, stop)])
+
+    def _take_back(self, stored: bytearray, start: int, before: Upload) -> None:
+        """Leave the upload as it was, but for a later date of expiry."""
+        del stored[start:]
+        if self._bytes.get(before.id) is stored:
+            self._keep(stored, replace(before, expires=self._records[before.id].expires))
 
     def _keep(self, stored: bytearray, upload: Upload) -> Upload:
         """Replace the record, unless the upload was removed since its bytes were looked up."""

@@ -10,7 +10,7 @@ from tusasgi.models import Checksum, FinalResponse, Renewal, Target, Upload
 
 _VERSION = 1
 _VERSION_OF_OPEN = 2
-"""Of uploads whose end is told, which earlier releases would complete at their length."""
+"""Of uploads whose end is declared, which earlier releases would complete at their length."""
 
 UNREADABLE = (ValueError, KeyError)
 """What `load_record` raises for what is no record, or not one of this release."""

@@ -1,4 +1,4 @@
-"""Work that may take longer than an upload lives, with the date of the upload moved beside it."""
+"""Work that may take longer than an upload is kept, with its date of expiry moved beside it."""
 
 import contextlib
 from collections.abc import Awaitable, Callable
@@ -14,8 +14,7 @@ async def renewing(
 ) -> T:
     """Return what the work returns, or raise what it raises, and renew every `interval` seconds.
 
-    A renewal that fails is passed over: the work meets the reason as well, and raises it. One that
-    is under way when the work ends is waited for.
+    A renewal that fails is passed over; one that is under way when the work ends is waited for.
     """
     failure: Exception
     done = anyio.Event()
@@ -37,5 +36,5 @@ async def _renew_until(
         with anyio.move_on_after(interval):
             await done.wait()
             return
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # the work meets the reason as well, and raises it
             await renew()

@@ -15,6 +15,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+_INTERIM = "http.response.informational"
+
 HeaderLines = Mapping[str, str | None] | Iterable[tuple[str, str | None]]
 
 
@@ -36,6 +38,16 @@ Script = bytes | Iterable[bytes | Step]
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecordedInterim:
+    """An interim response (1xx) that the app sent before its response."""
+
+    status: int
+    headers: Headers
+    receives: int
+    """How often the app had called `receive` when it was sent."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecordedResponse:
     """What the app sent, as a client sees it."""
 
@@ -46,6 +58,8 @@ class RecordedResponse:
     """How often the app called `receive` in all."""
     receives_before_start: int
     """How often it had done so when the response began; 0 means: judged without the body."""
+    interims: tuple[RecordedInterim, ...] = ()
+    """The interim responses before it."""
 
 
 class Client:
@@ -144,7 +158,8 @@ class ScriptedExchange(Client):
     A `body` that is bytes comes in one message and has a Content-Length; a script, or nothing
     (then `feed` brings the body), is sent chunked. Give `Content-Length` or `Transfer-Encoding`
     yourself to say something else, or as None to say nothing. Over HTTP/2 no
-    `Transfer-Encoding` is added. `scope` replaces keys of the scope.
+    `Transfer-Encoding` is added. `scope` replaces keys of the scope. With `takes_interims` the app
+    is offered the extension `http.response.informational`, and `interims` holds what it sent.
 
     `send_fails_from` is the number of the message, from 0, from
     which on `send` raises `OSError`. Messages out of order, and headers that are not lower-case
@@ -160,14 +175,20 @@ class ScriptedExchange(Client):
         headers: HeaderLines = (),
         body: Script | None = None,
         scope: Mapping[str, Any] | None = None,
+        takes_interims: bool = False,
         send_fails_from: int | None = None,
     ) -> None:
         super().__init__(body)
         self.sent: list[Message] = []
+        self.interims: list[RecordedInterim] = []
+        self._interim_came = anyio.Event()
         self._app = app
         self._receives_before_start = 0
         self._send_fails_from = send_fails_from
         self._scope = _scope(method, path, headers, body, scope or {})
+        self._takes_interims = takes_interims
+        if takes_interims:
+            self._scope["extensions"] = {**self._scope.get("extensions", {}), _INTERIM: {}}
 
     async def run(self) -> RecordedResponse:
         """Call the app once and return its answer; what the app raises rises."""
@@ -176,6 +197,7 @@ class ScriptedExchange(Client):
         finally:
             self._is_done = True
             self._starved.set()
+            self._interim_came.set()
         return self.answer
 
     @property
@@ -190,6 +212,7 @@ class ScriptedExchange(Client):
             body=b"".join(message.get("body", b"") for message in bodies),
             receives=self.receives,
             receives_before_start=self._receives_before_start,
+            interims=tuple(self.interims),
         )
 
     @property
@@ -197,20 +220,41 @@ class ScriptedExchange(Client):
         """True once the whole response was sent."""
         return self._answered.is_set()
 
+    async def interim(self, number: int) -> RecordedInterim:
+        """Wait for the interim response of this number, from 0, and return it."""
+        while len(self.interims) <= number:
+            if self._is_done:
+                raise RuntimeError(f"the app has sent {len(self.interims)} interim responses")
+            await self._interim_came.wait()
+        return self.interims[number]
+
     async def _send(self, message: Message) -> None:
         await anyio.lowlevel.checkpoint()
-        if self._send_fails_from is not None and len(self.sent) >= self._send_fails_from:
+        count = len(self.sent) + len(self.interims)
+        if self._send_fails_from is not None and count >= self._send_fails_from:
             raise OSError("the client has left")
         self._check(message)
+        if message["type"] == _INTERIM:
+            self._take_interim(message)
+            return
         if not self.sent:
             self._receives_before_start = self.receives
         self.sent.append(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._answered.set()
 
+    def _take_interim(self, message: Message) -> None:
+        headers = Headers(message["headers"])
+        self.interims.append(
+            RecordedInterim(status=message["status"], headers=headers, receives=self.receives)
+        )
+        self._interim_came.set()
+        self._interim_came = anyio.Event()
+
     def _check(self, message: Message) -> None:
         expected = "http.response.body" if self.sent else "http.response.start"
-        if message["type"] != expected or self._answered.is_set():
+        is_interim = message["type"] == _INTERIM and self._takes_interims and not self.sent
+        if not is_interim and (message["type"] != expected or self._answered.is_set()):
             raise RuntimeError(f"{message['type']} out of order")
         for name, value in message.get("headers", ()):
             if not (isinstance(name, bytes) and isinstance(value, bytes) and name == name.lower()):
@@ -222,6 +266,7 @@ class ASGIDriver:
 
     `headers` go along with every request unless the request gives its own value, or None.
     `root_path` is put in front of every path, as frameworks do that mount an app.
+    `takes_interims` is that of each `Exchange`.
     """
 
     def __init__(
@@ -231,10 +276,12 @@ class ASGIDriver:
         root_path: str = "",
         headers: Mapping[str, str] | None = None,
         scope: Mapping[str, Any] | None = None,
+        takes_interims: bool = False,
     ) -> None:
         self._app = app
         self._root_path = root_path
         self._headers = dict(headers or {})
+        self._takes_interims = takes_interims
         self._scope = {"root_path": root_path, **(scope or {})}
 
     def exchange(
@@ -258,6 +305,7 @@ class ASGIDriver:
             headers=[*defaults, *own],
             body=body,
             scope={**self._scope, **(scope or {})},
+            takes_interims=self._takes_interims,
             send_fails_from=send_fails_from,
         )
 

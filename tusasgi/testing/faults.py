@@ -26,7 +26,7 @@ async def cancelled_at(suspension: int, operation: Coroutine[Any, Any, object]) 
             scope.cancel()
 
     with anyio.CancelScope() as scope:
-        await _watched(operation, on_suspension)
+        await watched(operation, on_suspension)
     return seen >= suspension
 
 
@@ -46,7 +46,7 @@ async def natively_cancelled_at(
             task.cancel()
 
     async def run() -> None:
-        await _watched(operation, on_suspension)
+        await watched(operation, on_suspension)
 
     task = asyncio.create_task(run())
     await asyncio.wait([task])
@@ -56,9 +56,10 @@ async def natively_cancelled_at(
 
 
 @types.coroutine
-def _watched(
+def watched(
     operation: Coroutine[Any, Any, T], on_suspension: Callable[[], None]
 ) -> Generator[Any, Any, T]:
+    """Run an operation, and call back each time that it suspends."""
     resume: Callable[[], Any] = partial(operation.send, None)
     while True:
         try:

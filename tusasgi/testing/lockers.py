@@ -443,7 +443,7 @@ class LockerSuite(abc.ABC):
 
 
 class _Holder:
-    """Somebody who takes the lock on upload `a` and tells what happens."""
+    """Somebody who takes the lock on upload `a` and shows what happens."""
 
     def __init__(self, locker: Locker, *, take_over: bool = True) -> None:
         self.is_holding = False

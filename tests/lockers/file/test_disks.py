@@ -15,9 +15,7 @@ import pytest
 
 from tests.lockers.file.test_processes import _HOLDER, child
 from tusasgi import StoreFull, StoreUnavailable, TusError, UploadLocked
-from tusasgi.lockers.file import FileLocker
-from tusasgi.lockers.file import inbox as _inbox
-from tusasgi.lockers.file import lock_file as _lock_file
+from tusasgi.lockers.file import FileLocker, inbox, lock_file
 
 pytestmark = pytest.mark.anyio
 
@@ -220,30 +218,30 @@ async def test_a_disk_that_is_taken_away_meanwhile_frees_no_lock_and_gives_none(
     ],
 )
 @pytest.mark.parametrize("call", ["os.open", "os.stat", "fcntl.fcntl"])
-async def test_whatever_the_disk_fails_with_is_told_clearly_and_leaves_nothing(
+async def test_whatever_the_disk_fails_with_is_said_clearly_and_leaves_nothing(
     call: str, number: int, kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if (call, number) == ("fcntl.fcntl", errno.EACCES):
         pytest.skip("that is how some systems say that somebody else has the lock")
     locker = FileLocker(tmp_path)
     await _set_up(locker)
-    room, name = call.split(".")
-    real = getattr(getattr(_lock_file, room), name)
+    module, name = call.split(".")
+    real = getattr(getattr(lock_file, module), name)
 
     def fail(*arguments: Any, **options: Any) -> Any:
-        if arguments[0] == str(tmp_path / "locks") or room == "fcntl":
+        if arguments[0] == str(tmp_path / "locks") or module == "fcntl":
             raise OSError(number, os.strerror(number))
         return real(*arguments, **options)
 
     with monkeypatch.context() as patches:
-        patches.setattr(getattr(_lock_file, room), name, fail)
+        patches.setattr(getattr(lock_file, module), name, fail)
         with pytest.raises(kind) as raised:
             async with locker.lock("a", interrupt=_unexpected):
                 pytest.fail("locked")
     if isinstance(raised.value, TusError):
         assert str(tmp_path) not in str(raised.value)
-    assert not _lock_file._files
-    assert not _inbox._inboxes
+    assert not lock_file._files
+    assert not inbox._inboxes
     await _set_up(locker)
 
 

@@ -6,23 +6,20 @@ from pathlib import Path
 import pytest
 from anyio.to_thread import run_sync
 
-from tusasgi.lockers.file import FileLocker
-from tusasgi.lockers.file import inbox as _inbox
-from tusasgi.lockers.file import lock_file as _lock_file
-from tusasgi.lockers.file import locker as module
+from tusasgi.lockers.file import FileLocker, inbox, lock_file, locks
 from tusasgi.testing import LockerSuite
 
 
 class TestFileLocker(LockerSuite):
     @pytest.fixture(autouse=True)
     def _nobody_looks_for_himself(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "_AGAIN", 60.0)  # so that what is said has to be heard
+        monkeypatch.setattr(locks, "_RETRY", 60.0)  # so that messages have to be received
 
     def make_locker(self, place: Path, *, patience: float) -> FileLocker:
         return FileLocker(place, patience=patience)
 
     async def leftovers(self, locker: FileLocker, place: Path) -> object:
-        return await run_sync(lambda: [*_open_files(place), *_inbox._inboxes, *_lock_file._files])
+        return await run_sync(lambda: [*_open_files(place), *inbox._inboxes, *lock_file._files])
 
 
 class TestFileLockerWithLocksOfProcesses(TestFileLocker):
@@ -30,8 +27,8 @@ class TestFileLockerWithLocksOfProcesses(TestFileLocker):
 
     @pytest.fixture(autouse=True)
     def _processes_have_locks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_lock_file, "_SET", fcntl.F_SETLK)
-        monkeypatch.setattr(_lock_file, "_GET", fcntl.F_GETLK)
+        monkeypatch.setattr(lock_file, "_SET", fcntl.F_SETLK)
+        monkeypatch.setattr(lock_file, "_GET", fcntl.F_GETLK)
 
 
 class TestFileLockerWithoutPipes(TestFileLocker):
@@ -44,7 +41,7 @@ class TestFileLockerWithoutPipes(TestFileLocker):
         def refuse(*_: object) -> None:
             raise OSError(errno.ENOSPC, "no room")
 
-        monkeypatch.setattr(_inbox.os, "mkfifo", refuse)
+        monkeypatch.setattr(inbox.os, "mkfifo", refuse)
 
 
 def _open_files(place: Path) -> list[str]:

@@ -20,10 +20,8 @@ from anyio.streams.text import TextReceiveStream
 from anyio.to_thread import run_sync
 
 from tusasgi import InvalidUploadId, UploadLocked
-from tusasgi.lockers.file import FileLocker
-from tusasgi.lockers.file import inbox as _inbox
-from tusasgi.lockers.file import lock_file as _lock_file
-from tusasgi.lockers.file import locker as module
+from tusasgi.lockers.file import FileLocker, inbox, lock_file, locks
+from tusasgi.lockers.file import locker as locker_module
 from tusasgi.lockers.file.inbox import Message
 from tusasgi.lockers.file.lock_file import LockFile
 
@@ -36,7 +34,7 @@ _NEXT_TO_NOTHING = 0.25  # seconds of one core in a second
 
 @pytest.fixture(autouse=True)
 def _nobody_looks_for_himself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_AGAIN", 60.0)  # so that what is said has to be heard
+    monkeypatch.setattr(locks, "_RETRY", 60.0)  # so that messages have to be received
 
 
 _HOLDER = """
@@ -222,7 +220,7 @@ async def test_of_those_who_wait_for_a_killed_holder_the_newest_goes_on(tmp_path
 async def test_a_newcomer_is_woken_though_another_takes_a_killed_holders_lock_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_AGAIN", 0.2)  # the holder's pipe has a reader again
+    monkeypatch.setattr(locks, "_RETRY", 0.2)  # the holder's pipe has a reader again
     earlier, interrupted, got_it = time.monotonic(), anyio.Event(), anyio.Event()
     async with child(_HOLDER, tmp_path, "holds-on") as holder:
         await holder.holds()
@@ -232,7 +230,7 @@ async def test_a_newcomer_is_woken_though_another_takes_a_killed_holders_lock_at
             holder.kill_at_once()
             # A request that came first, but was slow to try the lock.
             with monkeypatch.context() as patches:
-                patches.setattr(module, "time", SimpleNamespace(monotonic=lambda: earlier))
+                patches.setattr(locks, "time", SimpleNamespace(monotonic=lambda: earlier))
                 slow = FileLocker(tmp_path).lock("a", interrupt=interrupted.set, take_over=False)
                 await slow.__aenter__()
             try:
@@ -302,8 +300,8 @@ async def test_a_stopped_holder_that_is_killed_frees_the_lock_for_whoever_waits(
 async def test_a_child_that_the_holder_forked_keeps_nobody_waiting(
     is_killed: bool, tmp_path: Path
 ) -> None:
-    way = "holds-on" if is_killed else "lets-go"
-    async with child(_FORKING_HOLDER, tmp_path, way) as holder:
+    word = "holds-on" if is_killed else "lets-go"
+    async with child(_FORKING_HOLDER, tmp_path, word) as holder:
         await holder.says("forked", "holding")
         async with anyio.create_task_group() as tasks:
             got_it = anyio.Event()
@@ -404,13 +402,13 @@ async def test_a_lock_on_a_file_that_lost_its_name_does_not_count(
     path, locker = tmp_path / "locks", FileLocker(tmp_path)
     try_lock, lost = LockFile.try_lock, []
 
-    def lose_the_name_first(file: LockFile, place: int, length: int) -> bool:
+    def lose_the_name_first(file: LockFile, start: int, length: int) -> bool:
         if not lost:
             path.unlink()
             if is_replaced:
                 path.touch()
-        lost.append(place)
-        return try_lock(file, place, length)
+        lost.append(start)
+        return try_lock(file, start, length)
 
     async with locker.lock("b", interrupt=_unexpected):  # has the file open
         monkeypatch.setattr(LockFile, "try_lock", lose_the_name_first)
@@ -449,7 +447,7 @@ async def test_processes_use_the_pipes_again_that_others_left(tmp_path: Path) ->
     assert left_in(tmp_path) == ["1.pipe", "locks"]
 
 
-async def test_a_holder_that_was_told_too_often_is_told_no_more(tmp_path: Path) -> None:
+async def test_a_holder_that_was_asked_too_often_is_asked_no_more(tmp_path: Path) -> None:
     async with child(_HOLDER, tmp_path, "lets-go") as holder:
         await holder.holds()
         await holder.stop()
@@ -467,12 +465,12 @@ async def test_a_newcomer_that_came_before_the_holder_does_not_interrupt_it(
 ) -> None:
     earlier, interrupted = time.monotonic() - 1, anyio.Event()
     async with FileLocker(tmp_path).lock("a", interrupt=interrupted.set):
-        place = module._place_of("a")
-        _inbox.tell(str(tmp_path), 1, Message(place, arrival=earlier))
+        start = locker_module._start_of("a")
+        inbox.send(str(tmp_path), 1, Message(start, arrival=earlier))
         for _ in range(20):
             await anyio.lowlevel.checkpoint()
         assert not interrupted.is_set()
-        _inbox.tell(str(tmp_path), 1, Message(place, arrival=time.monotonic()))
+        inbox.send(str(tmp_path), 1, Message(start, arrival=time.monotonic()))
         with anyio.fail_after(5):
             await interrupted.wait()
 
@@ -534,22 +532,22 @@ async def test_a_holder_that_lets_go_while_a_newcomer_is_about_to_ask_is_not_wai
     await holding.__aenter__()
 
     def let_go_first(folder: str, number: int, message: Message) -> AbstractContextManager[Any]:
-        monkeypatch.setattr(module, "told", _inbox.told)
+        monkeypatch.setattr(locks, "sent", inbox.sent)
         with pytest.raises(StopIteration):  # it awaits nothing
             holding.__aexit__(None, None, None).send(None)
-        return _inbox.told(folder, number, message)
+        return inbox.sent(folder, number, message)
 
-    monkeypatch.setattr(module, "told", let_go_first)
-    monkeypatch.setattr(module, "_AGAIN_UNTOLD", 60.0)
+    monkeypatch.setattr(locks, "sent", let_go_first)
+    monkeypatch.setattr(locks, "_RETRY_UNANSWERED", 60.0)
     with anyio.fail_after(5):
         async with FileLocker(tmp_path, patience=30).lock("a", interrupt=_unexpected):
             pass
 
 
-async def test_uploads_of_one_place_only_wait_for_each_other(
+async def test_uploads_whose_locks_begin_at_one_byte_only_wait_for_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_place_of", lambda upload_id: 1 << 20)
+    monkeypatch.setattr(locker_module, "_start_of", lambda upload_id: 1 << 20)
     one, other = FileLocker(tmp_path, patience=0.1), FileLocker(tmp_path, patience=0.1)
     interrupted = anyio.Event()
     async with one.lock("a", interrupt=interrupted.set):
@@ -562,14 +560,14 @@ async def test_uploads_of_one_place_only_wait_for_each_other(
         pass
 
 
-def test_places_lie_apart_and_in_the_range_of_the_kernel() -> None:
-    places = sorted({module._place_of(f"upload-{number}") for number in range(5000)})
-    assert len(places) == 5000
-    # However near two hashes are, a lock ends before the next place.
-    assert all(place % 2**module._LENGTHS == 0 for place in places)
-    assert _inbox.MOST + 1 < 2**module._LENGTHS
-    assert places[-1] + _inbox.MOST < _inbox._FIRST_PLACE
-    assert _inbox._place_of(_inbox.MOST) < 2**63
+def test_locks_lie_apart_and_in_the_range_of_the_kernel() -> None:
+    starts = sorted({locker_module._start_of(f"upload-{number}") for number in range(5000)})
+    assert len(starts) == 5000
+    # However near two hashes are, a lock ends before the next one begins.
+    assert all(start % 2**locker_module._LENGTHS == 0 for start in starts)
+    assert inbox.MOST + 1 < 2**locker_module._LENGTHS
+    assert starts[-1] + inbox.MOST < inbox._FIRST_START
+    assert inbox._start_of(inbox.MOST) < 2**63
 
 
 def test_event_loops_of_one_process_exclude_each_other_and_hand_over(
@@ -598,7 +596,7 @@ def test_event_loops_of_one_process_exclude_each_other_and_hand_over(
         thread.join(60)
     assert len(served) == len(threads)
     assert most == [1]
-    assert not _lock_file._files
+    assert not lock_file._files
 
 
 async def test_a_holder_in_another_thread_is_interrupted_in_its_own_event_loop(
@@ -644,8 +642,8 @@ async def test_the_kinds_of_locks_exclude_each_other(tmp_path: Path) -> None:
     async with child(_HOLDER, tmp_path, "lets-go") as holder:
         await holder.holds()
         with pytest.MonkeyPatch.context() as patches:
-            patches.setattr(_lock_file, "_SET", fcntl.F_SETLK)
-            patches.setattr(_lock_file, "_GET", fcntl.F_GETLK)
+            patches.setattr(lock_file, "_SET", fcntl.F_SETLK)
+            patches.setattr(lock_file, "_GET", fcntl.F_GETLK)
             with pytest.raises(UploadLocked):
                 async with FileLocker(tmp_path).lock("a", interrupt=_unexpected, take_over=False):
                     pytest.fail("two holders")
@@ -663,14 +661,14 @@ def test_a_system_without_file_locks_is_told_what_to_use(tmp_path: Path) -> None
 
 
 async def test_a_holder_that_leaves_answers_what_it_had_no_time_to_hear(tmp_path: Path) -> None:
-    place = module._place_of("a")
+    start = locker_module._start_of("a")
     os.mkfifo(tmp_path / "2.pipe")
     async with FileLocker(tmp_path).lock("a", interrupt=_unexpected):
-        file = await run_sync(_lock_file.open_lock_file, str(tmp_path / "locks"))
-        mine = _inbox.open_inbox(file, str(tmp_path), _nothing)
+        file = await run_sync(lock_file.open_lock_file, str(tmp_path / "locks"))
+        mine = inbox.open_inbox(file, str(tmp_path), _nothing)
         assert mine is not None
-        _inbox.tell(str(tmp_path), 1, Message(place, mine.number, time.monotonic()))
-    assert mine.read() == [Message(place, is_freed=True)]
+        inbox.send(str(tmp_path), 1, Message(start, mine.number, time.monotonic()))
+    assert mine.read() == [Message(start, is_freed=True)]
     mine.close()
     file.close()
 
@@ -689,7 +687,7 @@ async def test_a_newcomer_behind_one_that_came_too_early_interrupts_the_holder(
         anyio.create_task_group() as tasks,
     ):
         with monkeypatch.context() as patches:
-            patches.setattr(module, "time", SimpleNamespace(monotonic=lambda: early))
+            patches.setattr(locks, "time", SimpleNamespace(monotonic=lambda: early))
             tasks.start_soon(wait)
             await anyio.wait_all_tasks_blocked()
         assert not interrupted.is_set()
@@ -745,7 +743,7 @@ async def test_the_time_in_the_queue_counts_as_time_of_waiting(
             tasks.start_soon(newcomer)
             await anyio.wait_all_tasks_blocked()
         later = time.monotonic() + 60
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: later))
+        monkeypatch.setattr(locks, "time", SimpleNamespace(monotonic=lambda: later))
         first.cancel()
         with anyio.fail_after(5):
             await refused.wait()
@@ -768,16 +766,16 @@ async def test_a_newcomer_is_told_by_a_holder_that_goes_on_with_other_uploads(
 
 
 async def test_a_wish_that_comes_after_the_lock_was_freed_is_answered(tmp_path: Path) -> None:
-    place, locker = module._place_of("a"), FileLocker(tmp_path)
+    start, locker = locker_module._start_of("a"), FileLocker(tmp_path)
     os.mkfifo(tmp_path / "2.pipe")
     async with locker.lock("b", interrupt=_unexpected):
         answered = anyio.Event()
-        file = await run_sync(_lock_file.open_lock_file, str(tmp_path / "locks"))
-        mine = _inbox.open_inbox(file, str(tmp_path), answered.set)
+        file = await run_sync(lock_file.open_lock_file, str(tmp_path / "locks"))
+        mine = inbox.open_inbox(file, str(tmp_path), answered.set)
         assert mine is not None
-        _inbox.tell(str(tmp_path), 1, Message(place, mine.number, time.monotonic()))
+        inbox.send(str(tmp_path), 1, Message(start, mine.number, time.monotonic()))
         with anyio.fail_after(5):
             await answered.wait()
-        assert mine.read() == [Message(place, is_freed=True)]
+        assert mine.read() == [Message(start, is_freed=True)]
         mine.close()
         file.close()

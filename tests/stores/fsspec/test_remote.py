@@ -23,7 +23,7 @@ from tusasgi import Expiry, OffsetConflict, StoreUnavailable, UploadExists, Uplo
 from tusasgi.models import Renewal
 from tusasgi.stores import WriteConflict
 from tusasgi.stores.fsspec import FsspecStore, pieces
-from tusasgi.stores.fsspec.pieces import alone_name
+from tusasgi.stores.fsspec.pieces import exclusive_name
 from tusasgi.testing import Arriving, new_upload
 
 pytestmark = pytest.mark.anyio
@@ -98,8 +98,8 @@ async def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
 
 
 def close_sftp(store: FsspecStore) -> None:
-    if store._state is not None:
-        store._state.files._fs.client.close()
+    if store._connection.directory is not None:
+        store._connection.directory.files._fs.client.close()
 
 
 async def test_an_upload_in_several_appends_is_joined_and_read(make_store: MakeStore) -> None:
@@ -172,9 +172,9 @@ async def test_uploads_are_joined(make_store: MakeStore) -> None:
     store = make_store()
     parts, whole = [], b""
     await store.create(new_upload())
-    assert store._state is not None
+    assert store._connection.directory is not None
     # S3 joins parts of this size itself; over sftp every byte is read and written again.
-    large = 5 * MIB if store._state.files.creates_alone else 300_000
+    large = 5 * MIB if store._connection.directory.files.creates_exclusively else 300_000
     for number, size in enumerate((large, 1)):
         content = random.Random(number).randbytes(size)
         part = await store.create(new_upload(length=size, is_partial=True))
@@ -208,15 +208,17 @@ async def test_where_creation_is_exclusive_a_second_writer_is_refused(
 ) -> None:
     one, two = make_store(), make_store()
     upload = await one.create(new_upload(length=None))
-    if not one._state or not one._state.files.creates_alone:
+    if not one._connection.directory or not one._connection.directory.files.creates_exclusively:
         pytest.skip("here a locker is needed")
     await two.get(upload.id)
-    assert one._state and two._state
-    name = alone_name(0)
-    await run_sync(one._state.write_piece, upload.id, name, b"first")
-    await run_sync(one._state.write_piece, upload.id, name, b"first")  # as a repeated call
+    assert one._connection.directory and two._connection.directory
+    name = exclusive_name(0)
+    await run_sync(one._connection.directory.write_piece, upload.id, name, b"first")
+    await run_sync(
+        one._connection.directory.write_piece, upload.id, name, b"first"
+    )  # as a repeated call
     with pytest.raises(WriteConflict):
-        await run_sync(two._state.write_piece, upload.id, name, b"second")
+        await run_sync(two._connection.directory.write_piece, upload.id, name, b"second")
     assert await read(two, upload.id, 0, 6) == b"first"
     with pytest.raises(OffsetConflict):
         await two.append(upload, Arriving(b"second"))

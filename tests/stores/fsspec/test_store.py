@@ -50,10 +50,11 @@ from tusasgi import (
 )
 from tusasgi.models import Renewal
 from tusasgi.stores import WriteConflict
-from tusasgi.stores.fsspec import FsspecStore
+from tusasgi.stores.fsspec import FsspecStore, connection
 from tusasgi.stores.fsspec import store as store_module
+from tusasgi.stores.fsspec.connection import Connection
 from tusasgi.stores.fsspec.filesystem import Entry, Filesystem
-from tusasgi.stores.fsspec.pieces import Piece, alone_name, merges, piece_of, run_of, sized_name
+from tusasgi.stores.fsspec.pieces import Piece, exclusive_name, merges, piece_of, run_of, sized_name
 from tusasgi.stores.fsspec.store import UnusableFilesystem
 from tusasgi.stores.records import load_record
 from tusasgi.testing import Arriving, new_upload
@@ -92,7 +93,7 @@ async def content(store: FsspecStore, upload: Upload) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("make", "creates_alone", "renames", "opens"),
+    ("make", "creates_exclusively", "renames", "opens"),
     [
         pytest.param(Memory, True, False, True, id="memory"),
         pytest.param(Plain, False, False, True, id="plain"),
@@ -106,11 +107,15 @@ async def content(store: FsspecStore, upload: Upload) -> bytes:
     ],
 )
 def test_what_a_filesystem_can_is_found_out(
-    make: Callable[[], Any], creates_alone: bool, renames: bool, opens: bool, root: str
+    make: Callable[[], Any], creates_exclusively: bool, renames: bool, opens: bool, root: str
 ) -> None:
     files = Filesystem(make(), root)
     files.probe()
-    assert (files.creates_alone, files.renames, files._opens) == (creates_alone, renames, opens)
+    assert (files.creates_exclusively, files.renames, files._opens) == (
+        creates_exclusively,
+        renames,
+        opens,
+    )
     assert names_below(files._fs, root) == []
 
 
@@ -159,10 +164,10 @@ async def test_all_who_wait_for_a_connection_hear_of_its_failure_at_once(
     waiting = threading.Barrier(10)
     attempts = []
 
-    class Entered(FsspecStore):
-        def _get_state(self) -> Any:
+    class Entered(Connection):
+        def get(self) -> Any:
             waiting.wait(20)
-            return super()._get_state()
+            return super().get()
 
     def refuse(url: str, options: Any) -> Any:
         attempts.append(url)
@@ -173,28 +178,29 @@ async def test_all_who_wait_for_a_connection_hear_of_its_failure_at_once(
         with pytest.raises(StoreUnavailable, match="no connection"):
             await store.get("a")
 
-    store = Entered("memory://a")
-    monkeypatch.setattr(store_module, "open_filesystem", refuse)
+    monkeypatch.setattr(store_module, "Connection", Entered)
+    store = FsspecStore("memory://a")
+    monkeypatch.setattr(connection, "open_filesystem", refuse)
     async with anyio.create_task_group() as tasks:
         for _ in range(waiting.parties):
             tasks.start_soon(get)
     assert len(attempts) < 5
     monkeypatch.undo()
-    assert FsspecStore._get_state(store) is FsspecStore._get_state(store)
+    assert Connection.get(store._connection) is Connection.get(store._connection)
 
 
 def test_a_failure_of_an_old_connection_does_not_drop_a_new_one() -> None:
     store = FsspecStore("memory://a")
     newer = []
 
-    def fail_late(state: Any) -> None:
-        store._forget(state)
-        newer.append(store._get_state())
+    def fail_late(directory: Any) -> None:
+        store._connection.drop(directory)
+        newer.append(store._connection.get())
         raise StoreUnavailable("the old one is broken")
 
     with pytest.raises(StoreUnavailable):
         store._take(fail_late)
-    assert [store._get_state()] == newer
+    assert [store._connection.get()] == newer
 
 
 async def test_the_place_is_a_url_or_a_filesystem_and_a_root(tmp_path: Path) -> None:
@@ -217,7 +223,7 @@ async def test_the_place_is_a_url_or_a_filesystem_and_a_root(tmp_path: Path) -> 
 
 def test_an_instance_of_fsspec_is_not_shared_by_url() -> None:
     one, two = FsspecStore("memory://a"), FsspecStore("memory://a")
-    assert one._get_state().files._fs is not two._get_state().files._fs
+    assert one._connection.get().files._fs is not two._connection.get().files._fs
 
 
 @pytest.mark.parametrize(
@@ -226,9 +232,10 @@ def test_an_instance_of_fsspec_is_not_shared_by_url() -> None:
         pytest.param(lambda: FsspecStore("memory://a", "b"), id="two-roots"),
         pytest.param(lambda: FsspecStore(Memory(), options={"a": 1}), id="late-options"),
         pytest.param(lambda: FsspecStore("memory://a", piece_size=1), id="tiny-pieces"),
-        pytest.param(lambda: FsspecStore("memory://a*")._get_state(), id="glob"),
+        pytest.param(lambda: FsspecStore("memory://a*")._connection.get(), id="glob"),
         pytest.param(
-            lambda: FsspecStore(AsyncDict(asynchronous=True), "a")._get_state(), id="asynchronous"
+            lambda: FsspecStore(AsyncDict(asynchronous=True), "a")._connection.get(),
+            id="asynchronous",
         ),
     ],
 )
@@ -263,7 +270,7 @@ SSHException = type("SSHException", (Exception,), {"__module__": "paramiko.ssh_e
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         pytest.param(OSError(errno.ENOSPC, "full"), StoreFull, id="full"),
         pytest.param(OSError(errno.EDQUOT, "quota"), StoreFull, id="quota"),
@@ -283,8 +290,8 @@ SSHException = type("SSHException", (Exception,), {"__module__": "paramiko.ssh_e
     ],
 )
 @pytest.mark.parametrize("operation", ["get", "create", "append", "update", "read"])
-async def test_a_failure_is_told_as_what_it_is_and_never_as_not_found(
-    error: Exception, told: type[Exception], operation: str, root: str
+async def test_a_failure_is_raised_as_what_it_is_and_never_as_not_found(
+    error: Exception, expected: type[Exception], operation: str, root: str
 ) -> None:
     def fail(name: str, path: str) -> None:
         raise error
@@ -300,9 +307,9 @@ async def test_a_failure_is_told_as_what_it_is_and_never_as_not_found(
         "read": lambda: content(store, upload),
     }
     watched.before = fail
-    with pytest.raises(told) as raised:
+    with pytest.raises(expected) as raised:
         await operations[operation]()
-    assert type(raised.value) is told
+    assert type(raised.value) is expected
     watched.before = lambda name, path: None
     assert await store.get(upload.id) == upload
 
@@ -356,7 +363,7 @@ def test_a_folder_that_is_listed_in_itself_is_nothing_in_it(write: str) -> None:
 
 
 @pytest.mark.parametrize("record", [b"", b"\0" * 300, b"{}"], ids=["empty", "zeros", "not-ours"])
-async def test_a_record_that_cannot_be_read_is_told_and_keeps_no_sweep_from_the_others(
+async def test_a_record_that_cannot_be_read_is_reported_and_keeps_no_sweep_from_the_others(
     record: bytes, watched: Watched, root: str
 ) -> None:
     store = FsspecStore(watched, root)
@@ -423,16 +430,16 @@ def test_merges_are_of_neighbours_that_fit_and_leave_the_last(sizes: list[int], 
 @pytest.mark.parametrize(
     ("name", "size", "is_piece"),
     [
-        pytest.param(alone_name(7), 3, True, id="alone"),
+        pytest.param(exclusive_name(7), 3, True, id="alone"),
         pytest.param(sized_name(7, 3), 3, True, id="sized"),
         pytest.param(sized_name(7, 3), 2, False, id="half"),
-        pytest.param(alone_name(7), 0, False, id="empty"),
+        pytest.param(exclusive_name(7), 0, False, id="empty"),
         pytest.param("record", 3, False, id="record"),
         pytest.param("staged-0", 3, False, id="staged"),
         pytest.param("00000000000000000007-3", 3, False, id="not-random"),
     ],
 )
-def test_a_piece_is_told_by_name_and_size(name: str, size: int, is_piece: bool) -> None:
+def test_a_piece_is_known_by_name_and_size(name: str, size: int, is_piece: bool) -> None:
     piece = piece_of(name, size)
     assert (piece is not None) == is_piece
     assert piece is None or (piece.start, piece.stop) == (7, 10)
@@ -585,7 +592,7 @@ async def test_of_two_writers_at_one_offset_the_second_is_refused(root: str) -> 
     def somebody_is_faster(name: str, path: str) -> None:
         if name == "pipe_file":
             watched.before = lambda name, path: None
-            other._get_state().write_piece(upload.id, alone_name(3), b"faster")
+            other._connection.get().write_piece(upload.id, exclusive_name(3), b"faster")
 
     watched.before = somebody_is_faster
     with pytest.raises(WriteConflict):
@@ -648,7 +655,7 @@ async def test_a_creation_that_is_there_already_is_its_own_or_refused(
     def somebody_was_faster(name: str, path: str) -> None:
         if name == "pipe_file":
             watched.before = lambda name, path: None
-            FsspecStore(watched.fs, root)._get_state().create(there)
+            FsspecStore(watched.fs, root)._connection.get().create(there)
 
     watched.before = somebody_was_faster
     if is_same:
@@ -671,7 +678,7 @@ async def test_a_reader_at_any_call_of_a_writer_sees_every_byte_that_was_there(
     if operation == "finish":
         upload = await store.append(upload, Arriving(b"y" * 4_000))
     sent = await content(store, upload)
-    reading = await run_sync(FsspecStore(watched.fs, root)._get_state)
+    reading = await run_sync(FsspecStore(watched.fs, root)._connection.get)
     seen = 0
 
     def look(name: str, path: str) -> None:
@@ -824,7 +831,7 @@ async def test_what_comes_up_for_nothing_stays_as_it_is_and_comes_up_once(
 ) -> None:
     store = FsspecStore(watched, root)
     upload = await created(store, b"abc", length=10, expires=NOW + timedelta(days=1))
-    await run_sync(store._get_state().mark_now, upload.id)  # as a crash may leave it
+    await run_sync(store._connection.get().marks.add, upload.id, 0)  # as a crash may leave it
     assert [upload_id async for upload_id in store.due(NOW)] == [upload.id]
     assert await Uploads(store, clock=lambda: NOW).sweep() == 0
     assert await store.get(upload.id) == upload
@@ -835,7 +842,7 @@ async def test_bytes_go_on_beside_a_folder_among_the_pieces(watched: Watched, ro
     store = FsspecStore(watched, root)
     upload = await created(store, b"abc", length=6)
     # One that is named as a piece would be one, by a size that folders have on some disks.
-    name = "folder" if isinstance(watched, WatchedObjects) else alone_name(3)
+    name = "folder" if isinstance(watched, WatchedObjects) else exclusive_name(3)
     folder = f"{root}/state/{upload.id}/{name}"
     watched.fs.makedirs(folder, exist_ok=True)
     watched.fs.pipe_file(f"{folder}/notes", b"notes")
@@ -902,7 +909,7 @@ async def test_a_copy_of_a_record_under_another_name_is_no_upload(
 
 
 @pytest.mark.parametrize("text", [b"[]", b"7", b"null", b'{"version": 1}', b"[" * 100_000])
-def test_what_is_json_and_no_record_is_told_as_any_other(text: bytes) -> None:
+def test_what_is_json_and_no_record_is_refused_as_any_other(text: bytes) -> None:
     with pytest.raises(ValueError):
         load_record(text, offset=0)
 
@@ -912,8 +919,8 @@ def test_a_system_without_some_numbers_of_errors_will_do() -> None:
 import errno
 for name in ("EREMOTEIO", "EDQUOT", "EHOSTDOWN", "ENETDOWN", "ENOTCONN"):
     delattr(errno, name)  # as on macOS, and more than that
-from tusasgi.stores.fsspec import filesystem
-assert errno.EBUSY in filesystem._UNREACHABLE and errno.ENOSPC in filesystem._NO_ROOM
+from tusasgi.stores.fsspec import failures
+assert errno.EBUSY in failures._UNREACHABLE and errno.ENOSPC in failures._FULL
 """
     # fsspec is imported first: what it needs itself is not ours to judge.
     subprocess.run([sys.executable, "-c", f"import fsspec{program}"], check=True)
@@ -974,7 +981,7 @@ async def alive(store: FsspecStore, upload_id: str, now: datetime) -> Upload:
 
 
 class Slow:
-    """Holds the first write of bytes until it is told to go on."""
+    """Holds the first write of bytes until it may go on."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()
@@ -1054,7 +1061,7 @@ async def test_pieces_that_take_long_to_be_shown_keep_the_date(watched: Watched,
         nonlocal now
         if name in ("mv", "cat_file") and "staged" in path:
             now += window / 4
-            seen.append(store._get_state().get(upload.id).is_expired(now))
+            seen.append(store._connection.get().get(upload.id).is_expired(now))
 
     kept = await store.append(upload, Ended(chunks), staged=True, renewal=renewal)
     assert kept.offset == len(chunks) and not kept.is_expired(now)

@@ -3,7 +3,7 @@
 import os
 import random
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -18,8 +18,7 @@ from anyio.to_thread import run_sync
 from tests.services.s3 import S3Server
 from tests.stores.s3._server import content_of, store_on
 from tusasgi import StoreUnavailable, Upload, UploadNotFound
-from tusasgi.stores.s3 import S3Store
-from tusasgi.stores.s3 import appending as _s3_append
+from tusasgi.stores.s3 import S3Store, writer
 from tusasgi.stores.s3.client import Client
 from tusasgi.testing.stores import NOW, new_upload
 
@@ -68,7 +67,7 @@ class Operation:
 
 async def chunks_of(
     content: bytes, *, size: int = 256 * KIB, error: Exception | None = None
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     for start in range(0, len(content), size):
         await anyio.lowlevel.checkpoint()
         yield content[start : start + size]
@@ -194,7 +193,7 @@ def saving(run: Callable[..., Awaitable[object]]) -> Run:
     """Have what came saved at every opportunity, not every few seconds."""
 
     async def run_saving(store: S3Store, scene: Scene) -> object:
-        with patch.multiple(_s3_append, _FIRST_SAVE=0.0, _SAVE=0.0):
+        with patch.multiple(writer, _FIRST_SAVE=0.0, _SAVE=0.0):
             return await run(store, scene, size=2 * MIB)
 
     return run_saving
@@ -226,7 +225,7 @@ _REFUSED_STAGED = partial(_refused, staged=True)
 OPERATIONS = [
     Operation("create", _new, _create),
     Operation("append-short", begun(length=7 * MIB, more=100 * KIB), _append),
-    Operation("append-piece", begun(length=7 * MIB, more=400 * KIB), _append),
+    Operation("append-segment", begun(length=7 * MIB, more=400 * KIB), _append),
     Operation("append-whole-small", begun(length=400 * KIB, more=400 * KIB), _append),
     Operation("append-parts", begun(length=13 * MIB, more=11 * MIB), _append),
     Operation(
@@ -244,7 +243,7 @@ OPERATIONS = [
         saving(_append),
     ),
     Operation("refused-saving", begun(300 * KIB, length=9 * MIB, more=8 * MIB), saving(_refused)),
-    Operation("refused-pieces", begun(300 * KIB, length=7 * MIB, more=4 * MIB), saving(_refused)),
+    Operation("refused-segments", begun(300 * KIB, length=7 * MIB, more=4 * MIB), saving(_refused)),
     Operation("refused", begun(300 * KIB, length=7 * MIB, more=6 * MIB), _refused),
     Operation("refused-onto-parts", begun(6 * MIB, length=13 * MIB, more=6 * MIB), _refused),
     Operation("refused-staged", begun(300 * KIB, length=7 * MIB, more=6 * MIB), _REFUSED_STAGED),

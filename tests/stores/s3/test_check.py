@@ -14,8 +14,8 @@ from tests.services.faults import Call, FaultProxy
 from tests.services.s3 import Moto, S3Server
 from tests.stores.s3._server import store_on
 from tusasgi import StoreUnavailable
-from tusasgi.stores.s3 import check as _s3_check
-from tusasgi.stores.s3.client import Conflict, Gone
+from tusasgi.stores.s3 import check
+from tusasgi.stores.s3.failures import Conflict, Gone
 from tusasgi.stores.s3.rope import Rope
 from tusasgi.testing.stores import new_upload
 
@@ -122,11 +122,11 @@ async def _content(body: bytes | Rope) -> bytes:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the loop of the client
 async def test_calls_meet_however_fast_the_server_is(anyio_backend: str) -> None:
-    await _s3_check.check_conditions(Bucket().call, "prefix/")
+    await check.check_conditions(Bucket().call, "prefix/")
     for fault in ("looks_first", "keeps_what_it_refused"):
         bucket = Bucket(**{fault: True})
         with pytest.raises(RuntimeError, match="at once not exactly one succeeds"):
-            await _s3_check.check_conditions(bucket.call, "prefix/")
+            await check.check_conditions(bucket.call, "prefix/")
         assert bucket.objects == {}
 
 
@@ -137,8 +137,8 @@ async def test_a_server_that_is_honest_passes_also_when_many_ask_at_once(
         async with store_on(s3_server, prefix, endpoint=proxy.endpoint):
             pass
         conditional = [call for call in proxy.calls if call.operation == "PutObject"]
-        races = 2 * _s3_check._ROUNDS
-        assert len(conditional) >= races * _s3_check._RACERS
+        races = 2 * check._ROUNDS
+        assert len(conditional) >= races * check._RACERS
         # Where a sweep finds what is left if the check is broken off.
         assert all("/pieces/check-" in call.key for call in conditional)
     assert await run_sync(s3_server.keys, s3_server.bucket, prefix) == []
@@ -148,8 +148,8 @@ async def test_a_server_that_is_honest_passes_also_when_many_ask_at_once(
 async def test_a_server_that_takes_one_write_at_a_time_is_no_liar(
     times: int, moto: Moto, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_s3_check, "_PAUSE", 0.01)
-    monkeypatch.setattr("tusasgi.stores.s3.bucket._TURN", 0.01)
+    monkeypatch.setattr(check, "_PAUSE", 0.01)
+    monkeypatch.setattr("tusasgi.stores.s3.calls._TURN", 0.01)
     with FaultProxy(moto.endpoint) as proxy:
         store = store_on(moto, prefix, endpoint=proxy.endpoint, **ONCE)
         proxy.fail("error_429", operation="PutObject", at=9, times=times)
@@ -187,7 +187,7 @@ async def test_a_store_that_was_away_when_it_was_opened_is_tried_by_the_first_re
         proxy.heal()
         tried = len(proxy.calls)
         await store.create(new_upload())
-        assert len(proxy.calls) > tried + _s3_check._RACERS
+        assert len(proxy.calls) > tried + check._RACERS
         await store.aclose()
 
 

@@ -14,8 +14,7 @@ from tests.services.s3 import SeaweedFS
 from tests.stores.s3._scenes import THOROUGH
 from tests.stores.s3._server import store_on
 from tusasgi import Expiry, Fact, Hooks, TusApp, Upload, Uploads
-from tusasgi.stores.s3 import S3Store
-from tusasgi.stores.s3 import appending as _s3_append
+from tusasgi.stores.s3 import S3Store, writer
 from tusasgi.testing import ASGIDriver, RecordedResponse
 
 pytestmark = pytest.mark.anyio
@@ -129,7 +128,7 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def no_saves(monkeypatch: pytest.MonkeyPatch) -> None:
     """A PATCH that takes more than a second is saved on its way: not on a slow machine here."""
-    monkeypatch.setattr(_s3_append, "_FIRST_SAVE", 600.0)
+    monkeypatch.setattr(writer, "_FIRST_SAVE", 600.0)
 
 
 @pytest.fixture

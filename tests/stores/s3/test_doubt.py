@@ -29,11 +29,8 @@ from tests.stores.s3._scenes import (
 )
 from tusasgi import StoreUnavailable, UploadExists, UploadNotFound
 from tusasgi.stores import WriteConflict
-from tusasgi.stores.s3 import S3Store
-from tusasgi.stores.s3 import appending as _s3_append
-from tusasgi.stores.s3 import bucket as _s3_bucket
-from tusasgi.stores.s3 import joining as _s3_join
-from tusasgi.stores.s3.client import Conflict
+from tusasgi.stores.s3 import S3Store, bucket, calls, joining, writer
+from tusasgi.stores.s3.failures import Conflict
 from tusasgi.testing.stores import new_upload
 
 pytestmark = pytest.mark.anyio
@@ -53,25 +50,25 @@ class Swaps:
         self.landed = anyio.Event()
         self.answer = anyio.Event()
         self._error = error
-        self._put = store._bucket._put_state
-        store._bucket._put_state = self._put_state  # type: ignore[method-assign]
-        self._states = store._bucket._states
+        self._put = store._bucket._put_manifest
+        store._bucket._put_manifest = self._put_manifest  # type: ignore[method-assign]
+        self._states = store._bucket._manifests
 
-    async def _put_state(self, state: Any, **condition: str) -> Any:
-        put = await self._put(state, **condition)
+    async def _put_manifest(self, manifest: Any, **condition: str) -> Any:
+        put = await self._put(manifest, **condition)
         if not self.landed.is_set():
-            self._states.drop(state.upload.id)
+            self._states.drop(manifest.upload.id)
             self.landed.set()
             await self.answer.wait()
             raise self._error
         return put
 
 
-@pytest.mark.parametrize("more", [2 * MIB, 7 * MIB], ids=["a-piece", "a-part"])
+@pytest.mark.parametrize("more", [2 * MIB, 7 * MIB], ids=["a-segment", "a-part"])
 async def test_a_refusal_after_an_answer_that_was_lost_costs_nothing_acknowledged(
     more: int, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_s3_append, "_FIRST_SAVE", 0.05)
+    monkeypatch.setattr(writer, "_FIRST_SAVE", 0.05)
     store, other = place.store(name="one"), place.store(name="other")
     upload = await filled(store, CONTENT, 200 * KIB)
     swaps = Swaps(store, StoreUnavailable("no answer came"))
@@ -94,10 +91,10 @@ async def test_a_refusal_after_an_answer_that_was_lost_costs_nothing_acknowledge
     assert await place.left() == []
 
 
-async def test_who_was_overtaken_leaves_the_pieces_that_the_other_one_may_return_to(
+async def test_who_was_overtaken_leaves_the_segments_that_the_other_one_may_return_to(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_s3_append, "_FIRST_SAVE", 0.05)
+    monkeypatch.setattr(writer, "_FIRST_SAVE", 0.05)
     store, rival = place.store(name="one"), place.store(name="other")
     upload = await filled(store, CONTENT, PART, 200 * KIB)
     swaps = Swaps(store, Conflict("412"))  # what the repetition by the SDK is told
@@ -106,7 +103,7 @@ async def test_who_was_overtaken_leaves_the_pieces_that_the_other_one_may_return
 
     async def tell(number: int, name: str, parameters: dict[str, Any]) -> None:
         if "upload_part" in wire.names and "/state/" in parameters.get("Key", ""):
-            saved.set()  # the piece is in a part now, and no state names it
+            saved.set()  # the segment is in a part now, and no manifest names it
 
     wire.after = tell
 
@@ -166,7 +163,7 @@ async def test_a_creation_of_which_nothing_is_told_may_be_tried_again(place: Pla
 
     wire.before = conflict
     async with wire.listening():
-        with pytest.raises(StoreUnavailable), patch.object(_s3_bucket, "_PAUSE", 0.0):
+        with pytest.raises(StoreUnavailable), patch.object(bucket, "_PAUSE", 0.0):
             await store.create(upload)
 
 
@@ -189,7 +186,7 @@ async def test_a_joining_goes_on_with_the_parts_of_a_server_that_has_shorter_one
 
     wire.after = fail
     async with wire.listening():
-        with pytest.raises(StoreUnavailable), patch.object(_s3_join, "_AT_ONCE", 1):
+        with pytest.raises(StoreUnavailable), patch.object(joining, "_AT_ONCE", 1):
             await store.concat(final)
     other = place.store(name="other", part_size=16 * MIB)
     final = await other.get(final.id)
@@ -216,7 +213,7 @@ async def test_an_object_that_is_made_after_its_upload_was_removed_does_not_stay
         upload = await store.finish(upload)
     assert [name for name in await place.left() if "/objects/" in name]
     if what == "the end, forgotten":
-        store._bucket._states.drop(upload.id)
+        store._bucket._manifests.drop(upload.id)
     change = {"sha256": "0" * 64} if what == "a digest" else {"is_complete": True}
     with pytest.raises(UploadNotFound):
         await store.update(replace(upload, **change))
@@ -239,10 +236,10 @@ async def test_an_upload_that_another_server_has_completed_is_not_gone_though_it
 
 
 @pytest.mark.parametrize("times", [1, 3])
-async def test_a_state_is_written_again_when_its_turn_has_come(
+async def test_a_manifest_is_written_again_when_its_turn_has_come(
     times: int, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_s3_bucket, "_TURN", 0.05)
+    monkeypatch.setattr(calls, "_TURN", 0.05)
     with FaultProxy(place.server.endpoint) as proxy:
         store = place.store(proxy.endpoint, name="through the proxy")
         proxy.fail("error_429", times=times, operation="PutObject")

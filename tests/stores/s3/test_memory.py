@@ -25,18 +25,17 @@ from tests.stores.s3._scenes import (
     read,
 )
 from tusasgi import Upload
-from tusasgi.stores.s3 import S3Store
-from tusasgi.stores.s3 import appending as _s3_append
-from tusasgi.stores.s3.appending import FREE
+from tusasgi.stores.s3 import S3Store, writer
+from tusasgi.stores.s3.manifest import Segment
+from tusasgi.stores.s3.progress import FREE
 from tusasgi.stores.s3.rope import Rope
-from tusasgi.stores.s3.state import Piece
 from tusasgi.testing.stores import new_upload
 
 pytestmark = pytest.mark.anyio
 
 CLIENTS = 200 if THOROUGH else 40
 SOME = 2 * MIB
-"""For what the SDK, the event loop and the state objects take."""
+"""For what the SDK, the event loop and the manifests take."""
 
 
 ON_ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -63,9 +62,9 @@ async def test_many_that_fill_a_part_with_little_share_the_budget(
     uploads = [await filled(store, CONTENT, PART - 64 * KIB) for _ in range(8)]
     load, held, most = store._bucket.load, 0, 0
 
-    async def counted(pieces: Iterable[Piece]) -> Rope:
+    async def counted(segments: Iterable[Segment]) -> Rope:
         nonlocal held, most
-        rope = await load(pieces)
+        rope = await load(segments)
         held += len(rope)
         most = max(most, held)
         return rope
@@ -147,8 +146,8 @@ async def test_slow_clients_share_what_there_is_and_none_waits_for_ever(
 ) -> None:
     # Two clients fill the memory. Each of the others gets its turn only if those that pause
     # let go of it, and all of them pause until the last one has got so far.
-    monkeypatch.setattr(_s3_append, "_FIRST_SAVE", 0.05)
-    monkeypatch.setattr(_s3_append, "_SAVE", 0.05)
+    monkeypatch.setattr(writer, "_FIRST_SAVE", 0.05)
+    monkeypatch.setattr(writer, "_SAVE", 0.05)
     store = place.store(memory=2 * PART)
     sizes = [200 * KIB, 500 * KIB, 324 * KIB]
     rounds = [Barrier(CLIENTS) for _ in sizes]
@@ -283,7 +282,7 @@ def traced() -> Iterator[list[int]]:
         tracemalloc.stop()
 
 
-async def test_a_short_piece_of_a_long_chunk_is_remembered_alone(place: Place) -> None:
+async def test_a_short_segment_of_a_long_chunk_is_remembered_alone(place: Place) -> None:
     store = place.store()
     upload = await store.create(new_upload(length=100 * MIB))
 
@@ -294,7 +293,7 @@ async def test_a_short_piece_of_a_long_chunk_is_remembered_alone(place: Place) -
     await store.append(upload, chunks())
     kept = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    counted = store._bucket._pieces._size + store._bucket._states._size
+    counted = store._bucket._segments._size + store._bucket._manifests._size
     assert kept <= counted + SOME
 
 
@@ -303,8 +302,8 @@ async def test_what_is_remembered_is_bounded(place: Place) -> None:
     for _ in range(8):
         upload = await store.create(new_upload(length=12 * MIB))
         await store.append(upload, _once(CONTENT[: 600 * KIB]))
-        assert store._bucket._pieces._size <= MIB
-        assert store._bucket._states._size <= MIB
+        assert store._bucket._segments._size <= MIB
+        assert store._bucket._manifests._size <= MIB
     small = await store.create(new_upload(length=900 * KIB))
     small = await store.append(small, _once(CONTENT[: 900 * KIB]))
     small = await completed(store, small)

@@ -1,6 +1,6 @@
-"""Named pipes, by which those who hold locks and those who want them hear of each other.
+"""Named pipes: the messages between those who hold locks and those who want them.
 
-What is said is a nudge to look for oneself: a message that is lost delays somebody, and no more.
+A message is a nudge to look for oneself: one that is lost delays somebody, and no more.
 """
 
 import asyncio
@@ -17,17 +17,17 @@ from tusasgi.lockers.file.lock_file import LockFile, give_to_owner
 MOST = 2000
 """How many inboxes there may be in a folder; who gets none asks again now and then."""
 
-_FIRST_PLACE = 1 << 62
-_UNUSABLE = 3  # pipes in a row, after which there seems to be no room for one
+_FIRST_START = 1 << 62
+_UNUSABLE = 3  # pipes in a row, after which no more are tried
 _AT_ONCE = 512  # messages
 
 
 class Message(NamedTuple):
-    """Somebody who came at `arrival` wants the lock on a place, or it is free."""
+    """Somebody who came at `arrival` wants the lock that begins at `start`, or it is free."""
 
-    place: int
+    start: int
     sender: int = 0
-    """The inbox of who says it; 0 is nobody's."""
+    """The inbox to answer to; 0 is nobody's."""
     arrival: float = 0.0
     is_freed: bool = False
 
@@ -42,28 +42,30 @@ class Inbox:
     were in use at the same time, none is ever removed, and a full disk has those that it had.
     """
 
-    def __init__(self, number: int, pipe: int, file: LockFile, hear: Callable[[], None]) -> None:
+    def __init__(
+        self, number: int, pipe: int, file: LockFile, on_message: Callable[[], None]
+    ) -> None:
         self.number = number
         self._pipe = pipe
         self._file = file
-        self._stop = watch(pipe, hear)
+        self._stop = watch(pipe, on_message)
         _inboxes.add(self)
 
     def read(self) -> list[Message]:
-        """Return what was said since."""
+        """Return the messages that came since."""
         try:
             # Writes this small are never split, so neither are reads of whole multiples.
-            said = os.read(self._pipe, _AT_ONCE * _MESSAGE.size)
+            data = os.read(self._pipe, _AT_ONCE * _MESSAGE.size)
         except BlockingIOError:
             return []
-        whole = len(said) - len(said) % _MESSAGE.size  # unless a stranger has written
-        return [Message(*message) for message in _MESSAGE.iter_unpack(said[:whole])]
+        whole = len(data) - len(data) % _MESSAGE.size  # unless a stranger has written
+        return [Message(*message) for message in _MESSAGE.iter_unpack(data[:whole])]
 
     def close(self) -> None:
         _inboxes.remove(self)
         self._stop()
         os.close(self._pipe)
-        self._file.unlock(_place_of(self.number))
+        self._file.unlock(_start_of(self.number))
 
     def _lose(self) -> None:
         os.close(self._pipe)
@@ -73,25 +75,25 @@ _inboxes: set[Inbox] = set()
 """Those that are open in this process."""
 
 
-def open_inbox(file: LockFile, folder: str, hear: Callable[[], None]) -> Inbox | None:
-    """Return an inbox that nobody has, or None if there is no room for one.
+def open_inbox(file: LockFile, folder: str, on_message: Callable[[], None]) -> Inbox | None:
+    """Return an inbox that nobody has, or None if the disk is too full for one.
 
-    `hear` is called in this event loop whenever there is something to read.
+    `on_message` is called in this event loop whenever there is something to read.
     """
     unusable = 0
     for number in range(1, MOST + 1):
-        if not file.try_lock(_place_of(number), 1):
+        if not file.try_lock(_start_of(number), 1):
             continue
         pipe = None
         try:
             pipe = _open_own_pipe(folder, number)
             if pipe is not None:
-                return Inbox(number, pipe, file, hear)
+                return Inbox(number, pipe, file, on_message)
         except OSError:
             if pipe is not None:
                 os.close(pipe)
             unusable = _UNUSABLE
-        file.unlock(_place_of(number))
+        file.unlock(_start_of(number))
         unusable += 1
         if unusable >= _UNUSABLE:
             break
@@ -99,14 +101,14 @@ def open_inbox(file: LockFile, folder: str, hear: Callable[[], None]) -> Inbox |
 
 
 @contextlib.contextmanager
-def told(folder: str, number: int, message: Message) -> Iterator[int | None]:
-    """Say it to an inbox; give the pipe to it, whose error tells that the inbox is gone."""
+def sent(folder: str, number: int, message: Message) -> Iterator[int | None]:
+    """Send a message to an inbox; give the pipe to it, whose error means that it is gone."""
     pipe = _open_pipe(folder, number, os.O_WRONLY) if number else None
     if pipe is None:
         yield None
         return
     try:
-        # Full: it was told often enough. Broken: it is gone, which is seen at once.
+        # Full: there are messages enough. Broken: it is gone, which is seen at once.
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             os.write(pipe, _MESSAGE.pack(*message))
         yield pipe
@@ -114,9 +116,9 @@ def told(folder: str, number: int, message: Message) -> Iterator[int | None]:
         os.close(pipe)
 
 
-def tell(folder: str, number: int, message: Message) -> None:
-    """Say it to an inbox, if it is there."""
-    with told(folder, number, message):
+def send(folder: str, number: int, message: Message) -> None:
+    """Send a message to an inbox, if it is there."""
+    with sent(folder, number, message):
         pass
 
 
@@ -162,7 +164,7 @@ def _open_own_pipe(folder: str, number: int) -> int | None:
         return pipe
     try:
         os.mkfifo(_path_of(folder, number))
-    except OSError:  # no room, or somebody's whom we cannot read
+    except OSError:  # a full disk, or somebody's pipe that we cannot read
         return None
     pipe = _open_pipe(folder, number, os.O_RDWR)
     if pipe is not None:
@@ -170,12 +172,12 @@ def _open_own_pipe(folder: str, number: int) -> int | None:
     return pipe
 
 
-def _open_pipe(folder: str, number: int, way: int) -> int | None:
+def _open_pipe(folder: str, number: int, mode: int) -> int | None:
     """Open a pipe; None if it is not there, has no reader, or cannot be opened."""
-    flags = way | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+    flags = mode | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         pipe = os.open(_path_of(folder, number), flags)
-    except OSError:  # manners, which nobody may rely on
+    except OSError:  # messages are a courtesy, on which nobody may rely
         return None
     if stat.S_ISFIFO(os.fstat(pipe).st_mode):
         return pipe
@@ -187,12 +189,12 @@ def _path_of(folder: str, number: int) -> str:
     return os.path.join(folder, f"{number}.pipe")
 
 
-def _place_of(number: int) -> int:
-    return _FIRST_PLACE + 2 * number  # not side by side, where locks would become one
+def _start_of(number: int) -> int:
+    return _FIRST_START + 2 * number  # not side by side, where locks would become one
 
 
 def _lose_all_in_child() -> None:  # pragma: no cover (forked children are not measured)
-    # While the child has it open, nobody is told of the death of its parent.
+    # While the child has it open, nobody is woken by the death of its parent.
     for inbox in _inboxes:
         inbox._lose()
     _inboxes.clear()

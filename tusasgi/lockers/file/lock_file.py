@@ -1,8 +1,8 @@
-"""Locks of the kernel on places of one file, for every thread and process of a machine.
+"""Locks of the kernel on ranges of one file, for every thread and process of a machine.
 
-A place is a byte far beyond the end of the file, which stays empty: a lock on it is a note in
-the kernel's memory and needs no room on the disk. The kernel takes it away when its process
-ends, in whatever way, and never before.
+They begin far beyond the end of the file, which stays empty: a lock there is a note in the
+kernel's memory and takes no block of the disk. The kernel takes it away when its process ends,
+however it ends, and never before.
 """
 
 import contextlib
@@ -64,32 +64,32 @@ class LockFile:
         except (FileNotFoundError, NotADirectoryError):
             return False
 
-    def try_lock(self, place: int, length: int) -> bool:
-        """Lock so many bytes from a place on, unless somebody has locked that place."""
+    def try_lock(self, start: int, length: int) -> bool:
+        """Lock so many bytes from `start` on, unless somebody has locked that one."""
         with _mutex:
-            if place in self._taken:
+            if start in self._taken:
                 return False
             try:
-                self._call(_SET, fcntl.F_WRLCK, place, length)
+                self._call(_SET, fcntl.F_WRLCK, start, length)
             except (BlockingIOError, PermissionError):  # POSIX allows both
                 return False
-            self._taken[place] = length
+            self._taken[start] = length
             return True
 
-    def unlock(self, place: int) -> bool:
-        """Unlock what was locked from a place on; return False in a child forked meanwhile."""
+    def unlock(self, start: int) -> bool:
+        """Unlock what was locked from `start` on; return False in a child forked meanwhile."""
         with _mutex:
-            if place not in self._taken:
+            if start not in self._taken:
                 return False
-            self._call(_SET, fcntl.F_UNLCK, place, self._taken.pop(place))
+            self._call(_SET, fcntl.F_UNLCK, start, self._taken.pop(start))
             return True
 
-    def length_at(self, place: int) -> int | None:
-        """Return how many bytes somebody has locked from a place on; None if nobody has."""
+    def length_at(self, start: int) -> int | None:
+        """Return how many bytes somebody has locked from `start` on; None if nobody has."""
         with _mutex:
-            if place in self._taken:
-                return self._taken[place]
-            answer = self._call(_GET, fcntl.F_WRLCK, place, 1)
+            if start in self._taken:
+                return self._taken[start]
+            answer = self._call(_GET, fcntl.F_WRLCK, start, 1)
         kind, length = (answer[0], answer[3]) if _IS_LINUX else (answer[3], answer[1])
         return None if kind == fcntl.F_UNLCK else length
 
@@ -101,9 +101,9 @@ class LockFile:
                 del _files[self._key]
                 os.close(self._descriptor)
 
-    def _call(self, command: int, kind: int, place: int, length: int) -> tuple[int, ...]:
+    def _call(self, command: int, kind: int, start: int, length: int) -> tuple[int, ...]:
         # From the start of the file (whence 0); the process of an open file's lock has to be 0.
-        order = (kind, 0, place, length, 0) if _IS_LINUX else (place, length, 0, kind, 0)
+        order = (kind, 0, start, length, 0) if _IS_LINUX else (start, length, 0, kind, 0)
         return _FLOCK.unpack(fcntl.fcntl(self._descriptor, command, _FLOCK.pack(*order)))
 
     def _lose(self) -> None:

@@ -183,7 +183,8 @@ class Appender:
             self._is_recorded = True
             self._locked.put_if_changed(replace(self._upload, expires=self._expires))
         length = self._upload.length
-        if length is not None and self._offset + size >= length:
+        is_end = length is not None and self._offset + size >= length
+        if is_end and not self._upload.is_open:
             self._directory.mark(self._upload.id, NOW)
 
     @property

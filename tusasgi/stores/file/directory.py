@@ -196,7 +196,7 @@ class Directory:
         except (*UNREADABLE, *_NO_FILE):
             return True  # whoever looks after it finds out why, and goes on with others
         if hour == NOW:
-            return True  # whoever holds its lock can tell whether it is
+            return True  # only whoever holds its lock can know whether it is
         if upload.is_pending:  # then it was found before, unless the disk was too full to mark it
             return not os.path.exists(self.mark_path(upload_id, NOW))
         if hour in hours_of(upload):

@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from tusasgi.errors import StoreFull, StoreUnavailable
 from tusasgi.stores import WriteConflict
+from tusasgi.stores.due import ABANDONED_AFTER
 from tusasgi.stores.gathering import Chunk
 from tusasgi.threads import Threads
 
@@ -22,7 +23,6 @@ except ImportError:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_UNDER_WAY_FOR = 3600.0  # seconds after which what is not finished counts as left behind
 _COPY_SIZE = 1024 * 1024
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
@@ -192,7 +192,7 @@ def unlink_if_there(path: str) -> None:
 
 
 def unlink_unless_locked(path: str) -> None:
-    """Remove a file, unless a process that lives has it locked."""
+    """Remove a file, unless a running process has it locked."""
     with contextlib.suppress(FileNotFoundError, WriteConflict):
         file = os.open(path, os.O_RDONLY)
         try:
@@ -210,6 +210,6 @@ def remove_if_empty(folder: str) -> None:
 def is_left_behind(path: str, now: datetime) -> bool:
     """True for a file that nobody has written to for so long that nobody will."""
     try:
-        return os.stat(path).st_mtime < now.timestamp() - _UNDER_WAY_FOR
+        return os.stat(path).st_mtime < now.timestamp() - ABANDONED_AFTER
     except FileNotFoundError:
         return False

@@ -40,8 +40,8 @@ def load(text: bytes, size: int, boot: str | None) -> Record:
     return replace(record, upload=replace(record.upload, offset=offset))
 
 
-# By the text itself, and not by what a file system tells of the file: inodes are used again, times
-# stand still for some milliseconds, and a removal changes a record in its place.
+# By the text itself, and not by inode, times and size: inodes are used again, times stand still for
+# some milliseconds, and a removal changes a record in its place.
 @functools.lru_cache(maxsize=_PARSED)
 def _parse(text: bytes) -> Record:
     removal = _REMOVALS.get(text[:1])

@@ -21,7 +21,8 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
-from tusasgi.errors import StoreFull, StoreUnavailable
+from tusasgi.errors import StoreUnavailable
+from tusasgi.stores.fsspec.failures import errors_mapped
 
 T = TypeVar("T")
 
@@ -29,37 +30,6 @@ _BLOCK = 5 * 1024 * 1024  # the least that S3 takes as a part, and a multiple of
 _MOST_MERGED = 32  # what GCS composes in one call
 _TRIES = 3
 
-
-def _numbers(*names: str) -> set[int]:
-    """Return the numbers of errors; not every system has a number for each."""
-    return {getattr(errno, name) for name in names if hasattr(errno, name)}
-
-
-_NO_ROOM = _numbers("ENOSPC", "EDQUOT", "EFBIG")
-_UNREACHABLE = _numbers(
-    "EBUSY",  # s3fs: 503
-    "EREMOTEIO",  # s3fs: 500
-    "EHOSTDOWN",
-    "EHOSTUNREACH",
-    "ENETDOWN",
-    "ENETUNREACH",
-    "ENOTCONN",
-    "ETIMEDOUT",
-)
-# By name, because none of these packages has to be there.
-_UNREACHABLE_BY_NAME = {
-    ("aiohttp", "ClientConnectionError"),
-    ("aiohttp", "ClientPayloadError"),
-    ("azure", "ServiceRequestError"),
-    ("azure", "ServiceResponseError"),
-    ("botocore", "ConnectionError"),
-    ("botocore", "HTTPClientError"),
-    ("paramiko", "NoValidConnectionsError"),
-    ("paramiko", "SSHException"),
-    ("requests", "ConnectionError"),
-    ("requests", "Timeout"),
-    ("socket", "gaierror"),
-}
 # What a filesystem answers to what it cannot do.
 _CANNOT = (OSError, NotImplementedError, TypeError, ValueError, AttributeError, RuntimeError)
 
@@ -76,11 +46,11 @@ class Entry:
     size: int
     is_file: bool = True
     is_folder: bool = False
-    """Both are true where the filesystem does not tell."""
+    """Both are true where the filesystem does not say which it is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class FileRange:
     """A part of a file: the bytes from `start` up to, not including, `stop`."""
 
     path: str
@@ -95,7 +65,7 @@ class Source:
 class Filesystem:
     """A filesystem below one root. Everything in it blocks.
 
-    `creates_alone`: of two who create a file at once one succeeds, and it appears whole.
+    `creates_exclusively`: of two who create a file at once one succeeds, and it appears whole.
     """
 
     def __init__(self, fs: Any, root: str) -> None:
@@ -109,7 +79,7 @@ class Filesystem:
         # an option: some (sftp) pass all that they are given on to somebody else.
         fs.dircache.use_listings_cache = False
         fs.dircache.clear()
-        self.creates_alone = False
+        self.creates_exclusively = False
         self._fs = fs
         self.renames = False
         self._opens = False
@@ -168,12 +138,12 @@ class Filesystem:
     # What changes it.
 
     def write(self, path: str, data: bytes) -> None:
-        """Write a file in its place. A crash may leave half of it, unless `creates_alone`."""
+        """Write a file in its place. A crash may leave half of it, unless `creates_exclusively`."""
         self._with_folder(path, lambda: self._write(path, data))
 
     def replace(self, path: str, data: bytes) -> None:
         """Write a file so that it is the old one or the new one, if the filesystem can."""
-        if self.creates_alone or not self.renames:
+        if self.creates_exclusively or not self.renames:
             return self.write(path, data)
         new = f"{path.rpartition('/')[0]}/new-{uuid.uuid4().hex}"
         self.write(new, data)
@@ -185,14 +155,14 @@ class Filesystem:
             raise
 
     def create(self, path: str, data: bytes) -> None:
-        """Write a file that must not be there: `FileExistsError`. Only if `creates_alone`.
+        """Write a file that must not be there: `FileExistsError`. Only if `creates_exclusively`.
 
-        That error may also tell of this very call, if its answer was lost and it was repeated.
+        That error may also come of this very call, if its answer was lost and it was repeated.
         """
         self._with_folder(path, lambda: self._create(path, data))
 
     def move(self, source: str, target: str) -> None:
-        """Rename a file, over another one too; by copying where there is no other way."""
+        """Rename a file, over another one too; by copying if it has to be."""
         with self._asked():
             self._fs.mv(source, target)
 
@@ -215,7 +185,7 @@ class Filesystem:
 
     # Joining.
 
-    def merge(self, sources: list[Source], target: str) -> bool:
+    def merge(self, sources: list[FileRange], target: str) -> bool:
         """Have the filesystem join whole files, if it can; return whether it did."""
         merge = getattr(self._fs, "merge", None)
         if merge is None or not 1 < len(sources) <= _MOST_MERGED:
@@ -272,7 +242,7 @@ class Filesystem:
             ) from error
         try:
             self._opens = _tried(lambda: self._probe_open(first))
-            self.creates_alone = _tried(lambda: self._probe_create(second))
+            self.creates_exclusively = _tried(lambda: self._probe_create(second))
             self.renames = _tried(lambda: self._probe_rename(first, second))
         finally:
             with contextlib.suppress(*_CANNOT):
@@ -340,7 +310,7 @@ class Filesystem:
         with self._asked(), self._fs.open(path, "wb") as file:
             is_pipelined = _set_pipelined(file)
             file.write(data)
-        if is_pipelined and self.size(path) != len(data):  # it tells of no failure then
+        if is_pipelined and self.size(path) != len(data):  # it raises nothing then
             raise OSError(errno.EIO, "the filesystem did not write everything")
 
     def _create(self, path: str, data: bytes) -> None:
@@ -373,7 +343,7 @@ class Filesystem:
     @contextlib.contextmanager
     def _asked(self) -> Iterator[None]:
         """Let one call through."""
-        with self._turn, told():
+        with self._turn, errors_mapped():
             yield
 
 
@@ -416,41 +386,11 @@ def _entry(path: str, about: Mapping[str, Any]) -> Entry:
     )
 
 
-@contextlib.contextmanager
-def told() -> Iterator[None]:
-    """Tell a failure of the filesystem in our words where it is known what it means."""
-    try:
-        yield
-    except Exception as error:  # raised again
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            raise StoreFull("the store has no room left") from error
-        if _is_unreachable(error):
-            raise StoreUnavailable("the store cannot be reached for now") from error
-        raise
-
-
 def open_filesystem(url: str, options: Mapping[str, Any]) -> Filesystem:
     """Make a filesystem of its own for a URL."""
-    with told():
+    with errors_mapped():
         fs, root = fsspec.url_to_fs(url, skip_instance_cache=True, **options)
     return Filesystem(fs, root)
-
-
-def _is_unreachable(error: BaseException) -> bool:
-    """True for a failure of the way to the store, or of the server there."""
-    if isinstance(error, FileNotFoundError | FileExistsError | PermissionError):
-        return False
-    if isinstance(error, ConnectionError | TimeoutError | EOFError):
-        return True
-    if isinstance(error, OSError) and error.errno in _UNREACHABLE:
-        return True
-    if type(error) is OSError and error.args == ("Socket is closed",):  # paramiko
-        return True
-    status = getattr(error, "status_code", getattr(error, "code", None))
-    if isinstance(status, int) and (status == 429 or 500 <= status < 600):
-        return True
-    kinds = {(kind.__module__.split(".")[0], kind.__name__) for kind in type(error).__mro__}
-    return bool(kinds & _UNREACHABLE_BY_NAME)
 
 
 def _unwrapped(fs: Any, root: str) -> tuple[Any, str]:

@@ -1,4 +1,4 @@
-"""The bytes of an upload as immutable pieces, told from their names and sizes alone; pure.
+"""The bytes of an upload as immutable pieces, known by their names and sizes alone; pure.
 
 `<start>`                    a piece that only one writer could make, and that appeared whole
 `<start>-<length>-<random>`  any other piece; it counts when its size is its length
@@ -14,6 +14,7 @@ from itertools import groupby
 
 _NAME = re.compile(r"(?P<start>[0-9]{20})(?:-(?P<length>[0-9]{1,20})-[0-9a-f]{8})?")
 
+_MOST_AT_ONCE = 100  # files that any filesystem lists as they are at one moment
 _MANY = 64  # so many small neighbours are worth a merge
 _TIERS = (64, 2)  # small is what is under the 64th part of a full piece, and then under its half
 
@@ -31,7 +32,40 @@ class Piece:
         return self.stop - self.start
 
 
-def alone_name(start: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Where the bytes of an upload are: in pieces, or `finished`, the size of them joined."""
+
+    run: list[Piece]
+    rest: list[str]
+    """Names of what counts for nothing: of broken writes, merged pieces, staged ones."""
+    end: int
+    """Where the last piece ends, behind a gap or not."""
+    has_record: bool
+    finished: int | None = None
+
+    @property
+    def offset(self) -> int:
+        if self.finished is not None:
+            return self.finished
+        return self.run[-1].stop if self.run else 0
+
+    @property
+    def names(self) -> list[str]:
+        """The names of everything but the record, in the order of what is in them."""
+        return sorted({*self.rest, *(piece.name for piece in self.run)})
+
+    @property
+    def has_gap(self) -> bool:
+        return self.offset < self.end
+
+    @property
+    def is_doubtful(self) -> bool:
+        """True for a listing that may have been taken while pieces were removed."""
+        return not self.run or self.has_gap or len(self.run) > _MOST_AT_ONCE
+
+
+def exclusive_name(start: int) -> str:
     """Name a piece so that a second one that starts there would have the same name."""
     return f"{start:020}"
 
@@ -58,18 +92,18 @@ def run_of(pieces: Iterable[Piece]) -> list[Piece]:
     Where pieces lie over each other (a merge that was broken off, a write that came late) the
     longer ones are taken, so whatever was reached before stays reached.
     """
-    ways: dict[int, tuple[int, int, Piece]] = {}
+    longest: dict[int, tuple[int, int, Piece]] = {}  # by start: where the run ends, and begins with
     for piece in sorted(pieces, key=lambda piece: piece.start, reverse=True):
-        end = ways[piece.stop][0] if piece.stop in ways else piece.stop
-        way = (end, piece.stop, piece)
-        if piece.start not in ways or ways[piece.start][:2] < way[:2]:
-            ways[piece.start] = way
-    run = []
+        end = longest[piece.stop][0] if piece.stop in longest else piece.stop
+        run = (end, piece.stop, piece)
+        if piece.start not in longest or longest[piece.start][:2] < run[:2]:
+            longest[piece.start] = run
+    found = []
     position = 0
-    while position in ways:
-        run.append(ways[position][2])
-        position = run[-1].stop
-    return run
+    while position in longest:
+        found.append(longest[position][2])
+        position = found[-1].stop
+    return found
 
 
 def merges(run: list[Piece], size: int) -> list[list[Piece]]:
@@ -77,7 +111,7 @@ def merges(run: list[Piece], size: int) -> list[list[Piece]]:
 
     Small ones wait until there are many, and what a merge makes counts as small only a few times
     over: so a byte is written again two or three times, however small the appends are. The last
-    piece stays, because a listing that misses a merge can be told by what lies behind the gap.
+    piece stays, because a listing that misses a merge is known by what lies behind the gap.
     """
     for tier in _TIERS:
         groups = [

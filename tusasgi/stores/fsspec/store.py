@@ -4,7 +4,7 @@ Below the root of a store:
 
     uploads/<id>             the bytes of a finished upload
     state/<id>/record        the record, replaced whole
-    state/<id>/<start>…      pieces of the bytes until it is finished, see `_pieces`
+    state/<id>/<start>…      pieces of the bytes until it is finished, see `pieces`
     state/<id>/staged-…      pieces that are not seen before the end of their append
     due/<hour>/<id>          a small file for each upload that expires in that hour (since 1970)
     due/0/<id>               the same for what is pending or being removed
@@ -12,11 +12,14 @@ Below the root of a store:
 The offset is where the pieces end that follow each other without a gap; without pieces it is the
 size of the finished bytes. Every change is one step that either happened or did not, and whatever
 is replaced is removed only after its replacement was found.
+
+The modules of this store, from the ground up: `failures` says what errors mean, `filesystem` calls
+the filesystem, `pieces` and `marks` are what is kept beside the records, `directory` is all of
+it, `connection` opens it, `appending` and `joining` are the steps of what takes several. All
+but this one block: for threads.
 """
 
-import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -25,9 +28,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from tusasgi.errors import StoreUnavailable
 from tusasgi.models import Renewal, Upload, check_upload_id
 from tusasgi.stores import PartLost
-from tusasgi.stores.fsspec.appending import Appender, Joiner
-from tusasgi.stores.fsspec.filesystem import Filesystem, Source, UnusableFilesystem, open_filesystem
-from tusasgi.stores.fsspec.state import State, steps
+from tusasgi.stores.fsspec.appending import Appender
+from tusasgi.stores.fsspec.connection import Connection
+from tusasgi.stores.fsspec.directory import Directory, steps
+from tusasgi.stores.fsspec.filesystem import FileRange, UnusableFilesystem
+from tusasgi.stores.fsspec.joining import Joiner
 from tusasgi.stores.gathering import Gatherer
 from tusasgi.stores.renewing import renewing
 from tusasgi.threads import Threads
@@ -55,8 +60,8 @@ class FsspecStore:
     out what the filesystem can (`UnusableFilesystem`).
 
     Servers that share a place need a locker that reaches all of them. Where files are created
-    exclusively and appear whole (the large object stores), a second writer is told from the
-    first without one too, and gets `WriteConflict`. What is acknowledged has been written, and is
+    exclusively and appear whole (the large object stores), a second writer gets
+    `WriteConflict` without one too. What is acknowledged has been written, and is
     as safe as the filesystem keeps it: nothing here can flush a local disk.
 
     Bytes are kept in pieces of at most `piece_size` bytes until the upload is finished. A running
@@ -79,11 +84,8 @@ class FsspecStore:
             raise ValueError("piece_size must be between 64 KiB and 64 MiB")
         self._place = place
         self._root = root
-        self._options = dict(options or {})
         self._piece_size = piece_size
-        self._lock = threading.Lock()
-        self._state: State | None = None
-        self._opening: Future[State] | None = None
+        self._connection = Connection(place, root, options or {})
         self._threads = Threads(_THREADS)
         self._renewing = Threads(_RENEWALS)
 
@@ -94,10 +96,10 @@ class FsspecStore:
         return f"{root.rstrip('/')}/{path}" if root else path
 
     async def create(self, upload: Upload) -> Upload:
-        return await self._thread(State.create, upload)
+        return await self._thread(Directory.create, upload)
 
     async def get(self, upload_id: str) -> Upload:
-        return await self._thread(State.get, upload_id)
+        return await self._thread(Directory.get, upload_id)
 
     async def append(
         self,
@@ -128,23 +130,23 @@ class FsspecStore:
                 await self._surely(appender.clean)
 
     async def update(self, upload: Upload) -> Upload:
-        return await self._thread(State.update, upload)
+        return await self._thread(Directory.update, upload)
 
     async def finish(self, upload: Upload) -> Upload:
-        sources = await self._thread(State.sources_to_join, upload.id)
+        sources = await self._thread(Directory.sources_to_join, upload.id)
         if sources is not None:
             await self._join(upload.id, sources)
-        await self._thread(State.remove_joined, upload.id)
+        await self._thread(Directory.remove_joined, upload.id)
         return upload
 
     async def terminate(self, upload_id: str) -> None:
-        await self._thread(State.terminate, upload_id)
+        await self._thread(Directory.terminate, upload_id)
 
     async def declare_length(self, upload: Upload, length: int) -> Upload:
         return await self.update(replace(upload, length=length))
 
     async def concat(self, upload: Upload) -> Upload:
-        sources = await self._thread(State.sources_of_parts, upload)
+        sources = await self._thread(Directory.sources_of_parts, upload)
         if sources is not None:
             try:
                 await self._join(upload.id, sources)
@@ -153,20 +155,20 @@ class FsspecStore:
         return replace(upload, offset=upload.length or 0)
 
     async def due(self, now: datetime) -> AsyncIterator[str]:
-        for hour in await self._thread(State.due_hours, now):
-            for upload_id in await self._thread(State.due_uploads, hour, now):
+        for hour in await self._thread(Directory.due_hours, now):
+            for upload_id in await self._thread(Directory.due_uploads, hour, now):
                 yield upload_id
-            await self._thread(State.remove_hour_if_empty, hour)
+            await self._thread(Directory.remove_hour_if_empty, hour)
 
     async def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:
         misses = 0
         while start < stop:
-            sources = await self._thread(State.sources_between, upload.id, start, stop)
+            sources = await self._thread(Directory.sources_between, upload.id, start, stop)
             if not sources:
                 return
             try:
                 for source in steps(sources, _READ_SIZE):
-                    data = await self._thread(State.read, source)
+                    data = await self._thread(Directory.read, source)
                     start += len(data)
                     yield data
             except FileNotFoundError:
@@ -174,7 +176,7 @@ class FsspecStore:
                 if misses == _TRIES:
                     raise
 
-    async def _step(self, appender: Appender, step: Callable[[State], T]) -> T:
+    async def _step(self, appender: Appender, step: Callable[[Directory], T]) -> T:
         """Take a step of an append, and keep the upload from expiring however long it takes."""
         work = self._thread(step)
         if appender.renewal is None:
@@ -185,9 +187,9 @@ class FsspecStore:
 
         return await renewing(work, renew, interval=appender.renewal.interval)
 
-    async def _join(self, upload_id: str, sources: list[Source]) -> None:
+    async def _join(self, upload_id: str, sources: list[FileRange]) -> None:
         """Write the sources to the place of the finished bytes, in steps."""
-        if await self._thread(State.merge, upload_id, sources):
+        if await self._thread(Directory.merge, upload_id, sources):
             return
         joiner = Joiner(upload_id)
         try:
@@ -201,7 +203,11 @@ class FsspecStore:
             raise
 
     async def _thread(
-        self, step: Callable[Concatenate[State, P], T], /, *arguments: P.args, **keywords: P.kwargs
+        self,
+        step: Callable[Concatenate[Directory, P], T],
+        /,
+        *arguments: P.args,
+        **keywords: P.kwargs,
     ) -> T:
         """Take a step, in a worker thread: everything that asks the filesystem blocks.
 
@@ -210,59 +216,25 @@ class FsspecStore:
         """
         return await self._threads.run(self._take, step, *arguments, **keywords)
 
-    async def _surely(self, step: Callable[[State], T]) -> T:
+    async def _surely(self, step: Callable[[Directory], T]) -> T:
         """Take a step that cleans up, also when this task is cancelled, by whatever means."""
         return await self._threads.run_surely(partial(self._take, step))
 
     # What runs in worker threads.
 
     def _take(
-        self, step: Callable[Concatenate[State, P], T], /, *arguments: P.args, **keywords: P.kwargs
+        self,
+        step: Callable[Concatenate[Directory, P], T],
+        /,
+        *arguments: P.args,
+        **keywords: P.kwargs,
     ) -> T:
-        state = self._get_state()
+        directory = self._connection.get()
         try:
-            return step(state, *arguments, **keywords)
+            return step(directory, *arguments, **keywords)
         except StoreUnavailable:
-            # A connection that broke stays broken; the next step makes another one.
-            if isinstance(self._place, str) and not state.files.is_async:
-                self._forget(state)
+            self._connection.drop(directory)
             raise
-
-    def _forget(self, state: State) -> None:
-        with self._lock:
-            if self._state is state:  # and not a newer one already
-                self._state = None
-
-    def _get_state(self) -> State:
-        """Return the state; of several who need it at once one opens it for all."""
-        with self._lock:
-            if self._state is not None:
-                return self._state
-            is_first = self._opening is None
-            opening = self._opening = self._opening or Future()
-        if is_first:
-            self._open(opening)
-        return opening.result()
-
-    def _open(self, opening: Future[State]) -> None:
-        """Open the filesystem, or fail for all who wait: each would try as long, in a row."""
-        state = None
-        try:
-            state = self._opened()
-            opening.set_result(state)
-        except BaseException as error:  # raised by those who wait
-            opening.set_exception(error)
-        finally:
-            with self._lock:
-                self._state, self._opening = state, None
-
-    def _opened(self) -> State:
-        if isinstance(self._place, str):
-            files = open_filesystem(self._place, self._options)
-        else:
-            files = Filesystem(self._place, self._root)
-        files.probe()
-        return State(files)
 
 
 class _Writer(Gatherer):

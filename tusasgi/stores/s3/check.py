@@ -11,8 +11,8 @@ import anyio
 from botocore.exceptions import ClientError
 
 from tusasgi.errors import StoreUnavailable
-from tusasgi.stores.s3.bucket import in_turn, together
-from tusasgi.stores.s3.client import Conflict, Gone, TooFast
+from tusasgi.stores.s3.calls import in_turn, together
+from tusasgi.stores.s3.failures import Conflict, Gone, TooFast
 from tusasgi.stores.s3.rope import Rope
 
 Call = Callable[..., Awaitable[dict[str, Any]]]

@@ -9,7 +9,7 @@ import base64
 import contextlib
 import hashlib
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from typing import Any, TypeVar
@@ -19,15 +19,10 @@ import anyio.lowlevel
 from aiobotocore.session import AioSession
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.to_thread import run_sync
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    NoCredentialsError,
-    ParamValidationError,
-)
 from s3fs import S3FileSystem
 
-from tusasgi.errors import StoreFull, StoreUnavailable, TusError
+from tusasgi.errors import StoreUnavailable
+from tusasgi.stores.s3.failures import GONE, translated
 
 T = TypeVar("T")
 
@@ -49,46 +44,6 @@ CONFIGURATION: Mapping[str, Any] = {
     # The body is a rope, hashed by ourselves where it is to be.
     "s3": {"payload_signing_enabled": False},
 }
-_GONE = {"404", "NoSuchKey", "NoSuchUpload", "NotFound"}
-_CONFLICTS = {"412", "409", "PreconditionFailed", "ConditionalRequestConflict"}
-_FULL = {
-    "507",
-    "InsufficientStorage",
-    "XMinioStorageFull",
-    "QuotaExceeded",
-    "QuotaExceededException",
-}
-
-# What time heals although its status may say otherwise.
-_PASSING = {
-    "BadDigest",  # the body was damaged on its way
-    "BandwidthLimitExceeded",
-    "IncompleteBody",  # or cut
-    "InternalError",
-    "OperationAborted",  # by another one on the same thing
-    "RequestLimitExceeded",
-    "RequestTimeout",
-    "SlowDown",
-}
-# What it does not: the server cannot do this at all, now or later.
-_NEVER = {"NotImplemented", "XNotImplemented", "MethodNotAllowed"}
-_NEVER_STATUS = {501, 505}
-
-
-class Gone(Exception):
-    """There is no such object or multipart upload."""
-
-
-class Conflict(Exception):
-    """The condition of the call does not hold: somebody else was faster."""
-
-
-class NotModified(Exception):
-    """The object is still the one that the caller knows."""
-
-
-class TooFast(StoreUnavailable):
-    """The server takes no more calls of this kind for now."""
 
 
 class Client:
@@ -183,7 +138,7 @@ class Client:
         for start in range(0, len(keys), 1000):
             names = [{"Key": key} for key in keys[start : start + 1000]]
             answer = await self.call("delete_objects", Delete={"Objects": names, "Quiet": True})
-            failed = [e for e in answer.get("Errors", []) if e.get("Code") not in _GONE]
+            failed = [e for e in answer.get("Errors", []) if e.get("Code") not in GONE]
             if failed:
                 raise StoreUnavailable("the object storage did not remove everything")
 
@@ -285,7 +240,7 @@ class _Loop:
         if operation not in _LONG:
             patience = min(patience, _PATIENCE)
         patience += len(parameters.get("Body", b"")) / _SLOWEST
-        with _told():
+        with translated():
             async with asyncio.timeout(patience):
                 answer: dict[str, Any] = await getattr(client, operation)(**parameters)
                 return answer
@@ -358,48 +313,7 @@ def _add_md5(request: Any, **about: object) -> None:
 
 
 async def _body_of(answer: dict[str, Any]) -> bytes:
-    with _told():
+    with translated():
         async with answer["Body"] as body:
             content: bytes = await body.read()
             return content
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Say in our words what went wrong."""
-    try:
-        yield
-    except ClientError as error:
-        raise _meaning(error) from error
-    except (NoCredentialsError, ParamValidationError):
-        raise
-    except (BotoCoreError, OSError, TimeoutError) as error:
-        raise _away() from error
-    except Exception as error:
-        if type(error).__module__.startswith("aiohttp"):
-            raise _away() from error
-        raise
-
-
-def _meaning(error: Any) -> Exception:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if code in _GONE:
-        return Gone(code)
-    if code in _CONFLICTS or status == 412:
-        return Conflict(code)
-    if status == 304:
-        return NotModified()
-    if code in _FULL or status == 507:
-        return StoreFull("the store has no room left; what it acknowledged is safe")
-    if status == 429:
-        return TooFast("the object storage takes no more for now; go on in a moment")
-    is_final = code in _NEVER or status in _NEVER_STATUS
-    if code in _PASSING or (status >= 500 and not is_final):
-        return _away()
-    unchanged: Exception = error  # which names the operation and the code
-    return unchanged
-
-
-def _away() -> TusError:
-    return StoreUnavailable("the object storage cannot be reached for now; go on in a moment")

@@ -6,42 +6,6 @@ import zlib
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
-_BLOCK = 64 * 1024  # smaller chunks are gathered: a list of single bytes would weigh 50 times more
-
-
-class Buffer:
-    """Takes chunks at its end and gives ropes from its beginning."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._chunks: list[bytes | bytearray | memoryview] = []
-
-    def add(self, chunk: bytes) -> None:
-        self.size += len(chunk)
-        last = self._chunks[-1] if self._chunks else b""
-        if isinstance(last, bytearray) and len(last) + len(chunk) <= _BLOCK:
-            last += chunk
-        elif len(chunk) < _BLOCK:
-            self._chunks.append(bytearray(chunk))
-        elif chunk:
-            self._chunks.append(chunk)
-
-    def take(self, size: int) -> "Rope":
-        """Remove the first `size` bytes and return them; fewer if there are fewer."""
-        taken: list[bytes | bytearray | memoryview] = []
-        missing = min(size, self.size)
-        self.size -= missing
-        while missing:
-            chunk = self._chunks[0]
-            if len(chunk) > missing:
-                view = memoryview(chunk)
-                taken.append(view[:missing])
-                self._chunks[0] = view[missing:]
-                break
-            taken.append(self._chunks.pop(0))
-            missing -= len(chunk)
-        return Rope(taken)
-
 
 class Rope:
     """Chunks in a row that can be read like a file, and again from the start for a retry."""
@@ -73,13 +37,13 @@ class Rope:
     __hash__ = None  # type: ignore[assignment]
 
     def between(self, start: int, stop: int) -> "Rope":
-        """Return a part of it, without copying."""
-        pieces = []
+        """Return some of it, without copying."""
+        found = []
         for chunk in self.chunks:
             if start < min(stop, len(chunk)):
-                pieces.append(memoryview(chunk)[start:stop])
+                found.append(memoryview(chunk)[start:stop])
             start, stop = max(0, start - len(chunk)), max(0, stop - len(chunk))
-        return Rope(pieces)
+        return Rope(found)
 
     # What an HTTP client asks for.
 

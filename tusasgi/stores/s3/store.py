@@ -1,14 +1,13 @@
 """Uploads in a bucket of an S3 server, through any number of servers of ours at once.
 
-One small object holds the state of an upload and is replaced by compare-and-swap; bytes go into
+One small object holds the manifest of an upload and is replaced by compare-and-swap; bytes go into
 equal parts of a multipart upload. `docs/s3.md` tells why nothing is lost on the way.
 """
 
 import contextlib
-import enum
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -17,23 +16,23 @@ from urllib.parse import quote
 from tusasgi.errors import StoreUnavailable, UploadNotFound, UploadPending
 from tusasgi.models import Renewal, Upload
 from tusasgi.stores import PartLost, WriteConflict
-from tusasgi.stores.s3.appending import Append, Budget
-from tusasgi.stores.s3.bucket import Bucket, DescribeFailed, Integrity, id_in, piece_of
+from tusasgi.stores.s3.appending import Appender
+from tusasgi.stores.s3.bucket import Bucket, DescribeFailed, Integrity, overtaken
+from tusasgi.stores.s3.budget import Budget
 from tusasgi.stores.s3.check import check_conditions
-from tusasgi.stores.s3.client import CONFIGURATION, Client, Conflict, Gone
-from tusasgi.stores.s3.joining import Join
-from tusasgi.stores.s3.state import S3Object, State, is_settled_size
+from tusasgi.stores.s3.client import CONFIGURATION, Client
+from tusasgi.stores.s3.committing import Committer
+from tusasgi.stores.s3.failures import Conflict, Gone
+from tusasgi.stores.s3.joining import Joiner
+from tusasgi.stores.s3.leftovers import remove_leftovers
+from tusasgi.stores.s3.manifest import Manifest, S3Object, is_done_by_size
+from tusasgi.stores.s3.rope import Rope
+from tusasgi.stores.s3.writer import Writer
 
 __all__ = ["DescribeFailed", "S3Object", "S3Store"]
 
 _MIB = 1024 * 1024
 _LEAST_PART = 5 * _MIB  # what S3 takes
-_UNDER_WAY_FOR = timedelta(days=1)  # after which what no state names counts as left behind
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""
 
 
 def _by_id(upload: Upload) -> S3Object:
@@ -53,7 +52,7 @@ class S3Store:
     What it raises is a failure of the host (`DescribeFailed`), and no refusal of the upload.
     `part_size` is the least size of a part in bytes. A running append holds at most two parts;
     `memory` bounds what all of them hold together, and as much again as `remembered` may be kept
-    of states and short tails to be spared calls. `integrity` says what the server compares with
+    of manifests and short tails to be spared calls. `integrity` says what the server compares with
     the bytes it got. Everything else is an option of s3fs (`endpoint_url`, `key`, `secret`,
     `client_kwargs`, `config_kwargs`, …).
 
@@ -77,7 +76,7 @@ class S3Store:
         if part_size < _LEAST_PART:
             raise ValueError("part_size must be at least 5 MiB, which is the least S3 takes")
         if memory < 2 * part_size:
-            raise ValueError("memory must have room for two parts")
+            raise ValueError("memory must hold two parts")
         if integrity not in ("md5", "crc32", "none"):
             raise ValueError('integrity must be "md5", "crc32" or "none"')
         client = Client(
@@ -121,16 +120,16 @@ class S3Store:
         await self._client.aclose()
 
     async def create(self, upload: Upload) -> Upload:
-        return (await self._bucket.create(upload)).told()
+        return (await self._bucket.create(upload)).as_upload()
 
     async def get(self, upload_id: str) -> Upload:
-        return (await self._bucket.read(upload_id)).told()
+        return (await self._bucket.read(upload_id)).as_upload()
 
     async def latest(self, upload: Upload) -> Upload:
         known = self._bucket.known(upload.id)
-        if known is None:  # it was removed, or there is no room to remember it
+        if known is None:  # it was removed, or there is no memory left for it
             return await self.get(upload.id)
-        return known.told()
+        return known.as_upload()
 
     async def append(
         self,
@@ -140,75 +139,62 @@ class S3Store:
         staged: bool = False,
         renewal: Renewal | None = None,
     ) -> Upload:
-        state = await self._state_of(upload)
-        append = Append(
+        manifest = await self._manifest_of(upload)
+        appender = Appender(
             self._bucket,
-            state,
+            manifest,
             upload,
-            budget=self._budget,
             least_part=self._part_size,
             staged=staged,
             renewal=renewal,
         )
-        kept = (await append.run(chunks)).told()
-        return replace(upload, version=kept.version) if kept.offset == state.offset else kept
+        kept = (await Writer(appender, budget=self._budget).run(chunks)).as_upload()
+        return replace(upload, version=kept.version) if kept.offset == manifest.offset else kept
 
     async def update(self, upload: Upload) -> Upload:
         try:
-            state = await self._state_of(upload)
-            new = replace(state, upload=upload)
-            if upload.is_complete and state.offset == upload.length:
-                new = replace(new, object=state.object or self._bucket.object_of(upload)).emptied()
-            new = await self._bucket.swap(state, new)
+            manifest = await self._manifest_of(upload)
+            new = replace(manifest, upload=upload)
+            if upload.is_complete and manifest.offset == upload.length:
+                stored = manifest.object or self._bucket.object_of(upload)
+                new = replace(new, object=stored).emptied()
+            new = await self._bucket.swap(manifest, new)
         except (WriteConflict, UploadNotFound):
             if upload.has_all_bytes:
                 await self._remove_if_unwanted(upload)
             raise
-        await self._bucket.remove_unused({*state.names, *state.unused} - {*new.names, *new.unused})
-        return new.told()
+        unnamed = {*manifest.names, *manifest.unused} - {*new.names, *new.unused}
+        await self._bucket.remove_unused(unnamed)
+        return new.as_upload()
 
     async def declare_length(self, upload: Upload, length: int) -> Upload:
         return await self.update(replace(upload, length=length))
 
     async def finish(self, upload: Upload) -> Upload:
-        # What is not in a part is read for it, and a small upload is all in its state.
+        # What is not in a part is read for it, and a small upload is all in its manifest.
         async with self._budget.taken(min(upload.offset, self._part_size)):
             return await self._finish(upload)
 
     async def _finish(self, upload: Upload) -> Upload:
-        state = await self._state_of(upload)
-        if state.stored_size:
+        manifest = await self._manifest_of(upload)
+        if manifest.stored_size:
             return upload
-        if state.multipart_id is not None and state.offset:
-            state = await self._sealed(state, upload)
-            await self._bucket.complete(state)
-            return replace(upload, version=state.etag)
-        stored = state.object or self._bucket.object_of(upload)
-        content = await self._bucket.load(state.segments) + state.tail
-        try:
-            await self._bucket.put_object(stored, content, IfNoneMatch="*")
-        except Conflict:
-            # It was repeated, or the object belongs to another upload: this one was removed
-            # while this server stood still, and its id is used again.
-            await self._bucket.check_newest(state)
-            await self._bucket.put_object(stored, content)
-        return upload
+        if manifest.multipart_id is None or manifest.offset == 0:
+            await self._put_object(manifest, upload)
+            return upload
+        manifest = await self._sealed(manifest, upload)
+        await self._bucket.complete(manifest)
+        return replace(upload, version=manifest.etag)
 
     async def concat(self, upload: Upload) -> Upload:
-        state = await self._state_of(upload)
+        manifest = await self._manifest_of(upload)
         try:
             sources = [await self._bucket.read(part) for part in upload.parts]
         except UploadNotFound:
             raise PartLost from None
-        join = Join(
-            self._bucket,
-            state,
-            upload,
-            sources=sources,
-            budget=self._budget,
-            least_part=self._part_size,
-        )
-        return (await join.run()).told()
+        committer = Committer(self._bucket, manifest, upload, least_part=self._part_size)
+        joiner = Joiner(self._bucket, committer, upload, sources=sources, budget=self._budget)
+        return (await joiner.run()).as_upload()
 
     async def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:
         known = await self._known(upload)
@@ -233,159 +219,107 @@ class S3Store:
         It is good for as many seconds, for whoever has it, and answers ranges. With a
         `filename` browsers save the file under that name instead of showing it.
         """
-        state = await self._known(upload)
-        if state.object is None or not state.upload.is_complete:
+        manifest = await self._known(upload)
+        if manifest.object is None or not manifest.upload.is_complete:
             raise UploadNotFound("the upload is not complete yet")
         answer = {}
         if filename is not None:
             answer["ResponseContentDisposition"] = _attachment(filename)
         if content_type is not None:
             answer["ResponseContentType"] = content_type
-        return await self._client.link(self._bucket.key_of(state.object), seconds=seconds, **answer)
+        key = self._bucket.key_of(manifest.object)
+        return await self._client.link(key, seconds=seconds, **answer)
 
     async def terminate(self, upload_id: str) -> None:
-        try:
-            state = await self._bucket.read(upload_id)
-        except UploadNotFound:
-            await self._remove_pieces_of(upload_id)
+        manifest = await self._bucket.find(upload_id)
+        if manifest is None:
+            await self._bucket.remove_all(upload_id)
             return
-        if state.upload.removal is None:
+        if manifest.upload.removal is None:
             # From here on nobody else can change it.
-            removed = replace(state.upload, removal="terminated")
-            state = await self._bucket.swap(state, replace(state, upload=removed))
-        if state.object is not None:
-            await self._bucket.abort_multiparts(upload_id, self._bucket.key_of(state.object))
-            await self._client.delete([self._bucket.key_of(state.object)])
-        elif state.upload.length is None or state.upload.length > self._part_size:
-            # A server that died with the first bytes may have left one, under whatever key.
-            await self._bucket.abort_multiparts(upload_id, self._bucket.prefix)
-        await self._remove_pieces_of(upload_id)
-        await self._bucket.remove_state(upload_id)
+            removed = replace(manifest.upload, removal="terminated")
+            manifest = await self._bucket.swap(manifest, replace(manifest, upload=removed))
+        await self._remove_object(manifest)
+        await self._bucket.remove_all(upload_id)
+        await self._bucket.remove_manifest(upload_id)
 
     async def due(self, now: datetime) -> AsyncIterator[str]:
         prefix = f"{self._bucket.prefix}state/"
         async for found in self._client.listed(prefix):
             upload_id = found["Key"].removeprefix(prefix)
-            if is_settled_size(found["Size"]):
-                continue
-            try:
-                upload = await self.get(upload_id)
-            except UploadNotFound:
-                continue  # removed meanwhile, or its name is none of ours
-            except StoreUnavailable:
-                raise
-            except Exception:  # whoever looks after it finds out why, and goes on with others
+            if not is_done_by_size(found["Size"]) and await self._is_due(upload_id, now):
                 yield upload_id
-                continue
-            if upload.is_expired(now) or upload.is_pending:
-                yield upload_id
-        await self._remove_left_behind(now)
+        await remove_leftovers(self._bucket, now)
 
     # The steps.
 
-    async def _known(self, upload: Upload) -> State:
-        """Return the state that an upload was read from if it is remembered, or the newest."""
+    async def _remove_object(self, manifest: Manifest) -> None:
+        """Remove the object of an upload, and the multipart uploads that it was to grow in."""
+        upload = manifest.upload
+        if manifest.object is not None:
+            key = self._bucket.key_of(manifest.object)
+            await self._bucket.abort_multiparts(upload.id, key)
+            await self._client.delete([key])
+        elif upload.length is None or upload.length > self._part_size:
+            # A server that died with the first bytes may have left one, under whatever key.
+            await self._bucket.abort_multiparts(upload.id, self._bucket.prefix)
+
+    async def _is_due(self, upload_id: str, now: datetime) -> bool:
+        try:
+            upload = await self.get(upload_id)
+        except UploadNotFound:
+            return False  # removed meanwhile, or its name is none of ours
+        except StoreUnavailable:
+            raise
+        except Exception:  # whoever looks after it finds out why, and goes on with others
+            return True
+        return upload.is_expired(now) or upload.is_pending
+
+    async def _known(self, upload: Upload) -> Manifest:
+        """Return the manifest that an upload was read from if it is remembered, or the newest."""
         known = self._bucket.known(upload.id)
         if known is None or known.etag != upload.version:
             known = await self._bucket.read(upload.id)
         return known
 
-    async def _state_of(self, upload: Upload) -> State:
-        """Return the state that an upload was read from; refuse one that was changed since."""
+    async def _manifest_of(self, upload: Upload) -> Manifest:
+        """Return the manifest that an upload was read from; refuse one that was changed since."""
         known = await self._known(upload)
         if upload.version is not None and known.etag != upload.version:
-            raise WriteConflict("another server has changed this upload meanwhile")
+            raise overtaken()
         return known
 
     async def _remove_if_unwanted(self, upload: Upload) -> None:
         """Remove an object that this server made while another one removed its upload."""
-        stored = None
-        with contextlib.suppress(UploadNotFound):
-            state = await self._bucket.read(upload.id)
-            if state.upload.removal is None:
-                return
-            stored = state.object
+        manifest = await self._bucket.find(upload.id)
+        if manifest is not None and manifest.upload.removal is None:
+            return
+        stored = None if manifest is None else manifest.object
         with contextlib.suppress(DescribeFailed):
             stored = stored or self._bucket.object_of(upload)
             await self._client.delete([self._bucket.key_of(stored)])
 
-    async def _sealed(self, state: State, upload: Upload) -> State:
-        """Return the state with all of its bytes in parts."""
-        if state.rest_size == 0:
-            return state
-        held = Budget(self._part_size)  # by `finish`
-        append = Append(self._bucket, state, upload, budget=held, least_part=self._part_size)
-        return await append.run(_nothing())
-
-    async def _remove_pieces_of(self, upload_id: str) -> None:
-        prefix = self._bucket.pieces_of(upload_id)
-        if keys := [found["Key"] async for found in self._client.listed(prefix)]:
-            await self._bucket.remove_pieces(keys)
-
-    async def _remove_left_behind(self, now: datetime) -> None:
-        """Remove what servers that died or were overtaken have left, and no state names."""
-        before = now - _UNDER_WAY_FOR
-        fence = _Fence(self._bucket)
-        prefix = f"{self._bucket.prefix}pieces/"
-        async for found in self._client.listed(prefix):
-            key = found["Key"]
-            upload_id = piece_of(key.removeprefix(prefix))
-            if upload_id is not None and found["LastModified"] < before:
-                use = await fence.use_of(key, upload_id)
-                if use is not _Use.NAMED:
-                    await self._bucket.remove_pieces([key])
-        async for found in self._client.multiparts(self._bucket.prefix):
-            key, multipart_id = found["Key"], found["UploadId"]
-            if found["Initiated"] >= before:
-                continue
-            # Without a state it may be somebody else's.
-            if await fence.use_of(multipart_id, id_in(key)) is _Use.UNNAMED:
-                await self._bucket.abort(key, multipart_id)
-
-
-class _Use(enum.Enum):
-    """What becomes of something in the bucket."""
-
-    NAMED = "a state names it, or may yet"
-    UNNAMED = "its upload does not name it, and never will"
-    UNKNOWN = "there is no such upload"
-
-
-class _Fence:
-    """Tells what no state names, and sees to it that none will."""
-
-    def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
-        self._states: dict[str, State | None] = {}
-        self._fenced: set[str] = set()
-
-    async def use_of(self, name: str, upload_id: str) -> _Use:
+    async def _put_object(self, manifest: Manifest, upload: Upload) -> None:
+        """Store the object of an upload without parts."""
+        stored = manifest.object or self._bucket.object_of(upload)
+        content = await self._bucket.load(manifest.segments) + manifest.tail
         try:
-            state = await self._state(upload_id)
-        except StoreUnavailable:
-            raise
-        except Exception:  # there is a state that cannot be read: as far as one can tell
-            return _Use.NAMED
-        if state is None:
-            return _Use.UNKNOWN
-        if name in state.names or name == state.multipart_id:
-            return _Use.NAMED
-        if upload_id not in self._fenced:
-            # A server that stood still all the time could name it yet: not after this.
-            try:
-                self._states[upload_id] = await self._bucket.swap(state, state)
-            except (WriteConflict, UploadNotFound):
-                return _Use.NAMED
-            self._fenced.add(upload_id)
-        return _Use.UNNAMED
+            await self._bucket.put_object(stored, content, IfNoneMatch="*")
+        except Conflict:
+            # It was repeated, or the object belongs to another upload: this one was removed
+            # while this server stood still, and its id is used again.
+            await self._bucket.check_newest(manifest)
+            await self._bucket.put_object(stored, content)
 
-    async def _state(self, upload_id: str) -> State | None:
-        if upload_id not in self._states:
-            try:
-                self._states[upload_id] = await self._bucket.read(upload_id)
-            except UploadNotFound:
-                self._states[upload_id] = None
-        return self._states[upload_id]
+    async def _sealed(self, manifest: Manifest, upload: Upload) -> Manifest:
+        """Return the manifest with all of its bytes in parts."""
+        if manifest.rest_size == 0:
+            return manifest
+        appender = Appender(self._bucket, manifest, upload, least_part=self._part_size)
+        async with appender.cleaning_up():
+            await appender.add_part(Rope())
+            await appender.finish()
+        return appender.committed
 
 
 def _parse_url(url: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tusasgi import Target
 from tusasgi.stores import Store
 from tusasgi.testing.stores.base import Reopened, StoreTests
 from tusasgi.testing.stores.tools import (
@@ -87,6 +88,15 @@ class ExpiryTests(StoreTests):
     async def test_a_finished_piece_is_found_past_its_time(self, store: Store) -> None:
         sweeping = supports_sweep(store)
         upload = await completed(store, b"abcdef", is_partial=True, expires=NOW)
+        assert await found_due(sweeping, NOW - timedelta(seconds=1)) == []
+        assert await found_due(sweeping, NOW) == [upload.id]
+
+    async def test_a_complete_upload_that_stands_for_a_request_is_found_past_its_time(
+        self, store: Store
+    ) -> None:
+        sweeping = supports_sweep(store)
+        target = Target(method="POST", path="/", raw_path=None, query_string=b"", headers=())
+        upload = await completed(store, b"abcdef", target=target, expires=NOW)
         assert await found_due(sweeping, NOW - timedelta(seconds=1)) == []
         assert await found_due(sweeping, NOW) == [upload.id]
 

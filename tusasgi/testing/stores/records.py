@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 from anyio.to_thread import run_sync
 
-from tusasgi import InvalidUploadId, Upload, UploadExists, UploadNotFound
+from tusasgi import (
+    Checksum,
+    FinalResponse,
+    InvalidUploadId,
+    Target,
+    Upload,
+    UploadExists,
+    UploadNotFound,
+)
 from tusasgi.stores import (
     Store,
     SupportsConcat,
@@ -46,6 +54,14 @@ HOSTILE_IDS = [
 ]
 
 
+TARGET = Target(
+    method="PUT",
+    path="/videos/\xe9",
+    raw_path=b"/videos/%C3%A9",
+    query_string=b"key=\xff",
+    headers=(("content-type", "video/mp4"), ("content-language", "de")),
+)
+
 FIELDS = [
     pytest.param({"length": 4711}, id="length"),
     pytest.param({"length": None}, id="length-not-declared"),
@@ -63,6 +79,15 @@ FIELDS = [
     pytest.param({"sha256": "0f" * 32}, id="sha256"),
     pytest.param({"is_complete": True}, id="complete"),
     pytest.param({"removal": "terminated"}, id="being-terminated"),
+    pytest.param({"protocol": "ietf", "is_open": True}, id="open"),
+    pytest.param({"checksum": Checksum(algorithm="sha512", digest=bytes(64))}, id="checksum"),
+    pytest.param({"final_response": FinalResponse(body=b"\x00\xff")}, id="final-response"),
+    pytest.param(
+        {"final_response": FinalResponse(status=201, headers={"X-Name": "\xe9"})},
+        id="final-response-with-headers",
+    ),
+    pytest.param({"target": TARGET}, id="target"),
+    pytest.param({"target": replace(TARGET, raw_path=None)}, id="target-of-no-raw-path"),
 ]
 
 

@@ -125,7 +125,7 @@ def supports_defer_length(store: Store) -> SupportsDeferLength:
 
 @contextlib.contextmanager
 def peak_memory() -> Iterator[Callable[[], int]]:
-    """Give what tells, inside and afterwards, how much more memory there was at the most."""
+    """Give a function that returns, inside and afterwards, the most memory that was added."""
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     peak = 0

@@ -1,13 +1,13 @@
-"""What the S3 store knows of an upload: one immutable value, one object in the bucket.
+"""The manifest of an upload: one immutable value, one object in the bucket (`state/<id>`).
 
     bytes 0 to offset  =  the parts, then the segments, then the tail
 
-Everything that a state names is stored already and never changes. So whoever replaces the state
-object (and only the holder of its last ETag can) replaces the truth, all at once.
+Everything that a manifest names is stored already and never changes. So whoever replaces it (and
+only the holder of its last ETag can) replaces the truth, all at once.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,11 +16,6 @@ from tusasgi.stores.records import dump_record, load_record
 from tusasgi.stores.s3.rope import Rope
 
 _VERSION = 1
-_MIB = 1024 * 1024
-MOST_PARTS = 10_000
-# Of the numbers for parts, so many are meant for bytes; the rest is spent where a server dies.
-_PLANNED_PARTS = 6_500
-_DOUBLE_EVERY = 1_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,37 +43,45 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Piece:
-    """An object of ours that never changes: bytes of the upload, or a page of its parts."""
+class Segment:
+    """Bytes of the upload in an object of their own, which never changes."""
 
     key: str
     size: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class State:
+class Page:
+    """Where so many parts are written down: in an object that never changes."""
+
+    key: str
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
     """The truth about one upload."""
 
     upload: Upload
     commit: str = ""
     """Random, new with each write: an answer that was lost can be told from another's write."""
     previous: str = ""
-    """The commit of the state that this one has replaced."""
+    """The commit of the manifest that this one has replaced."""
     object: S3Object | None = None
     """Decided with the first byte."""
     multipart_id: str | None = None
-    pages: tuple[Piece, ...] = ()
-    """Where the oldest parts are written down, `size` of them in each."""
+    pages: tuple[Page, ...] = ()
+    """Where the oldest parts are written down."""
     parts: tuple[Part, ...] = ()
     parts_size: int = 0
     part_size: int = 0
     """How long its parts are, in bytes; 0 while there are none."""
     used_to: int = 0
     """Part numbers up to this one may carry content already, known or unknown."""
-    segments: tuple[Piece, ...] = ()
+    segments: tuple[Segment, ...] = ()
     tail: Rope = field(default_factory=Rope)
     unused: tuple[str, ...] = ()
-    """Keys of pieces that are of no use any more; the next append removes them."""
+    """Keys of segments and pages that are of no use any more: the next append removes them."""
     stored_size: int = 0
     """How many bytes the finished object has, once they are nowhere else any more."""
     etag: str = field(default="", compare=False)
@@ -95,21 +98,34 @@ class State:
 
     @property
     def names(self) -> set[str]:
-        """The keys of all that is of use to this state alone."""
-        return {piece.key for piece in (*self.pages, *self.segments)}
+        """The keys of its segments and pages."""
+        return {page.key for page in self.pages} | {segment.key for segment in self.segments}
 
     @property
-    def is_settled(self) -> bool:
+    def is_done(self) -> bool:
         """True once no sweeper will have to look at it again."""
         upload = self.upload
         return upload.is_complete and upload.removal is None and not upload.can_expire
 
-    def told(self) -> Upload:
+    def as_upload(self) -> Upload:
         """Return the upload as the engine is to see it."""
         return replace(self.upload, offset=self.offset, version=self.etag)
 
-    def emptied(self) -> "State":
-        """Return the state of an upload whose bytes are in its object now."""
+    def with_parts(self, parts: Sequence[Part], size: int) -> "Manifest":
+        """Return the manifest with parts that hold all that was not in one, and more.
+
+        They have `size` bytes together.
+        """
+        return replace(
+            self,
+            parts=(*self.parts, *parts),
+            parts_size=self.parts_size + size,
+            segments=(),
+            tail=Rope(),
+        )
+
+    def emptied(self) -> "Manifest":
+        """Return the manifest of an upload whose bytes are in its object now."""
         return replace(
             self,
             stored_size=self.offset,
@@ -118,69 +134,69 @@ class State:
         )  # fmt: skip
 
 
-def is_settled_size(size: int) -> bool:
-    """Tell by the size of a state object whether a sweeper has to read it."""
+def is_done_by_size(size: int) -> bool:
+    """Tell by the size of a manifest whether a sweeper has to read it."""
     return size % 2 == 1
 
 
-def dump_state(state: State) -> Rope:
+def dump_manifest(manifest: Manifest) -> Rope:
     """Write one line of JSON, then the tail as it is.
 
-    A blank makes the size odd or even, which is what `is_settled_size` reads from a listing.
+    A blank makes the size odd or even, which is what `is_done_by_size` reads from a listing.
     """
     line = json.dumps(
         {
             "version": _VERSION,
-            "commit": state.commit,
-            "previous": state.previous,
-            "record": json.loads(dump_record(state.upload)),
-            "stored_size": state.stored_size,
-            "object": _dump_object(state.object),
-            "multipart_id": state.multipart_id,
-            "pages": [[page.key, page.size] for page in state.pages],
-            "parts": dump_parts(state.parts),
-            "parts_size": state.parts_size,
-            "part_size": state.part_size,
-            "used_to": state.used_to,
-            "segments": [[segment.key, segment.size] for segment in state.segments],
-            "unused": state.unused,
+            "commit": manifest.commit,
+            "previous": manifest.previous,
+            "record": json.loads(dump_record(manifest.upload)),
+            "stored_size": manifest.stored_size,
+            "object": _dump_object(manifest.object),
+            "multipart_id": manifest.multipart_id,
+            "pages": [[page.key, page.count] for page in manifest.pages],
+            "parts": dump_parts(manifest.parts),
+            "parts_size": manifest.parts_size,
+            "part_size": manifest.part_size,
+            "used_to": manifest.used_to,
+            "segments": [[segment.key, segment.size] for segment in manifest.segments],
+            "unused": manifest.unused,
         },
         separators=(",", ":"),
     ).encode()
-    size = len(line) + 1 + len(state.tail)
-    blank = b"" if is_settled_size(size) == state.is_settled else b" "
-    return Rope([line + blank + b"\n"]) + state.tail
+    size = len(line) + 1 + len(manifest.tail)
+    blank = b"" if is_done_by_size(size) == manifest.is_done else b" "
+    return Rope([line + blank + b"\n"]) + manifest.tail
 
 
-def load_state(text: bytes, etag: str) -> State:
-    """Read what `dump_state` wrote.
+def load_manifest(text: bytes, etag: str) -> Manifest:
+    """Read what `dump_manifest` wrote.
 
-    Raises `ValueError` for what is no state, or was written by a later, incompatible release.
+    Raises `ValueError` for what is no manifest, or was written by a later, incompatible release.
     """
     end = text.index(b"\n")
     try:
-        return _state_of(json.loads(text[:end]), Rope([memoryview(text)[end + 1 :]]), etag)
+        return _manifest_of(json.loads(text[:end]), Rope([memoryview(text)[end + 1 :]]), etag)
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError("this is no state of an upload") from error
+        raise ValueError("this is no manifest of an upload") from error
 
 
-def _state_of(found: dict[str, Any], tail: Rope, etag: str) -> State:
+def _manifest_of(found: dict[str, Any], tail: Rope, etag: str) -> Manifest:
     if found["version"] != _VERSION:
-        raise ValueError(f"state version {found['version']} is not {_VERSION}")
+        raise ValueError(f"manifest version {found['version']} is not {_VERSION}")
     record = json.dumps(found["record"]).encode()
-    return State(
+    return Manifest(
         upload=load_record(record, offset=0),
         stored_size=found["stored_size"],
         commit=found["commit"],
         previous=found["previous"],
         object=None if found["object"] is None else S3Object(**found["object"]),
         multipart_id=found["multipart_id"],
-        pages=tuple(Piece(key=key, size=size) for key, size in found["pages"]),
+        pages=tuple(Page(key=key, count=count) for key, count in found["pages"]),
         parts=load_parts(found["parts"]),
         parts_size=found["parts_size"],
         part_size=found["part_size"],
         used_to=found["used_to"],
-        segments=tuple(Piece(key=key, size=size) for key, size in found["segments"]),
+        segments=tuple(Segment(key=key, size=size) for key, size in found["segments"]),
         tail=tail,
         unused=tuple(found["unused"]),
         etag=etag,
@@ -196,33 +212,6 @@ def load_parts(found: list[list[Any]]) -> tuple[Part, ...]:
         Part(number=number, etag=etag, crc32=crc32[0] if crc32 else None)
         for number, etag, *crc32 in found
     )
-
-
-def part_size(state: State, least: int) -> int:
-    """Return how long the next part is to be, in bytes.
-
-    All parts of an upload are equal, as some servers demand, but for the last one and for what
-    cannot be foreseen: an upload without any bound, and thousands of numbers lost with servers
-    that died.
-    """
-    upload = state.upload
-    planned = state.part_size or _planned_size(upload, least)
-    if upload.length is not None:
-        left = max(MOST_PARTS - state.used_to, 1)
-        rest = upload.length - state.parts_size
-        return planned if planned * left >= rest else _whole_mib(rest / left)
-    if upload.max_size is not None:
-        return planned
-    return int(planned * 2 ** (state.used_to // _DOUBLE_EVERY))
-
-
-def _planned_size(upload: Upload, least: int) -> int:
-    bound = upload.max_size if upload.length is None else upload.length
-    return max(least, _whole_mib((bound or 0) / _PLANNED_PARTS))
-
-
-def _whole_mib(size: float) -> int:
-    return int(-(-size // _MIB)) * _MIB
 
 
 def _dump_object(stored: S3Object | None) -> dict[str, Any] | None:

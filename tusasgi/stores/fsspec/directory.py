@@ -1,65 +1,30 @@
-"""The state of uploads on a filesystem: records, pieces and marks. Everything in it blocks."""
+"""The directory of a store on a filesystem: its records and pieces. Everything in it blocks."""
 
 import contextlib
 import hashlib
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from tusasgi.errors import StoreUnavailable, UploadExists, UploadNotFound
-from tusasgi.models import Upload, check_upload_id, is_upload_id
+from tusasgi.models import Upload, check_upload_id
 from tusasgi.stores import PartLost, WriteConflict
-from tusasgi.stores.due import NOW, due_hours, hour_of, hours_of, marked_hours
-from tusasgi.stores.fsspec.filesystem import Filesystem, Source
-from tusasgi.stores.fsspec.pieces import Piece, merges, piece_of, run_of, sized_name
+from tusasgi.stores.due import NOW, hour_of, hours_of, marked_hours
+from tusasgi.stores.fsspec.filesystem import FileRange, Filesystem
+from tusasgi.stores.fsspec.marks import Marks
+from tusasgi.stores.fsspec.pieces import Contents, Piece, merges, piece_of, run_of, sized_name
 from tusasgi.stores.records import UNREADABLE, dump_record, load_record
 
 _TRIES = 3  # to list what changes while it is listed
-_MOST_AT_ONCE = 100  # files that any filesystem lists as they are at one moment
-
-_UNDER_WAY_FOR = 3600.0  # seconds after which a mark without an upload counts as left behind
 _REMOVED = b"removed\n"  # instead of a record, while the rest is being removed
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """Where the bytes of an upload are: in pieces, or `finished`, the size of them joined."""
-
-    run: list[Piece]
-    rest: list[str]
-    """Names of what counts for nothing: of broken writes, merged pieces, staged ones."""
-    end: int
-    """Where the last piece ends, behind a gap or not."""
-    has_record: bool
-    finished: int | None = None
-
-    @property
-    def offset(self) -> int:
-        if self.finished is not None:
-            return self.finished
-        return self.run[-1].stop if self.run else 0
-
-    @property
-    def names(self) -> list[str]:
-        """The names of everything but the record, in the order of what is in them."""
-        return sorted({*self.rest, *(piece.name for piece in self.run)})
-
-    @property
-    def has_gap(self) -> bool:
-        return self.offset < self.end
-
-    @property
-    def is_doubtful(self) -> bool:
-        """True for a listing that may have been taken while pieces were removed."""
-        return not self.run or self.has_gap or len(self.run) > _MOST_AT_ONCE
-
-
-class State:
+class Directory:
     """What a store keeps, as steps each of which happened or did not."""
 
     def __init__(self, files: Filesystem) -> None:
         self.files = files
+        self.marks = Marks(files)
 
     def folder(self, upload_id: str) -> str:
         return f"{self.files.root}/state/{check_upload_id(upload_id)}"
@@ -74,13 +39,13 @@ class State:
         if self._is_taken(upload.id):
             raise _taken()
         for hour in hours_of(upload):
-            self._mark(upload.id, hour)
+            self.marks.add(upload.id, hour)
         record = dump_record(upload)
-        if self.files.creates_alone:
+        if self.files.creates_exclusively:
             try:
                 self.files.create(path, record)
             except FileExistsError:
-                if self.files.read(path) != record:  # or this call was repeated on the way
+                if self.files.read(path) != record:  # or this very call was repeated
                     raise _taken() from None
         else:
             self._create_by_renaming(upload, path, record)
@@ -90,10 +55,10 @@ class State:
         # A crash before the renaming leaves a file that only a mark leads to.
         needs_mark = self.files.renames and not hours_of(upload)
         if needs_mark:
-            self._mark(upload.id, NOW)
+            self.marks.add(upload.id, NOW)
         self.files.replace(path, record)
         if needs_mark:
-            self._unmark(upload.id, NOW)
+            self.marks.remove(upload.id, NOW)
 
     def _is_taken(self, upload_id: str) -> bool:
         """Tell whether there is such an upload; go on with its removal if that was begun."""
@@ -133,31 +98,31 @@ class State:
         stored = self.get(upload.id)
         upload = self.replace(stored, replace(upload, offset=stored.offset))
         if NOW not in hours_of(upload):
-            self._unmark(upload.id, NOW)  # whatever it was for
+            self.marks.remove(upload.id, NOW)  # whatever it was for
         return upload
 
     def replace(self, stored: Upload, upload: Upload) -> Upload:
         """Replace the record and move its marks."""
         # The new marks stand before the record that needs them.
         for hour in hours_of(upload) - hours_of(stored):
-            self._mark(upload.id, hour)
+            self.marks.add(upload.id, hour)
         record = dump_record(upload)
         self.files.replace(self._record_path(upload.id), record)
         if stored.expires is not None:
             for hour in {hour_of(stored.expires)} - hours_of(upload):
-                self._unmark(upload.id, hour)
+                self.marks.remove(upload.id, hour)
         return replace(upload, version=_version(record))
 
     def terminate(self, upload_id: str) -> None:
         hours = {NOW}
         with contextlib.suppress(UploadNotFound):
             hours = self._marked_hours(upload_id)
-            self._mark(upload_id, NOW)
+            self.marks.add(upload_id, NOW)
             # From here on it is gone, and whoever comes goes on with its removal.
             self.files.replace(self._record_path(upload_id), _REMOVED)
         self._remove_rest(upload_id)
         for hour in hours:
-            self._unmark(upload_id, hour)
+            self.marks.remove(upload_id, hour)
 
     def _remove_rest(self, upload_id: str) -> None:
         folder = self.folder(upload_id)
@@ -203,12 +168,12 @@ class State:
     def write_piece(self, upload_id: str, name: str, data: bytes) -> None:
         """Write a piece; `WriteConflict` if somebody else has written where it starts."""
         path = f"{self.folder(upload_id)}/{name}"
-        if not self.files.creates_alone:
+        if not self.files.creates_exclusively:
             return self.files.write(path, data)
         try:
             self.files.create(path, data)
         except FileExistsError:
-            if self.files.read(path) != data:  # or this call was repeated on the way
+            if self.files.read(path) != data:  # or this very call was repeated
                 raise WriteConflict("another request has written to this upload") from None
 
     def merge_small(self, upload_id: str, run: list[Piece], size: int) -> None:
@@ -225,35 +190,35 @@ class State:
             if merged in self._listed(upload_id).run:
                 self.files.remove(paths)
 
-    def sources(self, upload_id: str) -> list[Source]:
+    def sources(self, upload_id: str) -> list[FileRange]:
         """Return where the bytes of an upload are, in their order."""
         return self._sources_in(upload_id, self.contents(self.record(upload_id)))
 
-    def _sources_in(self, upload_id: str, contents: Contents) -> list[Source]:
+    def _sources_in(self, upload_id: str, contents: Contents) -> list[FileRange]:
         if contents.finished is not None:
-            return [Source(self.finished_path(upload_id), 0, contents.finished)]
+            return [FileRange(self.finished_path(upload_id), 0, contents.finished)]
         folder = self.folder(upload_id)
-        return [Source(f"{folder}/{piece.name}", 0, piece.size) for piece in contents.run]
+        return [FileRange(f"{folder}/{piece.name}", 0, piece.size) for piece in contents.run]
 
-    def sources_between(self, upload_id: str, start: int, stop: int) -> list[Source]:
+    def sources_between(self, upload_id: str, start: int, stop: int) -> list[FileRange]:
         """Return the same for some of the bytes."""
-        found: list[Source] = []
+        found: list[FileRange] = []
         position = 0
         for source in self.sources(upload_id):
             first, last = max(start - position, 0), min(stop - position, source.size)
             if first < last:
-                found.append(Source(source.path, first, last))
+                found.append(FileRange(source.path, first, last))
             position += source.size
         return found
 
-    def read(self, source: Source) -> bytes:
+    def read(self, source: FileRange) -> bytes:
         """Return these bytes; `FileNotFoundError` if they are somewhere else by now."""
         data = self.files.read(source.path, source.start, source.stop)
         if len(data) != source.size:
             raise FileNotFoundError
         return data
 
-    def sources_to_join(self, upload_id: str) -> list[Source] | None:
+    def sources_to_join(self, upload_id: str) -> list[FileRange] | None:
         """Return what `finish` has to join; None if that is done, or not all bytes are here."""
         upload = self.record(upload_id)
         contents = self.contents(upload)
@@ -261,7 +226,7 @@ class State:
             return None
         return self._sources_in(upload_id, contents)
 
-    def sources_of_parts(self, upload: Upload) -> list[Source] | None:
+    def sources_of_parts(self, upload: Upload) -> list[FileRange] | None:
         """Return what `concat` has to join; None if that is done."""
         if self.get(upload.id).offset == upload.length:
             return None
@@ -273,7 +238,7 @@ class State:
             raise PartLost  # another upload has taken the id of one
         return sources
 
-    def merge(self, upload_id: str, sources: list[Source]) -> bool:
+    def merge(self, upload_id: str, sources: list[FileRange]) -> bool:
         """Have the filesystem itself join the sources, if it can; return whether it did."""
         return self.files.merge(sources, self.finished_path(upload_id))
 
@@ -291,7 +256,7 @@ class State:
         self.files.remove(f"{folder}/{name}" for name in names if name not in last)
         self.files.remove(f"{folder}/{name}" for name in last)
 
-    # Marks: which uploads a sweeper has to look at, and from which hour on.
+    # What a sweeper has to look at.
 
     def _marked_hours(self, upload_id: str) -> set[int]:
         try:
@@ -299,20 +264,14 @@ class State:
         except UNREADABLE:
             return {NOW}  # a mark of another hour is found without its upload, and removed then
 
-    def mark_now(self, upload_id: str) -> None:
-        self._mark(upload_id, NOW)
-
     def due_hours(self, now: datetime) -> list[int]:
-        entries = self.files.entries(f"{self.files.root}/due")
-        return due_hours((entry.name for entry in entries if entry.is_folder), now)
-
-    def due_uploads(self, hour: int, now: datetime) -> list[str]:
-        entries = self.files.entries(self._hour_path(hour))
-        names = (entry.name for entry in entries if entry.is_file and is_upload_id(entry.name))
-        return [name for name in names if self._is_worth_a_look(name, hour, now)]
+        return self.marks.hours(now)
 
     def remove_hour_if_empty(self, hour: int) -> None:
-        self.files.remove_folder(self._hour_path(hour))
+        self.marks.remove_hour_if_empty(hour)
+
+    def due_uploads(self, hour: int, now: datetime) -> list[str]:
+        return [name for name in self.marks.names(hour) if self._is_worth_a_look(name, hour, now)]
 
     def _is_worth_a_look(self, upload_id: str, hour: int, now: datetime) -> bool:
         try:
@@ -326,45 +285,20 @@ class State:
         try:
             upload = self.get(upload_id)
         except UploadNotFound:
-            return self._is_left_behind(upload_id, hour, now)
+            return self.marks.is_left_behind(upload_id, hour, now)
         if hour == NOW:
-            return True  # whoever holds its lock can tell whether it is
+            return True  # only whoever holds its lock can know whether it is
         if hour in hours_of(upload):
             return upload.is_expired(now) and not upload.is_pending  # it was found before
-        self._unmark(upload_id, hour)  # it was finished, or has another mark by now
+        self.marks.remove(upload_id, hour)  # it was finished, or has another mark by now
         return False
 
-    def _is_left_behind(self, upload_id: str, hour: int, now: datetime) -> bool:
-        """A mark without a record: a creation that is under way, or the remains of a crash."""
-        try:
-            written = self.files.read(f"{self._hour_path(hour)}/{upload_id}")
-        except FileNotFoundError:
-            return False
-        # A power cut may have emptied it. With anything else in it, it is no mark of ours.
-        since = written.strip(b"\0") or b"0"
-        if not since.isdigit() or int(since) >= now.timestamp() - _UNDER_WAY_FOR:
-            return False
-        if hour != NOW:
-            self._mark(upload_id, NOW)  # where `terminate` takes it away last
-            self._unmark(upload_id, hour)
-        return True
 
-    def _mark(self, upload_id: str, hour: int) -> None:
-        # With the time in it: not every filesystem tells when a file was written.
-        self.files.write(f"{self._hour_path(hour)}/{upload_id}", f"{time.time():.0f}".encode())
-
-    def _unmark(self, upload_id: str, hour: int) -> None:
-        self.files.remove([f"{self._hour_path(hour)}/{upload_id}"])
-
-    def _hour_path(self, hour: int) -> str:
-        return f"{self.files.root}/due/{hour}"
-
-
-def steps(sources: list[Source], size: int) -> Iterator[Source]:
+def steps(sources: list[FileRange], size: int) -> Iterator[FileRange]:
     """Cut sources so that each has at most `size` bytes."""
     for source in sources:
         for start in range(source.start, source.stop, size):
-            yield Source(source.path, start, min(start + size, source.stop))
+            yield FileRange(source.path, start, min(start + size, source.stop))
 
 
 def _taken() -> UploadExists:

@@ -1,0 +1,153 @@
+"""Chunks to a bucket: when what of them is stored, and when others see it."""
+
+import math
+from collections.abc import AsyncIterable, Iterator
+from contextlib import contextmanager
+
+import anyio
+
+from tusasgi.stores.gathering import Gatherer
+from tusasgi.stores.renewing import renewing
+from tusasgi.stores.s3.appending import Appender
+from tusasgi.stores.s3.budget import Budget
+from tusasgi.stores.s3.manifest import Manifest
+from tusasgi.stores.s3.progress import Progress
+from tusasgi.stores.s3.rope import Rope
+
+_FIRST_SAVE = 1.0  # seconds: then others see that somebody is writing
+_SAVE = 5.0  # seconds of work that the death of a server may cost
+
+
+class Writer(Gatherer):
+    """Adds chunks to an upload: one part is filled while another is on its way.
+
+    What does not fill a part is kept in front of the next one: in the manifest while it is short,
+    as a segment when it is not. Holds at most two parts. From its first byte on the upload does
+    not expire, however long the bytes are gathered, or on their way to the bucket.
+    """
+
+    def __init__(self, appender: Appender, *, budget: Budget) -> None:
+        # How long a part is may change on the way: `is_full` and `due` go by the progress.
+        super().__init__(size=appender.part_size, linger=_SAVE)
+        self._appender = appender
+        self._budget = budget
+        self._held = 0  # bytes of the budget that the buffer has
+        self._has_come = False  # a byte, wherever it is by now
+        self._save_at = math.inf
+        self._known_progress: Progress | None = None
+
+    async def run(self, chunks: AsyncIterable[bytes]) -> Manifest:
+        """Store the chunks and return the manifest with them.
+
+        Raises what the chunks raise, after everything was taken back; raises its own failure,
+        and keeps what was committed before.
+        """
+        async with self._appender.cleaning_up():
+            if self._appender.renewal is None:
+                await self._append(chunks)
+            else:
+                interval = self._appender.renewal.interval
+                await renewing(self._append(chunks), self._renew, interval=interval)
+        return self._appender.committed
+
+    async def _append(self, chunks: AsyncIterable[bytes]) -> None:
+        self._save_at = anyio.current_time() + _FIRST_SAVE
+        try:
+            await self.gather(chunks)
+            await self._finish()
+        finally:
+            self._budget.give(self._held)
+
+    # What is gathered.
+
+    async def add(self, chunk: bytes) -> None:
+        self._has_come = self._has_come or bool(chunk)
+        if self._appender.would_expire:
+            await self._renew()
+        if not self._held and self._progress.needs_memory(self.buffer.size + len(chunk)):
+            self._held = await self._budget.take(self._appender.part_size)
+        self.buffer.add(chunk)
+
+    @property
+    def is_full(self) -> bool:
+        return self._progress.fills_part(self.buffer.size)
+
+    @property
+    def due(self) -> float:
+        # The rest is kept by `_finish`.
+        is_due = not self._is_ended and self._progress.is_worth_saving(self.buffer.size)
+        return self._save_at if is_due else math.inf
+
+    @property
+    def _progress(self) -> Progress:
+        """How far this append is. The last one is kept: chunks may be small, and many."""
+        draft, committed = self._appender.draft, self._appender.committed
+        known = self._known_progress
+        if known is None or known.draft is not draft or known.committed is not committed:
+            known = self._known_progress = Progress(
+                draft,
+                committed,
+                length=self._appender.length,
+                part_size=self._appender.part_size,
+                is_staged=self._appender.is_staged,
+            )
+        return known
+
+    # What is stored.
+
+    async def store(self) -> None:
+        if self.is_full:
+            await self._store_part()
+        else:
+            await self._save()
+
+    async def _store_part(self) -> None:
+        missing = self._appender.part_size - self._appender.draft.rest_size
+        with self._taken_from_buffer(max(0, missing)) as content:
+            await self._appender.add_part(content)
+        if anyio.current_time() >= self.due:
+            await self._show(reserve=True)
+
+    async def _save(self) -> None:
+        """Make safe what came, and give back the memory of a client that takes its time."""
+        if not self._progress.has_unshown(self.buffer.size):
+            with self._taken_from_buffer() as content:
+                await self._appender.add_rest(content)
+        await self._show(reserve=self._appender.draft.multipart_id is not None)
+
+    async def _show(self, *, reserve: bool) -> None:
+        if self._progress.may_be_shown(self.buffer.size):
+            await self._appender.publish(reserve=reserve)
+        self._save_at = anyio.current_time() + _SAVE
+
+    async def _finish(self) -> None:
+        """Keep the last bytes, and let everybody see all."""
+        draft = self._appender.draft
+        has_all = self._progress.has_all(self.buffer.size)
+        if has_all and draft.multipart_id is not None:
+            if self.buffer.size + draft.rest_size > 0:
+                self._held = self._held or await self._budget.take(self._appender.part_size)
+                await self._appender.add_part(Rope(self.take()))
+        elif self.buffer.size > 0:
+            await self._appender.add_rest(Rope(self.take()), is_whole=has_all)
+        await self._appender.finish()
+
+    async def take_back(self) -> None:
+        with anyio.CancelScope(shield=True):  # cancelled or not, nothing of it is kept
+            await self._appender.take_back()
+
+    @contextmanager
+    def _taken_from_buffer(self, size: int | None = None) -> Iterator[Rope]:
+        """Take bytes from the buffer, and give their memory back when they are stored."""
+        held, self._held = self._held, 0
+        try:
+            yield Rope(self.take(size))
+        finally:
+            self._budget.give(held)
+
+    # The date.
+
+    async def _renew(self) -> None:
+        """Keep the upload from expiring. The append ends if that fails: it may be overtaken."""
+        if self._has_come:
+            await self.attempt(self._appender.renew)
