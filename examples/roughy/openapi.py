@@ -401,9 +401,9 @@ _PATHS: Json = {
     "/v1/uploads": {"options": {**_CAPABILITIES, "operationId": "optionsUploads"}},
     "/v1/uploads/{upload_id}": {
         "description": "The TUS 1.0.0 transfer; an upload has the id of its asset. PATCH, DELETE "
-        "and HEAD may also come as POST with `X-HTTP-Method-Override`. The same methods carry bytes by "
-        "the IETF draft *Resumable Uploads for HTTP*, for requests that name its version in "
-        "`Upload-Draft-Interop-Version`; what they are answered is not described here.",
+        "and HEAD may also come as POST with `X-HTTP-Method-Override`. The same methods carry "
+        "bytes by the IETF draft *Resumable Uploads for HTTP*, for requests that name its version "
+        "in `Upload-Draft-Interop-Version`; what they are answered is not described here.",
         "options": {
             **_CAPABILITIES,
             "operationId": "optionsUpload",
