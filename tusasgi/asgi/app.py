@@ -267,8 +267,8 @@ class TusApp:
     ) -> Upload:
         """Store what came along with a creation; of a refused body no upload is left.
 
-        Neither is one of a body that broke off or could not be kept for now, unless the client was
-        told where it is.
+        Neither is one of a body that broke off or could not be kept for now, unless the client
+        knows where it is.
         """
         interim = exchange.codec.announced(upload, location, self.uploads.now())
         is_known = await exchange.send_interim(interim)
