@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from tusasgi.asgi.exchange import Exchange
 from tusasgi.models import Append, Upload
-from tusasgi.stores.renewing import renewing
+from tusasgi.repeating import repeating
 
 T = TypeVar("T")
 
@@ -38,4 +38,4 @@ async def reporting(
             await exchange.send_interim(exchange.codec.progressed(offset))
             reported = offset
 
-    return await renewing(work, report, interval=_INTERVAL)
+    return await repeating(work, report, interval=_INTERVAL)
