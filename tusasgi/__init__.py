@@ -1,4 +1,4 @@
-"""Resumable uploads by TUS 1.0.0 as a pure ASGI app, with pluggable stores."""
+"""Resumable uploads by TUS 1.0.0 and the IETF draft as a pure ASGI app, with pluggable stores."""
 
 from tusasgi.asgi.app import TusApp
 from tusasgi.asgi.body import Body

@@ -1,14 +1,25 @@
 """Interim responses of the draft: where a new upload is, and how far an append has come."""
 
 from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount
 
-from tests._stage import UPLOADS_URL, MakeStage, Stage
-from tusasgi import Fact, Hooks, StoreUnavailable, TusError, UnsupportedMedia, Upload
+from tests._stage import UPLOADS_URL, MakeStage, Stage, make_stage
+from tests.conformance.ietf import shows
+from tusasgi import Fact, Hooks, StoreUnavailable, TusApp, TusError, UnsupportedMedia, Upload
 from tusasgi.protocols.dialects import DIALECTS
+from tusasgi.stores.file import FileStore
 from tusasgi.testing import DISCONNECT, STALL, ASGIDriver, RecordedResponse, ScriptedExchange
 
 pytestmark = pytest.mark.anyio
@@ -30,6 +41,11 @@ class Refusing(Hooks):
 
     async def inspect(self, upload: Upload, head: bytes) -> Mapping[str, Fact]:
         raise self.refusal
+
+
+@pytest.fixture
+def durable(tmp_path: Path) -> Stage:
+    return make_stage(FileStore(tmp_path, durability="append"))
 
 
 @pytest.fixture
@@ -87,6 +103,7 @@ async def append(driver: ASGIDriver, path: str, offset: int, body: Any) -> Recor
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+@shows("IETF-003", "IETF-051", "IETF-052", "IETF-053", "IETF-061")
 async def test_a_creation_is_announced_before_its_content_is_asked_for(
     make: MakeStage, version: str
 ) -> None:
@@ -105,6 +122,7 @@ async def test_a_careful_creation_is_answered_and_not_announced(make: MakeStage)
 
 
 @pytest.mark.parametrize("version", [None, "2", "10", "9, 8", "abc", "", "?1", "8.0"])
+@shows("IETF-001", "IETF-002")
 async def test_without_a_version_that_is_spoken_nothing_is_announced(
     make: MakeStage, quick: None, version: str | None
 ) -> None:
@@ -125,6 +143,7 @@ async def test_a_tus_client_is_told_nothing_in_the_meantime(make: MakeStage, qui
 # A creation that ends before its content does.
 
 
+@shows("IETF-062", "IETF-063")
 async def test_an_announced_creation_that_is_cut_goes_on_where_it_is(make: MakeStage) -> None:
     stage = make()
     driver = driver_of(stage)
@@ -206,6 +225,7 @@ async def test_an_announced_creation_whose_client_fell_silent_stays(make: MakeSt
     assert await offset_of(driver, path_of(exchange)) == 3
 
 
+@shows("IETF-155")
 async def test_a_running_creation_is_displaced_by_the_question_for_its_offset(
     make: MakeStage,
 ) -> None:
@@ -251,6 +271,7 @@ async def test_an_announced_creation_that_cannot_be_kept_for_now_goes_on_later(
 
 
 @pytest.mark.parametrize("version", REPORTING)
+@shows("IETF-003", "IETF-116", "IETF-117")
 async def test_the_progress_of_an_append_is_told_while_it_runs(
     make: MakeStage, quick: None, version: str
 ) -> None:
@@ -277,6 +298,7 @@ async def offset_in(stage: Stage, upload_id: str) -> int:
     return (await stage.store.get(upload_id)).offset
 
 
+@shows("IETF-060", "IETF-061")
 async def test_the_progress_of_a_creation_is_told_after_where_it_is(
     make: MakeStage, quick: None
 ) -> None:
@@ -314,6 +336,23 @@ async def test_of_bytes_that_may_not_stay_no_progress_is_told(
     assert len(exchange.interims) == 1  # where it is
 
 
+async def test_where_appends_are_to_outlive_a_power_cut_progress_is_what_was_flushed(
+    durable: Stage, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tusasgi.stores.file.appending._FLUSH_EVERY", 4)
+    exchange = creation(driver_of(durable))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(exchange.run)
+        exchange.feed(b"hel")
+        await exchange.starved()
+        await anyio.sleep(0.1)  # they are written by then, and could be told of
+        assert len(exchange.interims) == 1
+        exchange.feed(b"l")
+        assert (await exchange.interim(1)).headers["upload-offset"] == "4"
+        exchange.end(b"o")
+    assert exchange.answer.status == 201
+
+
 @pytest.mark.parametrize("version", sorted(set(VERSIONS) - set(REPORTING)))
 async def test_early_versions_are_told_of_no_progress(
     make: MakeStage, quick: None, version: str
@@ -322,3 +361,37 @@ async def test_early_versions_are_told_of_no_progress(
     await run_slowly(exchange)
     assert exchange.answer.status == 201
     assert len(exchange.interims) == 1  # where it is
+
+
+# Middleware, as `docs/deploying.md` says.
+
+
+class Passing(BaseHTTPMiddleware):
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+
+async def created_behind(middleware: Middleware, app: TusApp) -> RecordedResponse:
+    site = Starlette(routes=[Mount("/files", app)], middleware=[middleware])
+    headers = {VERSION: "8", "Upload-Complete": "?1", "Accept-Encoding": "gzip", "Origin": "null"}
+    driver = ASGIDriver(site, takes_interims=True)
+    return await driver.request("POST", "/files/", headers, b"hello")
+
+
+@pytest.mark.parametrize(
+    ("middleware", "count"),
+    [
+        pytest.param(Middleware(CORSMiddleware, allow_origins=["*"]), 1, id="passes-it-on"),
+        pytest.param(Middleware(GZipMiddleware), 0, id="drops-it"),
+    ],
+)
+async def test_middleware_of_asgi_alone_does_no_harm(
+    make: MakeStage, middleware: Middleware, count: int
+) -> None:
+    answer = await created_behind(middleware, make().app)
+    assert (answer.status, len(answer.interims)) == (201, count)
+
+
+async def test_middleware_that_is_called_with_the_response_fails(make: MakeStage) -> None:
+    with pytest.raises(AssertionError):
+        await created_behind(Middleware(Passing), make().app)

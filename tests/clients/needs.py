@@ -22,6 +22,14 @@ def need(*names: str) -> None:
     pytest.skip(reason)
 
 
+def program(name: str) -> str:
+    """Return where a program is that the test needs."""
+    need(name)
+    path = _find(name)
+    assert path is not None
+    return path
+
+
 def chromium() -> str | None:
     """The command of Chromium, by whichever name it is installed."""
     return next(filter(None, map(shutil.which, ["chromium", "chromium-browser"])), None)
@@ -45,4 +53,9 @@ def _is_there(name: str) -> bool:
         return chromium() is not None
     if name.startswith("npm:"):
         return (NODE_MODULES / name.removeprefix("npm:")).is_dir()
-    return shutil.which(name) is not None
+    return _find(name) is not None
+
+
+def _find(name: str) -> str | None:
+    # Servers are in a folder that not everybody looks into.
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin")

@@ -11,6 +11,8 @@ LEVELS = {"MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "MAY", "CHOICE"}
 
 for module in ("choice", "digests", "disposition", "ietf", "structured"):
     importlib.import_module(f"tests.protocols.test_{module}")
+for package in ("asgi", "server"):
+    importlib.import_module(f"tests.{package}.test_interim")
 
 
 def test_the_rules_are_142() -> None:

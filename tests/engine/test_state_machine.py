@@ -84,6 +84,10 @@ class Kept:
             return False
         return self.expires <= now
 
+    def expires_soon(self, now: datetime) -> bool:
+        """True if the date moves with a byte, whether that is the last one or not."""
+        return self.expires is not None and self.expires - now <= AFTER_APPEND * 0.75
+
 
 class Completing(Hooks):
     def __init__(self) -> None:
@@ -325,7 +329,7 @@ class LivesOfUploads(RuleBasedStateMachine):
 
     def _grow(self, kept: Kept, sent: bytes) -> None:
         kept.content += sent
-        if sent and not kept.is_complete:
+        if sent and (not kept.is_complete or kept.expires_soon(self.now)):
             kept.expires = self.now + AFTER_APPEND
 
     @rule(upload_id=ids, fits=st.floats(0, 1), more=st.integers(1, 10))

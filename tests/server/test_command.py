@@ -110,6 +110,26 @@ def test_the_front_page_says_where_to_upload(server: Server, client: Client) -> 
     assert f" http://127.0.0.1:{server.port}/files/\n" in answer.body.decode()
 
 
+@pytest.mark.parametrize("protocol", ["both", "tus", "ietf"])
+def test_one_protocol_or_both_are_spoken(protocol: str, tmp_path: Path) -> None:
+    bound = ("--protocol", protocol, "--max-append-size", "4096")
+    with serving(tmp_path / "data", *bound) as server:
+        client = Client(server.port)
+        offered = client.request("OPTIONS", "/files/").headers
+        assert ("tus-version" in offered) == (protocol != "ietf")
+        limits = offered.get("upload-limit")
+        assert limits == (None if protocol == "tus" else "min-size=0, max-append-size=4096")
+        tus = client.request("POST", "/files/", {**TUS, "Upload-Length": "5"})
+        assert (tus.status == 201) == (protocol != "ietf")
+        version = {"Upload-Draft-Interop-Version": "9"}
+        draft = client.request("POST", "/files/", {**version, "Upload-Complete": "?0"})
+        assert (draft.status == 201) == (protocol != "tus")
+        names = {"tus": "TUS 1.0.0", "ietf": "the IETF draft"}
+        front = client.get("/").body.decode()
+        for name, spoken in names.items():
+            assert (spoken in front) == (protocol in ("both", name))
+
+
 def test_one_line_at_the_start_has_the_url_for_clients(server: Server) -> None:
     (line,) = server.output().splitlines()
     assert f" http://127.0.0.1:{server.port}/files/ " in line

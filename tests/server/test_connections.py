@@ -31,12 +31,17 @@ def serving(folder: Path, *options: str, script: str = _MAIN) -> Iterator[Server
         yield server
 
 
-@pytest.fixture(scope="module", params=["httptools", "h11"])
+@pytest.fixture(scope="module", params=[_MAIN, _WITHOUT_HTTPTOOLS], ids=["httptools", "h11"])
+def script(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=[[], ["--interim-responses"]], ids=["final", "interim"])
 def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, script: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    script = _WITHOUT_HTTPTOOLS if request.param == "h11" else _MAIN
-    with serving(tmp_path_factory.mktemp("connections"), *TIMEOUTS, script=script) as server:
+    options = [*TIMEOUTS, *request.param]
+    with serving(tmp_path_factory.mktemp("connections"), *options, script=script) as server:
         yield server
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance.ietf import shows
 from tests.hosts._process import Server, free_port, running
 from tests.hosts._wire import TUS, Answer, Client, Connection, wait_until
 from tusasgi.server.interim import _head
@@ -119,10 +120,12 @@ def get(path: str, *, close: bool = True, version: str = "1.1", more: str = "") 
 TWO_INTERIMS = b"HTTP/1.1 104 \r\nlocation: /here\r\n\r\nHTTP/1.1 199 \r\n\r\n"
 
 
+@shows("IETF-163")
 def test_interim_responses_are_heads_before_the_response(server: Server, plain: Server) -> None:
     assert exchanged(server, get("/echo")) == TWO_INTERIMS + exchanged(plain, get("/echo"))
 
 
+@shows("IETF-162")
 def test_http_1_0_is_offered_none(server: Server) -> None:
     assert exchanged(server, get("/offered")).endswith(b"\r\n\r\nyes")
     assert exchanged(server, get("/offered", version="1.0")).endswith(b"\r\n\r\nno")
@@ -279,6 +282,7 @@ def test_ordinary_answers_are_what_they_were(
 # Uploads by the draft.
 
 
+@shows("IETF-003", "IETF-051", "IETF-052", "IETF-053", "IETF-160")
 def test_a_104_comes_before_the_content_is_asked_for_and_beside_100(server: Server) -> None:
     with Draft(server.port) as connection:
         connection.create(**DRAFT, Expect="100-continue")
@@ -292,6 +296,7 @@ def test_a_104_comes_before_the_content_is_asked_for_and_beside_100(server: Serv
         assert answer.headers["Location"] == headers["location"]
 
 
+@shows("IETF-003", "IETF-060")
 def test_a_104_tells_the_offset_while_content_comes(server: Server) -> None:
     with Draft(server.port) as connection:
         connection.create(**DRAFT)
@@ -319,6 +324,7 @@ SILENT = [
 
 
 @pytest.mark.parametrize("headers", SILENT)
+@shows("IETF-001", "IETF-002")
 def test_nobody_else_is_sent_a_104(server: Server, headers: dict[str, str]) -> None:
     with Draft(server.port) as connection:
         connection.create(
@@ -330,12 +336,14 @@ def test_nobody_else_is_sent_a_104(server: Server, headers: dict[str, str]) -> N
         assert connection.first_line().startswith(b"HTTP/1.1 201 ")
 
 
+@shows("IETF-162")
 def test_over_http_1_0_there_is_no_104(server: Server) -> None:
     head = f"POST /files/ HTTP/1.0\r\nHost: here\r\nUpload-Complete: ?1\r\n{VERSION}: 8\r\n"
     request = f"{head}Content-Length: 5\r\n\r\nhello".encode()
     assert exchanged(server, request).startswith(b"HTTP/1.1 201 ")
 
 
+@shows("IETF-163")
 def test_after_a_104_the_connection_takes_the_next_request(server: Server) -> None:
     with Draft(server.port) as connection:
         for _ in range(3):
@@ -345,6 +353,7 @@ def test_after_a_104_the_connection_takes_the_next_request(server: Server) -> No
             assert connection.answer().headers["Location"] == path
 
 
+@shows("IETF-062", "IETF-063")
 def test_one_request_with_everything_is_resumed_after_a_cut(server: Server) -> None:
     with Draft(server.port) as connection:
         connection.create(**DRAFT)
@@ -385,6 +394,7 @@ def files_of(server: Server) -> set[Path]:
     return {path for path in (server.folder / "uploads").rglob("*") if path.is_file()}
 
 
+@shows("IETF-023")
 def test_a_104_of_a_server_that_is_killed_told_the_truth(parser: str, tmp_path: Path) -> None:
     with (
         serving(PROTOCOLS[parser], tmp_path / "data", interval=0.001) as server,
@@ -412,3 +422,45 @@ def offsets_behind(connection: Draft) -> list[int]:
             received += piece
     *heads, _ = received.decode().split("\r\n\r\n")
     return [int(head.rpartition("upload-offset: ")[2]) for head in heads]
+
+
+# `tusasgi serve`.
+
+_MAIN = "import sys; from tusasgi.server.command import main; main(sys.argv[1:])"
+_SCRIPTS = {
+    "httptools": _MAIN,
+    "h11": f"import sys; sys.modules['httptools'] = None; {_MAIN}",
+}
+
+
+@contextlib.contextmanager
+def tusasgi_serve(parser: str, folder: Path, *options: str) -> Iterator[Server]:
+    port = free_port()
+    command = ["-c", _SCRIPTS[parser], "serve", "--dir", str(folder), "--port", str(port)]
+    with running("tusasgi serve", [*command, *options], port, folder) as server:
+        yield server
+
+
+def test_serve_sends_interim_responses_when_asked_to(parser: str, tmp_path: Path) -> None:
+    options = ["--interim-responses", "--shutdown-timeout", "1"]
+    with tusasgi_serve(parser, tmp_path / "data", *options) as server:
+        with Draft(server.port) as connection:
+            connection.create(**DRAFT)
+            path = connection.interim()[1]["location"]
+            connection.send(DATA[:1_000_000])
+            assert connection.interim()[1]["upload-offset"] == "1000000"
+            server.signal(signal.SIGTERM)  # while the client goes on
+            answer = connection.answer()
+            assert (answer.status, answer.headers["Upload-Complete"]) == (503, "?0")
+        server.wait()
+    with tusasgi_serve(parser, tmp_path / "data", *options, "--workers", "2") as server:
+        assert describe(server, path).offset == 1_000_000
+        assert finish(server, path, DATA).status == 201
+        assert Client(server.port).get(path).body == DATA
+
+
+def test_serve_sends_none_by_itself(parser: str, tmp_path: Path) -> None:
+    with tusasgi_serve(parser, tmp_path / "data") as server, Draft(server.port) as connection:
+        connection.create(5, **DRAFT)
+        connection.send(b"hello")
+        assert connection.first_line().startswith(b"HTTP/1.1 201 ")

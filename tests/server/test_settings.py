@@ -3,6 +3,7 @@
 from tusasgi.server.options import read_arguments
 from tusasgi.server.settings import DEFAULTS, Settings
 
+FLAGS = ["log-requests", "interim-responses"]
 ALL = {
     "--store": "s3://bucket/prefix",
     "--host": "0.0.0.0",
@@ -23,14 +24,14 @@ ALL = {
 
 def everything() -> Settings:
     words = [word for option in ALL.items() for word in option]
-    command, settings = read_arguments(["serve", "--log-requests", *words])
+    command, settings = read_arguments(["serve", *(f"--{flag}" for flag in FLAGS), *words])
     assert command == "serve"
     return settings
 
 
 def test_each_option_is_the_setting_of_its_name() -> None:
     settings = everything()
-    given = {option.removeprefix("--").replace("-", "_") for option in ALL} | {"log_requests"}
+    given = {option.removeprefix("--").replace("-", "_") for option in [*ALL, *FLAGS]}
     for name in Settings.__dataclass_fields__:
         is_given = getattr(settings, name) != getattr(DEFAULTS, name)
         assert is_given == (name in given), name

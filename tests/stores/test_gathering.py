@@ -13,9 +13,10 @@ from anyio.to_thread import run_sync
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tusasgi import TusApp, Uploads
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.gathering import Buffer, Gatherer
-from tusasgi.testing import Arriving, new_upload
+from tusasgi.testing import Arriving, new_upload, request
 
 pytestmark = pytest.mark.anyio
 
@@ -126,6 +127,30 @@ async def test_a_whole_body_is_one_call_in_a_worker_thread_of_the_file_store(
     assert upload.offset == 6
 
 
+async def test_a_request_that_came_whole_is_one_call_in_a_worker_thread_and_no_task(
+    fast_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await run_sync(FileStore, fast_place)
+    uploads = Uploads(store)
+    upload = await uploads.create(length=9)
+    run, calls = store._writing.run, []
+
+    async def counted(function: Any, *arguments: Any) -> Any:
+        calls.append(function)
+        return await run(function, *arguments)
+
+    monkeypatch.setattr(store._writing, "run", counted)
+    monkeypatch.delattr(Gatherer, "_read_and_store")
+    headers = {
+        "Tus-Resumable": "1.0.0",
+        "Upload-Offset": "0",
+        "Content-Type": "application/offset+octet-stream",
+    }
+    answer = await request(TusApp(uploads), "PATCH", f"/{upload.id}", headers, b"abc")
+    assert (answer.status, len(calls)) == (204, 1)
+    assert (await store.get(upload.id)).offset == 3
+
+
 async def test_a_body_that_is_here_and_does_not_fit_is_stored_in_pieces() -> None:
     pieces = Pieces()
     await pieces.gather(Known(b"0123456789abcdefghijABCDE"))
@@ -148,7 +173,7 @@ async def test_any_chunks_are_stored_in_full_pieces_in_their_order(
     assert pieces.most <= 1
 
 
-async def test_the_next_piece_is_filled_while_one_is_on_its_way_and_no_more() -> None:
+async def test_the_next_piece_is_filled_while_one_is_stored_and_no_more() -> None:
     may_go_on = anyio.Event()
     pieces = Pieces(lambda _: may_go_on.wait())
     chunks = Stalling(*[bytes([number]) * 5 for number in range(20)])

@@ -82,7 +82,7 @@ async def test_a_call_that_was_cancelled_before_it_began_never_begins() -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_timeout_of_asyncio_around_a_call_is_told_as_one() -> None:
+async def test_a_timeout_of_asyncio_around_a_call_is_raised_as_one() -> None:
     call = Call()
     threading.Timer(0.1, call.may_end.set).start()
     with pytest.raises(TimeoutError):

@@ -10,6 +10,7 @@ from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.stores import (
     Store,
     SupportsDeferLength,
+    SupportsProgress,
     SupportsRead,
     SupportsSweep,
     SupportsTerminate,
@@ -59,5 +60,6 @@ stores: list[Store] = [GoodStore(), MemoryStore(), FileStore("/nowhere")]
 terminating: list[SupportsTerminate] = [GoodStore(), MemoryStore(), FileStore("/nowhere")]
 deferring: list[SupportsDeferLength] = [GoodStore(), MemoryStore(), FileStore("/nowhere")]
 expiring: list[SupportsSweep] = [GoodStore(), MemoryStore(), FileStore("/nowhere")]
+reporting: list[SupportsProgress] = [FileStore("/nowhere")]
 reading: list[SupportsRead] = [GoodStore(), MemoryStore(), FileStore("/nowhere")]
 lockers: list[Locker] = [MemoryLocker(), FileLocker("/nowhere")]

@@ -297,7 +297,7 @@ class TusApp:
             upload.id, append, exchange.body, admitted=upload, conclude=conclude
         )
         upload = exchange.upload = await reporting(
-            appending, exchange, upload, append, self.uploads.store
+            appending, exchange, upload, append, self.uploads.kept
         )
         if not upload.is_complete:
             exchange.body.check_ending(is_shut_down=self.uploads.is_shut_down)

@@ -261,6 +261,12 @@ class Uploads:
                 upload = await self._read_again(upload_id, admitted)
                 return await self._appending.append(upload, append, source, conclude)
 
+    async def kept(self, upload_id: str) -> int:
+        """Return how many bytes of the upload stay, whatever becomes of the append that runs."""
+        if self.capabilities.reports_progress:
+            return await self.capabilities.reporter.kept(upload_id)
+        return (await self.store.get(upload_id)).offset
+
     async def stop(self, upload_id: str) -> Upload:
         """Stop whoever appends to the upload, with its bytes kept, and return it as it is then.
 

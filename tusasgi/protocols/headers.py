@@ -105,6 +105,12 @@ def expects_continue(headers: Headers) -> bool:
     return headers.get("expect", "").lower() == "100-continue"
 
 
+def added(more: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of the protocol with those that it has not itself of the others."""
+    names = {name.lower() for name in own}
+    return {**{name: value for name, value in more.items() if name.lower() not in names}, **own}
+
+
 def http_date(moment: datetime) -> str:
     """Write an HTTP date (IMF-fixdate, RFC 9110 section 5.6.7), whatever the locale."""
     return format_datetime(moment.astimezone(UTC), usegmt=True)

@@ -24,7 +24,7 @@ from tusasgi.protocols.contract import Interim, Response
 from tusasgi.protocols.dialects import DIALECTS, NEWEST, Dialect
 from tusasgi.protocols.digests import format_digest, parse_digest, parse_wanted
 from tusasgi.protocols.disposition import parse_file_name
-from tusasgi.protocols.headers import Headers, body_size, check_storable, media_type
+from tusasgi.protocols.headers import Headers, added, body_size, check_storable, media_type
 from tusasgi.protocols.structured import (
     MAX_INTEGER,
     format_dictionary,
@@ -304,10 +304,8 @@ class Ietf:
         has_location = "location" in {name.lower() for name in answer.headers}
         if upload.target is None and not has_location:
             own["Location"] = location
-        ours = {name.lower() for name in own}
-        added = {name: value for name, value in answer.headers.items() if name.lower() not in ours}
         status = 201 if answer.status is None else answer.status
-        return Response(status=status, headers={**added, **own}, body=answer.body)
+        return Response(status=status, headers=added(answer.headers, own), body=answer.body)
 
     def _state_and_limits(self, upload: Upload, now: datetime) -> dict[str, str]:
         return {**self._state(upload), "Upload-Limit": self._limit_of(upload, now)}

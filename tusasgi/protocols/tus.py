@@ -25,6 +25,7 @@ from tusasgi.models import Append, Checksum, Creation, FinalResponse, Limits, Up
 from tusasgi.protocols.contract import Interim, Response
 from tusasgi.protocols.headers import (
     Headers,
+    added,
     body_size,
     expects_continue,
     has_body,
@@ -335,7 +336,7 @@ def _with_final_response(response: Response, answer: FinalResponse | None) -> Re
     return replace(
         response,
         status=200 if answer.body and response.status == 204 else response.status,
-        headers={**answer.headers, **response.headers},
+        headers=added(answer.headers, response.headers),
         body=answer.body,
     )
 

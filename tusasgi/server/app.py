@@ -52,17 +52,26 @@ def build_app(settings: Settings) -> Starlette:
 
 
 def _routes(uploads: Uploads, settings: Settings) -> list[BaseRoute]:
-    tus = TusApp(uploads, public_url=settings.public_url, prefix=settings.path, downloads=True)
-    routes: list[BaseRoute] = [Route(settings.path + "{upload_id:path}", tus)]
+    app = TusApp(
+        uploads,
+        protocols=settings.protocols,
+        public_url=settings.public_url,
+        prefix=settings.path,
+        downloads=True,
+    )
+    routes: list[BaseRoute] = [Route(settings.path + "{upload_id:path}", app)]
     if settings.path != "/":
-        routes += [Route(settings.path.rstrip("/"), tus), Route("/", _front_page(settings))]
+        routes += [Route(settings.path.rstrip("/"), app), Route("/", _front_page(settings))]
     return routes
 
 
 def _front_page(settings: Settings) -> Callable[[Request], Awaitable[Response]]:
+    spoken = {"tus": "TUS 1.0.0", "ietf": "the IETF draft"}
+    names = " or ".join(spoken[name] for name in settings.protocols)
+
     async def front_page(request: Request) -> Response:
         url = settings.public_url or f"{request.base_url}{settings.path[1:]}"
-        return PlainTextResponse(f"tusasgi {__version__}: upload by TUS 1.0.0 to {url}\n")
+        return PlainTextResponse(f"tusasgi {__version__}: upload by {names} to {url}\n")
 
     return front_page
 

@@ -85,8 +85,9 @@ def _origin(address: Address) -> str:
 def _run_server(settings: Settings, address: Address) -> None:
     import uvicorn
 
-    from tusasgi.server.connections import Connection, raise_descriptor_limit
+    from tusasgi.server.connections import Connection, InterimConnection, raise_descriptor_limit
 
+    connection = InterimConnection if settings.interim_responses else Connection
     os.environ[FOR_WORKERS] = settings.dump()
     raise_descriptor_limit()
     uvicorn.run(
@@ -97,7 +98,7 @@ def _run_server(settings: Settings, address: Address) -> None:
         workers=settings.workers,
         timeout_graceful_shutdown=settings.shutdown_timeout + _SAVE_SECONDS,
         timeout_keep_alive=settings.keep_alive,
-        http=partial(Connection, header_timeout=settings.header_timeout),  # type: ignore[arg-type]
+        http=partial(connection, header_timeout=settings.header_timeout),  # type: ignore[arg-type]
         ws="none",
         log_level="warning",
         access_log=False,

@@ -12,6 +12,8 @@ from typing import Any
 import anyio
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from tusasgi.server.interim import InterimResponses
+
 logger = logging.getLogger("tusasgi.cli")
 
 _UNTAKEN_SECONDS = 60  # that a client may leave what it is sent where it is
@@ -58,6 +60,10 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+
+
+class InterimConnection(InterimResponses, Connection):
+    """The same, with interim responses."""
 
 
 def _limit_untaken(transport: asyncio.BaseTransport) -> None:

@@ -29,7 +29,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="tusasgi", description="Resumable uploads by TUS 1.0.0")
+    parser = _Parser(
+        prog="tusasgi", description="Resumable uploads by TUS 1.0.0 and the IETF draft"
+    )
     parser.add_argument("--version", action="version", version=f"tusasgi {__version__}")
     commands = parser.add_subparsers(
         title="commands", dest="command", metavar="COMMAND", required=True
@@ -49,7 +51,11 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     add("--host", "address to listen on")
     add("--port", "0 takes a free one", type=_as(values.port))
     add("--path", "where clients create", type=_as(values.path))
+    add("--protocol", "TUS 1.0.0, the IETF draft, or both of them",
+        choices=("both", "tus", "ietf"))  # fmt: skip
     add("--max-size", "of one upload, as 5000000 or 10GiB",
+        type=_as(values.size), metavar="SIZE")  # fmt: skip
+    add("--max-append-size", "of one request; clients of the IETF draft keep to it",
         type=_as(values.size), metavar="SIZE")  # fmt: skip
     add("--expires-after", "remove an unfinished upload so long after its last byte came",
         type=positive, metavar="SECONDS")  # fmt: skip
@@ -70,6 +76,8 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         type=positive, metavar="SECONDS")  # fmt: skip
     add("--monitor", "answer /metrics and /health there, on 127.0.0.1 if no host is given",
         type=_as(values.address), metavar="[HOST:]PORT")  # fmt: skip
+    add("--interim-responses", "send 104s, by which clients of the IETF draft can resume; "
+        "behind proxies that pass them on", action="store_true")  # fmt: skip
 
 
 def _add_place(command: argparse.ArgumentParser, *, is_required: bool) -> None:

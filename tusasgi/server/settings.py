@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from tusasgi.server.values import Address
 
@@ -24,7 +24,9 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 1080
     path: str = "/files/"
+    protocol: Literal["both", "tus", "ietf"] = "both"
     max_size: int | None = None
+    max_append_size: int | None = None
     expires_after: int | None = None
     workers: int = 1
     cors_origin: Sequence[str] = ()
@@ -35,6 +37,7 @@ class Settings:
     header_timeout: int = 60
     keep_alive: int = 75
     monitor: Address | None = None
+    interim_responses: bool = False
 
     check_bucket: bool = True
     """No option: off from when the bucket was found to do what it has to."""
@@ -43,6 +46,10 @@ class Settings:
     def place(self) -> str:
         """Where the uploads are: the URL of a bucket, or the path of a folder."""
         return self.store or os.path.abspath(self.dir or "data")
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        return ("tus", "ietf") if self.protocol == "both" else (self.protocol,)
 
     @property
     def is_in_bucket(self) -> bool:

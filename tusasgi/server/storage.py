@@ -18,7 +18,7 @@ def make_uploads(settings: Settings) -> Uploads:
     return Uploads(
         store,
         locker=locker,
-        limits=Limits(max_size=settings.max_size),
+        limits=Limits(max_size=settings.max_size, max_append=settings.max_append_size),
         expiry=Expiry(initial=window, after_append=window),
         observer=None if settings.monitor is None else _metrics(),
     )

@@ -152,6 +152,15 @@ class SupportsVersions(Protocol):
 
 
 @runtime_checkable
+class SupportsProgress(Protocol):
+    """A store whose `get` shows bytes of a running append that it would not promise yet."""
+
+    async def kept(self, upload_id: str) -> int:
+        """Return how many bytes of the upload are as safe as those of an append that ended."""
+        ...
+
+
+@runtime_checkable
 class SupportsRead(Protocol):
     """A store that can give the bytes back."""
 

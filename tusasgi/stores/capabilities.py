@@ -6,6 +6,7 @@ from tusasgi.stores import (
     Store,
     SupportsConcat,
     SupportsDeferLength,
+    SupportsProgress,
     SupportsRead,
     SupportsSweep,
     SupportsTerminate,
@@ -30,12 +31,14 @@ class Capabilities:
         self._joiner = store if isinstance(store, SupportsConcat) else None
         self._reader = store if isinstance(store, SupportsRead) else None
         self._versions = store if isinstance(store, SupportsVersions) else None
+        self._reporter = store if isinstance(store, SupportsProgress) else None
         self.can_terminate = self._terminator is not None
         self.can_defer_length = self._deferrer is not None
         self.can_sweep = self._sweeper is not None
         self.can_join = self._joiner is not None
         self.can_read = self._reader is not None
         self.has_versions = self._versions is not None
+        self.reports_progress = self._reporter is not None
 
     @property
     def terminator(self) -> SupportsTerminate:
@@ -60,6 +63,10 @@ class Capabilities:
     @property
     def versions(self) -> SupportsVersions:
         return self._need(self._versions, "has no versions")
+
+    @property
+    def reporter(self) -> SupportsProgress:
+        return self._need(self._reporter, "promises what it shows")
 
     def _need(self, capability: T | None, lack: str) -> T:
         if capability is None:

@@ -56,7 +56,8 @@ class MemoryStore:
             stored += arriving
         if len(stored) == start:
             return upload
-        return self._keep(stored, after(replace(upload, offset=len(stored)), renewal))
+        upload = during(replace(upload, offset=len(stored)), renewal)
+        return self._keep(stored, after(upload, renewal))
 
     async def update(self, upload: Upload) -> Upload:
         self._bytes_of(upload.id)

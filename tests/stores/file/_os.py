@@ -114,14 +114,14 @@ class Counts:
 
 
 class Disk:
-    """A disk with room for so many more bytes; a write that does not fit is cut short."""
+    """A disk with space for so many more bytes; a write that does not fit is cut short."""
 
-    def __init__(self, room: int) -> None:
-        self.room = room
+    def __init__(self, space: int) -> None:
+        self.space = space
 
     def pwritev(self, file: int, views: list[memoryview], offset: int) -> int:
-        if self.room == 0:
+        if self.space == 0:
             raise OSError(28, "No space left on device")
-        data = b"".join(views)[: self.room]
-        self.room -= len(data)
+        data = b"".join(views)[: self.space]
+        self.space -= len(data)
         return os.pwrite(file, data, offset)

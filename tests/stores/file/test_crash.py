@@ -357,16 +357,16 @@ async def test_a_process_killed_while_it_appends_loses_nothing_it_acknowledged(
 async def _append_and_kill(folder: Path, upload_id: str, sent_at_least: int) -> tuple[int, int]:
     """Return what the process had acknowledged, and what it had sent, before its death."""
     command = [sys.executable, "-c", _APPENDER, str(folder), upload_id]
-    told = {"acknowledged": 0, "sent": 0}
+    reported = {"acknowledged": 0, "sent": 0}
     async with await anyio.open_process(command, stderr=None) as process:
         assert process.stdout is not None
         output = BufferedByteReceiveStream(process.stdout)
         with anyio.fail_after(30), contextlib.suppress(anyio.IncompleteRead):
             while True:
                 what, offset = (await output.receive_until(b"\n", 100)).split()
-                told[what.decode()] = int(offset)
-                if told["sent"] >= told["acknowledged"] + sent_at_least:
+                reported[what.decode()] = int(offset)
+                if reported["sent"] >= reported["acknowledged"] + sent_at_least:
                     with contextlib.suppress(ProcessLookupError):
                         process.send_signal(signal.SIGKILL)
         assert await process.wait() == -signal.SIGKILL
-    return told["acknowledged"], told["sent"]
+    return reported["acknowledged"], reported["sent"]

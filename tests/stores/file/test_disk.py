@@ -127,12 +127,12 @@ async def test_a_full_disk_is_emptied_by_every_means_there_is(
     assert await run_sync(files_of, expired, disk) == []
     assert await store.get(kept.id) == kept
     if begun:
-        again = await created(store, b"z" * 500_000)  # there is room again
+        again = await created(store, b"z" * 500_000)  # there is space again
         assert again.offset == 500_000
 
 
 @full
-async def test_on_a_full_disk_nothing_acknowledged_changes_and_clients_are_told(
+async def test_on_a_full_disk_nothing_acknowledged_changes_and_changes_are_refused(
     use_up: Callable[[Path], None], disk: Path
 ) -> None:
     store = await run_sync(FileStore, disk / "place")
@@ -214,7 +214,7 @@ async def test_a_store_that_only_looked_knows_that_it_was_there(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("code", [errno.ENOTCONN, errno.ESTALE, errno.EIO, errno.EMFILE])
-async def test_a_disk_or_system_that_fails_for_now_is_told_as_that(
+async def test_a_disk_or_system_that_fails_for_now_is_reported_as_that(
     code: int, tmp_path: Path
 ) -> None:
     store = await run_sync(FileStore, tmp_path)
@@ -237,7 +237,7 @@ async def test_a_disk_or_system_that_fails_for_now_is_told_as_that(
     assert await store.get(upload.id) == upload
 
 
-async def test_without_descriptors_requests_are_told_to_come_again(tmp_path: Path) -> None:
+async def test_without_descriptors_requests_are_asked_to_come_again(tmp_path: Path) -> None:
     store = await run_sync(FileStore, tmp_path)
     upload = await created(store, b"abc")
     await store.get(upload.id)

@@ -55,34 +55,34 @@ class LosesPages:
 
     def __init__(self, code: int = errno.EIO) -> None:
         self.code = code
-        self.told = 0
+        self.reported = 0
 
     def fsync(self, file: int) -> None:
         path = os.readlink(f"/proc/self/fd/{file}")
         is_bytes = "/uploads/" in path and os.path.isfile(path) and not path.endswith(".info")
-        if is_bytes and self.told == 0:
-            self.told += 1
+        if is_bytes and self.reported == 0:
+            self.reported += 1
             raise OSError(self.code, os.strerror(self.code))
         os.fsync(file)
 
 
 @pytest.mark.parametrize(
-    ("code", "told"), [(errno.EIO, StoreUnavailable), (errno.ENOSPC, StoreFull)]
+    ("code", "expected"), [(errno.EIO, StoreUnavailable), (errno.ENOSPC, StoreFull)]
 )
 async def test_bytes_that_the_disk_lost_are_never_part_of_a_complete_upload(
-    code: int, told: type[Exception], store: FileStore
+    code: int, expected: type[Exception], store: FileStore
 ) -> None:
     upload = await created(store, b"abcdef")
     disk = LosesPages(code)
     with seen_by(Os(fsync=disk.fsync)):
-        with pytest.raises(told):
+        with pytest.raises(expected):
             await store.finish(upload)
         assert (await store.get(upload.id)).offset == 0
         with pytest.raises(WriteConflict):  # it is not gone: a client sends it again
             await store.finish(upload)
         again = await store.append(replace(upload, offset=0), Arriving(b"abcdef"))
         await store.finish(again)
-    assert disk.told == 1
+    assert disk.reported == 1
     assert await content(store, await store.get(upload.id)) == b"abcdef"
 
 
@@ -177,7 +177,7 @@ async def test_a_close_that_fails_is_a_flush_that_failed(store: FileStore) -> No
     assert (await store.get(upload.id)).offset == 0
 
 
-async def test_a_record_whose_name_was_not_flushed_is_written_anew_before_it_is_told(
+async def test_a_record_whose_name_was_not_flushed_is_written_anew_before_it_is_returned(
     store: FileStore,
 ) -> None:
     upload = await created(store, b"abcdef")
@@ -278,10 +278,10 @@ async def test_what_is_complete_stays_so_when_the_machine_is_started_anew(
 ) -> None:
     upload = await store.finish(await created(store, b"abcdef"))
     await store.update(replace(upload, is_complete=True))
-    settling = await store.finish(await created(store, b"abcdef"))
+    completing = await store.finish(await created(store, b"abcdef"))
     start_anew()
     assert (await store.get(upload.id)).offset == 6
-    assert await store.get(settling.id) == settling  # its hook may have been called
+    assert await store.get(completing.id) == completing  # its hook may have been called
 
 
 async def test_a_record_of_an_earlier_release_counts_all_bytes_and_says_how_far_from_then_on(
@@ -313,7 +313,7 @@ async def test_refused_bytes_that_were_flushed_leave_no_trace(
     assert (await store.get(upload.id)).offset <= 3
 
 
-async def test_short_or_missing_bytes_are_told_and_never_made(store: FileStore) -> None:
+async def test_short_or_missing_bytes_are_reported_and_never_made(store: FileStore) -> None:
     short, missing = await created(store, b"abcdef"), await created(store, b"abcdef")
     await store.finish(short)
     await run_sync(os.truncate, store.path(short.id), 5)
@@ -338,3 +338,22 @@ async def test_an_append_to_a_file_that_somebody_removed_is_not_acknowledged(
 
     with pytest.raises(BytesLost):
         await store.append(upload, chunks())
+
+
+@pytest.mark.parametrize(("durability", "kept"), [("complete", 5), ("append", 0)])
+async def test_bytes_of_a_running_append_are_kept_as_its_end_keeps_them(
+    fast_place: Path, durability: Durability, kept: int
+) -> None:
+    store = FileStore(fast_place / "place", durability=durability)
+    upload = await created(store)
+    seen: list[int] = []
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"hello"
+        while (await store.get(upload.id)).offset < 5:  # noqa: ASYNC110
+            await anyio.sleep(0.001)
+        seen.append(await store.kept(upload.id))
+
+    await store.append(upload, chunks())
+    assert seen == [kept]
+    assert await store.kept(upload.id) == 5

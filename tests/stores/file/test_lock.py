@@ -245,7 +245,7 @@ async def test_what_came_up_in_a_sweep_for_nothing_does_not_come_up_again(
     assert await store.get(upload.id) == upload
 
 
-async def test_a_removal_that_found_no_room_for_its_mark_is_found_by_its_hour(
+async def test_a_removal_that_found_no_space_for_its_mark_is_found_by_its_hour(
     stores: tuple[FileStore, FileStore], fast_place: Path
 ) -> None:
     store, _ = stores

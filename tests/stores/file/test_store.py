@@ -185,7 +185,7 @@ def _names_of_folders(store: FileStore) -> list[tuple[str, str]]:
     return [("flush", folder) for folder in (uploads, root, os.path.dirname(root))]
 
 
-# A disk without room.
+# A disk that is full.
 
 
 async def endless(size: int) -> AsyncIterator[bytes]:
@@ -208,7 +208,7 @@ async def test_a_full_disk_keeps_what_fits_and_the_upload_goes_on_after_space_is
         with pytest.raises(StoreFull):
             await store.append(full, Arriving(b"y"))
         assert await store.get(upload.id) == full
-        disk.room = 10
+        disk.space = 10
         full = await store.append(full, Arriving(b"z" * 10))
     assert await content(store, full) == b"abc" + b"x" * 2_345_678 + b"z" * 10
 
@@ -330,7 +330,7 @@ async def test_a_slow_client_has_its_bytes_on_the_disk_while_it_thinks(store: Fi
 
 
 class SlowDisk:
-    """A disk that writes nothing before it is told to."""
+    """A disk that writes nothing before it may."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -474,7 +474,7 @@ async def test_sweepers_beside_each_other_remove_each_upload_once(fast_place: Pa
 
 
 @pytest.mark.parametrize("record", [b"", b"\0" * 300, b"{}"], ids=["empty", "zeros", "not-ours"])
-async def test_a_record_that_cannot_be_read_is_told_and_keeps_no_sweep_from_the_others(
+async def test_a_record_that_cannot_be_read_is_reported_and_keeps_no_sweep_from_the_others(
     record: bytes, store: FileStore, fast_place: Path
 ) -> None:
     uploads = [await created(store, b"abc", expires=NOW) for _ in range(3)]
@@ -614,7 +614,7 @@ async def test_foreign_files_are_left_alone_and_keep_no_sweep_from_its_work(
 
 
 @pytest.mark.parametrize("kind", ["record", "data"])
-async def test_a_folder_in_the_place_of_a_file_is_told_and_keeps_no_sweep_from_the_others(
+async def test_a_folder_in_the_place_of_a_file_is_reported_and_keeps_no_sweep_from_the_others(
     kind: str, store: FileStore
 ) -> None:
     broken, other = [await created(store, b"abc", expires=NOW) for _ in range(2)]

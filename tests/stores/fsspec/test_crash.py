@@ -317,13 +317,13 @@ async def test_after_a_crash_the_upload_is_as_before_or_as_after_and_goes_on(
 async def test_whichever_call_fails_the_upload_is_as_before_or_as_after_and_goes_on(
     step: Step, error: OSError, make_origin: MakeOrigin
 ) -> None:
-    told = {FULL: StoreFull, AWAY: StoreUnavailable}.get(error, OSError)
+    expected = {FULL: StoreFull, AWAY: StoreUnavailable}.get(error, OSError)
     origin = make_origin(step)
     upload = await origin.upload(expires=DUE)
     for call in range(MOST_CALLS):
         scene = await run_sync(origin.scene)
         failing = FailsOnce(call, error)
-        with contextlib.suppress(told):
+        with contextlib.suppress(expected):
             await scene.take(upload, failing.before)
         await scene.check_again(await scene.check(upload))
         if not failing.has_failed:

@@ -270,7 +270,7 @@ SSHException = type("SSHException", (Exception,), {"__module__": "paramiko.ssh_e
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         pytest.param(OSError(errno.ENOSPC, "full"), StoreFull, id="full"),
         pytest.param(OSError(errno.EDQUOT, "quota"), StoreFull, id="quota"),
@@ -290,8 +290,8 @@ SSHException = type("SSHException", (Exception,), {"__module__": "paramiko.ssh_e
     ],
 )
 @pytest.mark.parametrize("operation", ["get", "create", "append", "update", "read"])
-async def test_a_failure_is_told_as_what_it_is_and_never_as_not_found(
-    error: Exception, told: type[Exception], operation: str, root: str
+async def test_a_failure_is_raised_as_what_it_is_and_never_as_not_found(
+    error: Exception, expected: type[Exception], operation: str, root: str
 ) -> None:
     def fail(name: str, path: str) -> None:
         raise error
@@ -307,9 +307,9 @@ async def test_a_failure_is_told_as_what_it_is_and_never_as_not_found(
         "read": lambda: content(store, upload),
     }
     watched.before = fail
-    with pytest.raises(told) as raised:
+    with pytest.raises(expected) as raised:
         await operations[operation]()
-    assert type(raised.value) is told
+    assert type(raised.value) is expected
     watched.before = lambda name, path: None
     assert await store.get(upload.id) == upload
 
@@ -363,7 +363,7 @@ def test_a_folder_that_is_listed_in_itself_is_nothing_in_it(write: str) -> None:
 
 
 @pytest.mark.parametrize("record", [b"", b"\0" * 300, b"{}"], ids=["empty", "zeros", "not-ours"])
-async def test_a_record_that_cannot_be_read_is_told_and_keeps_no_sweep_from_the_others(
+async def test_a_record_that_cannot_be_read_is_reported_and_keeps_no_sweep_from_the_others(
     record: bytes, watched: Watched, root: str
 ) -> None:
     store = FsspecStore(watched, root)
@@ -439,7 +439,7 @@ def test_merges_are_of_neighbours_that_fit_and_leave_the_last(sizes: list[int], 
         pytest.param("00000000000000000007-3", 3, False, id="not-random"),
     ],
 )
-def test_a_piece_is_told_by_name_and_size(name: str, size: int, is_piece: bool) -> None:
+def test_a_piece_is_known_by_name_and_size(name: str, size: int, is_piece: bool) -> None:
     piece = piece_of(name, size)
     assert (piece is not None) == is_piece
     assert piece is None or (piece.start, piece.stop) == (7, 10)
@@ -909,7 +909,7 @@ async def test_a_copy_of_a_record_under_another_name_is_no_upload(
 
 
 @pytest.mark.parametrize("text", [b"[]", b"7", b"null", b'{"version": 1}', b"[" * 100_000])
-def test_what_is_json_and_no_record_is_told_as_any_other(text: bytes) -> None:
+def test_what_is_json_and_no_record_is_refused_as_any_other(text: bytes) -> None:
     with pytest.raises(ValueError):
         load_record(text, offset=0)
 
@@ -981,7 +981,7 @@ async def alive(store: FsspecStore, upload_id: str, now: datetime) -> Upload:
 
 
 class Slow:
-    """Holds the first write of bytes until it is told to go on."""
+    """Holds the first write of bytes until it may go on."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()

@@ -225,7 +225,7 @@ _REFUSED_STAGED = partial(_refused, staged=True)
 OPERATIONS = [
     Operation("create", _new, _create),
     Operation("append-short", begun(length=7 * MIB, more=100 * KIB), _append),
-    Operation("append-piece", begun(length=7 * MIB, more=400 * KIB), _append),
+    Operation("append-segment", begun(length=7 * MIB, more=400 * KIB), _append),
     Operation("append-whole-small", begun(length=400 * KIB, more=400 * KIB), _append),
     Operation("append-parts", begun(length=13 * MIB, more=11 * MIB), _append),
     Operation(
@@ -243,7 +243,7 @@ OPERATIONS = [
         saving(_append),
     ),
     Operation("refused-saving", begun(300 * KIB, length=9 * MIB, more=8 * MIB), saving(_refused)),
-    Operation("refused-pieces", begun(300 * KIB, length=7 * MIB, more=4 * MIB), saving(_refused)),
+    Operation("refused-segments", begun(300 * KIB, length=7 * MIB, more=4 * MIB), saving(_refused)),
     Operation("refused", begun(300 * KIB, length=7 * MIB, more=6 * MIB), _refused),
     Operation("refused-onto-parts", begun(6 * MIB, length=13 * MIB, more=6 * MIB), _refused),
     Operation("refused-staged", begun(300 * KIB, length=7 * MIB, more=6 * MIB), _REFUSED_STAGED),

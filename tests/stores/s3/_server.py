@@ -24,22 +24,22 @@ def store_on(
 
 async def content_of(store: S3Store, server: S3Server, upload: Upload) -> bytes:
     """Return the bytes up to the offset as the server has them, unfinished parts too."""
-    state = await store._bucket.read(upload.id)
-    if state.multipart_id is None:
+    manifest = await store._bucket.read(upload.id)
+    if manifest.multipart_id is None:
         return b"".join([data async for data in store.read(upload, 0, upload.offset)])
-    assert state.object is not None
+    assert manifest.object is not None
     found = []
-    for part in await store._bucket.all_parts(state):
+    for part in await store._bucket.all_parts(manifest):
         found.append(
             await anyio.to_thread.run_sync(
                 server.unfinished_part,
                 server.bucket,
-                store._bucket.key_of(state.object),
-                state.multipart_id,
+                store._bucket.key_of(manifest.object),
+                manifest.multipart_id,
                 part.number,
             )
         )
-    rest = await store._bucket.load(state.segments) + state.tail
+    rest = await store._bucket.load(manifest.segments) + manifest.tail
     content = b"".join(found)
-    assert len(content) == state.parts_size
+    assert len(content) == manifest.parts_size
     return (content + bytes(rest))[: upload.offset]

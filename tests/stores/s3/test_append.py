@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import anyio
 import pytest
@@ -18,8 +19,10 @@ from tests.stores.s3._scenes import (
     CONTENT,
     KIB,
     MIB,
+    OTHER,
     PART,
     Place,
+    Wire,
     appended,
     chunks_of,
     filled,
@@ -28,7 +31,7 @@ from tests.stores.s3._scenes import (
 from tusasgi import Expiry, TooLarge, Upload
 from tusasgi.models import Renewal
 from tusasgi.stores import WriteConflict
-from tusasgi.stores.s3 import S3Store, writer
+from tusasgi.stores.s3 import S3Store, bucket, committing, writer
 from tusasgi.stores.s3.bucket import Bucket
 from tusasgi.stores.s3.budget import Budget
 from tusasgi.stores.s3.manifest import Manifest
@@ -97,13 +100,13 @@ async def test_the_whole_is_not_shown_while_its_last_part_is_on_its_way(
         place = new_place(moto, proxy.endpoint)
         store, other = place.store(name="one"), place.store(moto.endpoint, name="other")
         upload = await filled(store, CONTENT[:length], 6 * MIB)
-        pieces = len(piece_puts(proxy))
+        puts = len(segment_puts(proxy))
         stalled = proxy.fail("stall", operation="UploadPart")
 
         async def saved_before_the_end() -> AsyncIterator[bytes]:
             yield CONTENT[6 * MIB : length]
             for _ in range(1000):
-                if len(piece_puts(proxy)) > pieces:
+                if len(segment_puts(proxy)) > puts:
                     return
                 await anyio.sleep(0.02)
             raise AssertionError("what came is not saved")
@@ -118,7 +121,7 @@ async def test_the_whole_is_not_shown_while_its_last_part_is_on_its_way(
         await place.aclose()
 
 
-def piece_puts(proxy: FaultProxy) -> list[Call]:
+def segment_puts(proxy: FaultProxy) -> list[Call]:
     return [c for c in proxy.calls if "/pieces/" in c.key and c.status == 200]
 
 
@@ -278,7 +281,7 @@ async def test_a_refusal_takes_everything_back_but_a_later_date(
 WAITS = {
     "a part": (12 * MIB, {"operation": "UploadPart"}),
     "the last part": (7 * MIB, {"operation": "UploadPart", "at": 2}),
-    "a piece": (400 * KIB, {"operation": "PutObject", "key": "/pieces/"}),
+    "a segment": (400 * KIB, {"operation": "PutObject", "key": "/pieces/"}),
     "memory": (400 * KIB, None),
 }
 """What an append waits for, how much it has sent by then, and the call that takes its time."""
@@ -367,12 +370,22 @@ async def test_the_date_that_an_append_leaves_is_not_moved_again(moto: Moto) -> 
         upload = await store.create(new_upload(length=10, expires=NOW + window))
         puts = len(state_puts(proxy))
 
-        def clock() -> datetime:  # time passes while the last state is on its way
+        def clock() -> datetime:  # time passes while the last manifest is on its way
             return NOW if len(state_puts(proxy)) == puts else NOW + window
 
         renewal = Renewal(expiry=Expiry(after_append=window), clock=clock)
-        kept = await store.append(upload, chunks_of(CONTENT[:3]), renewal=renewal)
-        assert (kept.offset, kept.expires) == (3, NOW + window)
+        stalled = proxy.fail("stall", operation="PutObject")
+        async with anyio.create_task_group() as tasks:
+
+            async def append() -> None:
+                nonlocal upload
+                upload = await store.append(upload, chunks_of(CONTENT[:3]), renewal=renewal)
+
+            tasks.start_soon(append)
+            await run_sync(stalled.wait)
+            await anyio.sleep(2 * renewal.interval)
+            stalled.release()
+        assert (upload.offset, upload.expires) == (3, NOW + window)
         assert len(state_puts(proxy)) == puts + 1
         await place.aclose()
 
@@ -412,7 +425,7 @@ async def test_refused_bytes_are_taken_back_although_the_request_is_cancelled_me
 
         with pytest.raises(TooLarge):
             await store.append(upload, too_many())
-    assert [state.offset for state in taken_back] == [0]
+    assert [manifest.offset for manifest in taken_back] == [0]
     assert await other.get(upload.id) == upload
 
 
@@ -475,16 +488,80 @@ async def test_an_append_that_is_overtaken_ends_although_its_client_hangs(
 async def test_an_append_of_nothing_moves_no_date(place: Place) -> None:
     store = place.store()
     upload = await filled(store, CONTENT[:MIB], 10, expires=NOW)
-    renewal = Renewal(expiry=Expiry(after_append=Slow.window), clock=lambda: NOW)
+    renewal = Renewal(expiry=Expiry(after_append=timedelta(seconds=0.1)), clock=lambda: NOW)
 
     async def nothing() -> AsyncIterator[bytes]:
-        await anyio.sleep(0.1)
+        await anyio.sleep(4 * renewal.interval)
         for chunk in ():
             yield chunk
 
     for is_staged in (False, True):
         await store.append(upload, nothing(), staged=is_staged, renewal=renewal)
     assert await place.store().get(upload.id) == upload
+
+
+# What is left over.
+
+
+async def test_a_segment_of_an_append_that_was_overtaken_is_removed_at_once(place: Place) -> None:
+    store, other = place.store(name="one"), place.store(name="other")
+    upload = await store.create(new_upload(length=12 * MIB))
+    wire, taken = Wire(store), upload
+
+    async def overtake(number: int, name: str, parameters: dict[str, Any]) -> None:
+        nonlocal taken
+        if name == "put_object" and "/pieces/" in parameters["Key"]:
+            taken = await appended(other, upload, CONTENT[:100])
+
+    wire.before = overtake
+    async with wire.listening():
+        with pytest.raises(WriteConflict):
+            await appended(store, upload, CONTENT[: 400 * KIB])
+    assert not [name for name in await place.left() if "/pieces/" in name]
+    assert await other.get(upload.id) == taken
+
+
+async def test_a_page_of_parts_that_were_refused_is_removed_by_the_next_append(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket, "_PAGE_PARTS", 1)
+    monkeypatch.setattr(committing, "_RESERVED", 1)
+    store, content = place.store(), CONTENT + OTHER
+    upload = await filled(store, content, PART)
+    with pytest.raises(TooLarge):
+        chunks = chunks_of(content[PART:][: 4 * PART], error=TooLarge("one too many"))
+        await store.append(upload, chunks, staged=True)
+    assert [name for name in await place.left() if "/pieces/" in name]
+    await appended(store, await store.get(upload.id), content[PART:][:1])
+    assert not [name for name in await place.left() if "/pieces/" in name]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_came_is_not_saved_when_no_more_follows(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end is."""
+    monkeypatch.setattr(writer, "_FIRST_SAVE", 0.01)
+    store = place.store()
+    upload = await store.create(new_upload(length=12 * MIB))
+    wire, ended = Wire(store), anyio.Event()
+    manifests: list[str] = []
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield CONTENT[: 6 * MIB]
+        ended.set()
+
+    async def wait(number: int, name: str, parameters: dict[str, Any]) -> None:
+        if name == "upload_part":
+            await ended.wait()
+            await anyio.sleep(0.05)
+        if "/state/" in parameters.get("Key", ""):
+            manifests.append(name)
+
+    wire.before = wait
+    async with wire.listening():
+        assert (await store.append(upload, chunks())).offset == 6 * MIB
+    assert manifests == ["put_object"]
 
 
 # The memory that all appends share.

@@ -17,7 +17,7 @@ FEW = [
     "append-onto-a-tail",
     "append-staged",
     "refused-saving",
-    "refused-pieces",
+    "refused-segments",
     "refused-onto-parts",
     "finish-with-a-tail",
     "complete-parts",

@@ -34,7 +34,7 @@ FEW = [
     "append-saving",
     "append-staged",
     "refused-saving",
-    "refused-pieces",
+    "refused-segments",
     "finish-with-a-tail",
     "complete-parts",
     "terminate-parts",

@@ -54,17 +54,17 @@ class Swaps:
         store._bucket._put_manifest = self._put_manifest  # type: ignore[method-assign]
         self._states = store._bucket._manifests
 
-    async def _put_manifest(self, state: Any, **condition: str) -> Any:
-        put = await self._put(state, **condition)
+    async def _put_manifest(self, manifest: Any, **condition: str) -> Any:
+        put = await self._put(manifest, **condition)
         if not self.landed.is_set():
-            self._states.drop(state.upload.id)
+            self._states.drop(manifest.upload.id)
             self.landed.set()
             await self.answer.wait()
             raise self._error
         return put
 
 
-@pytest.mark.parametrize("more", [2 * MIB, 7 * MIB], ids=["a-piece", "a-part"])
+@pytest.mark.parametrize("more", [2 * MIB, 7 * MIB], ids=["a-segment", "a-part"])
 async def test_a_refusal_after_an_answer_that_was_lost_costs_nothing_acknowledged(
     more: int, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,7 +91,7 @@ async def test_a_refusal_after_an_answer_that_was_lost_costs_nothing_acknowledge
     assert await place.left() == []
 
 
-async def test_who_was_overtaken_leaves_the_pieces_that_the_other_one_may_return_to(
+async def test_who_was_overtaken_leaves_the_segments_that_the_other_one_may_return_to(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "_FIRST_SAVE", 0.05)
@@ -103,7 +103,7 @@ async def test_who_was_overtaken_leaves_the_pieces_that_the_other_one_may_return
 
     async def tell(number: int, name: str, parameters: dict[str, Any]) -> None:
         if "upload_part" in wire.names and "/state/" in parameters.get("Key", ""):
-            saved.set()  # the piece is in a part now, and no state names it
+            saved.set()  # the segment is in a part now, and no manifest names it
 
     wire.after = tell
 
@@ -236,7 +236,7 @@ async def test_an_upload_that_another_server_has_completed_is_not_gone_though_it
 
 
 @pytest.mark.parametrize("times", [1, 3])
-async def test_a_state_is_written_again_when_its_turn_has_come(
+async def test_a_manifest_is_written_again_when_its_turn_has_come(
     times: int, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calls, "_TURN", 0.05)

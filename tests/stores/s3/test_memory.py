@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
 
 CLIENTS = 200 if THOROUGH else 40
 SOME = 2 * MIB
-"""For what the SDK, the event loop and the state objects take."""
+"""For what the SDK, the event loop and the manifests take."""
 
 
 ON_ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -282,7 +282,7 @@ def traced() -> Iterator[list[int]]:
         tracemalloc.stop()
 
 
-async def test_a_short_piece_of_a_long_chunk_is_remembered_alone(place: Place) -> None:
+async def test_a_short_segment_of_a_long_chunk_is_remembered_alone(place: Place) -> None:
     store = place.store()
     upload = await store.create(new_upload(length=100 * MIB))
 

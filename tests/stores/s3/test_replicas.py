@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any, Literal
 
 import anyio
@@ -30,6 +31,8 @@ from tests.stores.s3._scenes import (
     swept,
 )
 from tusasgi import (
+    Expiry,
+    Resumable,
     StoreUnavailable,
     TusApp,
     Upload,
@@ -140,7 +143,7 @@ RIVALS: dict[str, Callable[[Rival], Awaitable[None]]] = {
 }
 FROZEN = [
     "append-short",
-    "append-piece",
+    "append-segment",
     "append-whole-small",
     "append-parts",
     "append-onto-a-tail",
@@ -163,7 +166,7 @@ FROZEN = [
     "due",
 ]
 FEW = {
-    "append-piece": ["append", "live-and-die", "sweep"],
+    "append-segment": ["append", "live-and-die", "sweep"],
     "append-whole-small": ["live", "begin-anew"],
     "append-onto-a-tail": ["append", "live-and-die"],
     "append-onto-parts": ["append"],
@@ -381,6 +384,74 @@ async def test_the_newest_request_wins_though_the_last_client_hangs_elsewhere(
     kept = await other.get(upload.id)
     assert kept.is_complete
     assert await read(place.store(), kept) == CONTENT[:offset] + OTHER[offset:MIB]
+
+
+async def test_an_offset_that_the_draft_was_told_holds_though_the_last_client_hangs_elsewhere(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_FIRST_SAVE", 60.0)
+    one, other = place.store(name="one"), place.store(name="other")
+    upload = await one.create(new_upload(length=MIB))
+    hanging = server_of(one).exchange("PATCH", f"/{upload.id}", patch(0))
+    draft = {"Upload-Draft-Interop-Version": "9", "Tus-Resumable": None}
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(hanging.run)
+        hanging.feed(CONTENT[: 200 * KIB])
+        await hanging.starved()
+        answer = await server_of(other).request("HEAD", f"/{upload.id}", draft)
+        assert (answer.status, answer.headers["upload-offset"]) == (204, "0")
+        # What the hanging one received is no longer added, and takes the place of nothing.
+        hanging.disconnect()
+    assert (await other.get(upload.id)).offset == 0
+    last = {
+        **draft,
+        "Upload-Offset": "0",
+        "Upload-Complete": "?1",
+        "Content-Type": "application/partial-upload",
+    }
+    answer = await server_of(other).request("PATCH", f"/{upload.id}", last, OTHER[:MIB])
+    assert (answer.status, answer.headers["upload-complete"]) == (201, "?1")
+    kept = await other.get(upload.id)
+    assert kept.is_complete
+    assert await read(place.store(), kept) == OTHER[:MIB]
+
+
+async def test_an_app_made_resumable_is_called_with_what_came_through_several_servers(
+    place: Place,
+) -> None:
+    bodies: list[bytes] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = b""
+        while (message := await receive())["more_body"]:
+            body += message["body"]
+        bodies.append(body)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"taken"})
+
+    expiry = Expiry(initial=timedelta(hours=1))
+    servers = [
+        ASGIDriver(Resumable(app, Uploads(place.store(name=name), expiry=expiry)))
+        for name in ("one", "other", "third")
+    ]
+    draft = {"Upload-Draft-Interop-Version": "9"}
+    begin = {**draft, "Upload-Complete": "?0", "Content-Length": "0"}
+    answer = await servers[0].request("POST", "/videos", begin)
+    url, offset = answer.headers["location"], 0
+    for turn, size in enumerate((1, 100 * KIB, 6 * MIB, 3), start=1):
+        headers = {
+            **draft,
+            "Upload-Offset": str(offset),
+            "Upload-Complete": "?1" if turn == 4 else "?0",
+            "Content-Type": "application/partial-upload",
+        }
+        body = CONTENT[offset : offset + size]
+        answer = await servers[turn % 3].request("PATCH", url, headers, body)
+        offset += size
+    assert (answer.status, answer.body) == (200, b"taken")
+    assert bodies == [CONTENT[:offset]]
+    again = await servers[2].request("PATCH", url, {**headers, "Upload-Offset": str(offset)}, b"")
+    assert (again.status, again.body, len(bodies)) == (200, b"taken", 1)
 
 
 async def test_a_client_may_meet_another_server_with_each_request(place: Place) -> None:

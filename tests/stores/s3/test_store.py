@@ -169,9 +169,9 @@ async def test_a_client_hears_410_when_the_parts_were_taken_away(place: Place) -
 async def strike(place: Place, store: S3Store, *uploads: Upload) -> None:
     """Do what a rule does that aborts unfinished uploads."""
     for upload in uploads:
-        state = await store._bucket.read(upload.id)
-        assert state.object is not None and state.multipart_id is not None
-        await store._bucket.abort(store._bucket.key_of(state.object), state.multipart_id)
+        manifest = await store._bucket.read(upload.id)
+        assert manifest.object is not None and manifest.multipart_id is not None
+        await store._bucket.abort(store._bucket.key_of(manifest.object), manifest.multipart_id)
 
 
 # Bytes that change on their way.
@@ -228,7 +228,7 @@ async def test_the_truth_is_proved_whatever_the_integrity(
 ) -> None:
     store = damaged.store(integrity=integrity)
     upload = await filled(store, CONTENT[: 12 * MIB], 300 * KIB)
-    state = await store._bucket.read(upload.id)
+    manifest = await store._bucket.read(upload.id)
     damaging.operation = "PutObject"
     damaging.times = 1
     with pytest.raises(StoreUnavailable):
@@ -237,7 +237,7 @@ async def test_the_truth_is_proved_whatever_the_integrity(
     damaging.times = 1
     parts = tuple(Part(number=number, etag='"0"') for number in range(1, 1002))
     with pytest.raises(StoreUnavailable):
-        await store._bucket.paged(replace(state, parts=parts))
+        await store._bucket.paged(replace(manifest, parts=parts))
     assert damaging.times == 0
 
 
@@ -615,7 +615,7 @@ async def test_a_link_is_for_the_upload_as_it_is_and_not_as_it_was_remembered(
 # What somebody else has changed in the bucket.
 
 
-async def test_a_state_that_cannot_be_read_is_told_and_keeps_no_sweep_from_the_others(
+async def test_a_manifest_that_cannot_be_read_is_told_and_keeps_no_sweep_from_the_others(
     place: Place,
 ) -> None:
     past = datetime.now(UTC) - timedelta(days=1)
@@ -629,13 +629,13 @@ async def test_a_state_that_cannot_be_read_is_told_and_keeps_no_sweep_from_the_o
     assert await place.left() == [f"{place.prefix}/state/{broken.id}"]
 
 
-async def test_a_state_that_cannot_be_read_keeps_nothing_left_behind_of_the_others(
+async def test_a_manifest_that_cannot_be_read_keeps_nothing_left_behind_of_the_others(
     place: Place,
 ) -> None:
     store = place.store()
     uploads = [await filled(store, CONTENT[: 8 * MIB], MIB, expires=None) for _ in range(2)]
     spoiled, other = sorted(uploads, key=lambda upload: upload.id)
-    left = await store._bucket.put_piece(other.id, Rope([b"left behind"]))
+    left = await store._bucket.put_segment(other.id, Rope([b"left behind"]))
     key = f"{place.prefix}/state/{spoiled.id}"
     await run_sync(
         lambda: place.server.client.put_object(Bucket=place.server.bucket, Key=key, Body=b"{} \n")
@@ -646,7 +646,7 @@ async def test_a_state_that_cannot_be_read_keeps_nothing_left_behind_of_the_othe
     assert len([name for name in names if "/pieces/" in name]) == 2  # which are of use
 
 
-async def test_a_removal_of_pieces_is_proved_as_every_server_knows_it(place: Place) -> None:
+async def test_a_removal_of_segments_is_proved_as_every_server_knows_it(place: Place) -> None:
     with FaultProxy(place.server.endpoint) as proxy:
         store = place.store(proxy.endpoint, name="through the proxy")
         upload = await filled(store, CONTENT[: 8 * MIB], MIB)
@@ -673,7 +673,7 @@ async def test_a_server_that_does_not_answer_is_waited_for_within_reason(
         await store.aclose()
 
 
-async def test_a_piece_that_is_not_as_long_as_it_was_is_never_part_of_an_upload(
+async def test_a_segment_that_is_not_as_long_as_it_was_is_never_part_of_an_upload(
     place: Place,
 ) -> None:
     store = place.store()
@@ -730,16 +730,16 @@ async def test_what_is_not_ours_among_our_objects_is_left_alone_and_stops_no_swe
 
 
 @pytest.mark.parametrize("line", ["[1]", "7", "null", '{"version":1,"record":[]}', "[" * 100_000])
-def test_what_is_json_and_no_state_is_told_as_any_other(line: str) -> None:
+def test_what_is_json_and_no_manifest_is_told_as_any_other(line: str) -> None:
     with pytest.raises(ValueError):
         load_manifest(line.encode() + b"\n", "")
 
 
-async def test_a_state_that_may_not_be_read_stops_no_sweep(place: Place) -> None:
+async def test_a_manifest_that_may_not_be_read_stops_no_sweep(place: Place) -> None:
     past = datetime.now(UTC) - timedelta(days=1)
     uploads = [await filled(place.store(), CONTENT[:10], 3, expires=past) for _ in range(3)]
     hidden = min(upload.id for upload in uploads)
-    left = await place.store()._bucket.put_piece(hidden, Rope([b"left behind"]))
+    left = await place.store()._bucket.put_segment(hidden, Rope([b"left behind"]))
     with FaultProxy(place.server.endpoint) as proxy:
         store = place.store(proxy.endpoint, name="through the proxy")
         proxy.fail("error_403", operation="GetObject", key=hidden, times=None)
@@ -750,7 +750,7 @@ async def test_a_state_that_may_not_be_read_stops_no_sweep(place: Place) -> None
     assert sorted(await place.left()) == [left.key, f"{place.prefix}/state/{hidden}"]
 
 
-async def test_a_copy_of_a_state_under_another_name_is_no_upload(place: Place) -> None:
+async def test_a_copy_of_a_manifest_under_another_name_is_no_upload(place: Place) -> None:
     store = place.store()
     upload = await filled(store, CONTENT[: 8 * MIB], MIB)
     copy = (await store._client.read(f"{place.prefix}/state/{upload.id}"))[1]
@@ -809,7 +809,7 @@ async def overwrite(store: S3Store, key: str, content: bytes) -> None:
 # What a server finds that wakes up after a sweep.
 
 
-@pytest.mark.parametrize("length", [400 * KIB, 7 * MIB], ids=["a-piece", "parts"])
+@pytest.mark.parametrize("length", [400 * KIB, 7 * MIB], ids=["a-segment", "parts"])
 async def test_what_a_sweep_removed_is_not_named_by_a_server_that_wakes_up(
     length: int, place: Place
 ) -> None:
@@ -875,7 +875,7 @@ async def test_an_answer_that_is_cut_each_time_is_told(place: Place) -> None:
         await store.aclose()
 
 
-async def test_pieces_of_a_filled_part_are_removed_by_the_next_append(place: Place) -> None:
+async def test_segments_of_a_filled_part_are_removed_by_the_next_append(place: Place) -> None:
     store, content = place.store(), CONTENT[: 11 * MIB]
     upload = await filled(store, content, 2 * MIB, 2 * MIB, 1 * MIB)
     assert upload.offset == PART
@@ -889,7 +889,7 @@ async def test_pieces_of_a_filled_part_are_removed_by_the_next_append(place: Pla
     assert await read(store, upload) == content
 
 
-async def test_pieces_of_a_filled_part_are_removed_by_a_sweep_if_no_append_follows(
+async def test_segments_of_a_filled_part_are_removed_by_a_sweep_if_no_append_follows(
     place: Place,
 ) -> None:
     store, content = place.store(), CONTENT[: 11 * MIB]

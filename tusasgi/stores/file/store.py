@@ -99,6 +99,9 @@ class FileStore:
                 await self._writing.run(appender.copy_staged, _COPY_SIZE)
             return await self._writing.run(appender.finish, last)
 
+    async def kept(self, upload_id: str) -> int:
+        return await self._reading.run(self._kept, upload_id)
+
     async def update(self, upload: Upload) -> Upload:
         await self._writing.run(self._update, upload)
         return upload
@@ -178,6 +181,12 @@ class FileStore:
         if upload_id in self._directory.doubtful:
             self._put_anew(upload_id)
         return self._directory.load(upload_id).upload
+
+    def _kept(self, upload_id: str) -> int:
+        record = self._directory.load(upload_id)
+        if not self._is_durable:
+            return record.upload.offset
+        return min(record.flushed, record.upload.offset)
 
     def _put_anew(self, upload_id: str) -> None:
         try:

@@ -1,17 +1,16 @@
-"""One append, and one joining, on a filesystem. Everything in it blocks."""
+"""One append on a filesystem: its steps. Everything in it blocks."""
 
 import contextlib
 import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from tusasgi.errors import OffsetConflict, TusError, UploadNotFound
 from tusasgi.models import Renewal, Upload
 from tusasgi.stores.due import NOW
 from tusasgi.stores.fsspec.directory import Directory
-from tusasgi.stores.fsspec.filesystem import FileRange, disown
+from tusasgi.stores.fsspec.filesystem import FileRange
 from tusasgi.stores.fsspec.pieces import exclusive_name, sized_name
 from tusasgi.stores.records import after, during
 
@@ -165,35 +164,3 @@ class Appender:
 
     def _staged_path(self, directory: Directory, number: int) -> str:
         return f"{directory.folder(self.upload.id)}/{self._staged_prefix}-{number}"
-
-
-class Joiner:
-    """The bytes of an upload, or of its parts, joined to one file. Each step blocks."""
-
-    def __init__(self, upload_id: str) -> None:
-        self._upload_id = upload_id
-        self._size = 0
-        self._file: Any = None
-
-    def open(self, directory: Directory) -> None:
-        self._file = directory.files.open_to_write(directory.finished_path(self._upload_id))
-
-    def copy(self, directory: Directory, source: FileRange) -> None:
-        data = directory.read(source)
-        directory.files.write_to(self._file, data)
-        self._size += len(data)
-
-    def close(self, directory: Directory) -> None:
-        directory.files.close(self._file)
-        self._file = None  # there is nothing to abandon any more
-        if directory.files.size(directory.finished_path(self._upload_id)) != self._size:
-            raise OSError("the joined bytes are not as they were written")
-
-    def disown(self) -> None:
-        """Have it not finished by whoever collects it, which may be long after. Does not block."""
-        if self._file is not None:
-            disown(self._file)
-
-    def abandon(self, directory: Directory) -> None:
-        if self._file is not None:
-            directory.files.abandon(self._file)

@@ -30,7 +30,6 @@ _BLOCK = 5 * 1024 * 1024  # the least that S3 takes as a part, and a multiple of
 _MOST_MERGED = 32  # what GCS composes in one call
 _TRIES = 3
 
-
 # What a filesystem answers to what it cannot do.
 _CANNOT = (OSError, NotImplementedError, TypeError, ValueError, AttributeError, RuntimeError)
 

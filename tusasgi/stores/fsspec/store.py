@@ -12,6 +12,11 @@ Below the root of a store:
 The offset is where the pieces end that follow each other without a gap; without pieces it is the
 size of the finished bytes. Every change is one step that either happened or did not, and whatever
 is replaced is removed only after its replacement was found.
+
+The modules of this store, from the ground up: `failures` says what errors mean, `filesystem` calls
+the filesystem, `pieces` and `marks` are what is kept beside the records, `directory` is all of
+it, `connection` opens it, `appending` and `joining` are the steps of what takes several. All
+but this one block: for threads.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
@@ -23,10 +28,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from tusasgi.errors import StoreUnavailable
 from tusasgi.models import Renewal, Upload, check_upload_id
 from tusasgi.stores import PartLost
-from tusasgi.stores.fsspec.appending import Appender, Joiner
+from tusasgi.stores.fsspec.appending import Appender
 from tusasgi.stores.fsspec.connection import Connection
 from tusasgi.stores.fsspec.directory import Directory, steps
 from tusasgi.stores.fsspec.filesystem import FileRange, UnusableFilesystem
+from tusasgi.stores.fsspec.joining import Joiner
 from tusasgi.stores.gathering import Gatherer
 from tusasgi.stores.renewing import renewing
 from tusasgi.threads import Threads

@@ -182,7 +182,7 @@ class Bucket:
             if content is None:
                 content = Rope([await self._read_named(segment.key)])
             if len(content) != segment.size:
-                raise OSError("a segment of an upload is not as long as when it was stored")
+                raise OSError("a segment is not as long as it was when it was stored")
             found[segment.key] = content
 
         wanted = list(segments)

@@ -179,20 +179,12 @@ class S3Store:
         manifest = await self._manifest_of(upload)
         if manifest.stored_size:
             return upload
-        if manifest.multipart_id is not None and manifest.offset:
-            manifest = await self._sealed(manifest, upload)
-            await self._bucket.complete(manifest)
-            return replace(upload, version=manifest.etag)
-        stored = manifest.object or self._bucket.object_of(upload)
-        content = await self._bucket.load(manifest.segments) + manifest.tail
-        try:
-            await self._bucket.put_object(stored, content, IfNoneMatch="*")
-        except Conflict:
-            # It was repeated, or the object belongs to another upload: this one was removed
-            # while this server stood still, and its id is used again.
-            await self._bucket.check_newest(manifest)
-            await self._bucket.put_object(stored, content)
-        return upload
+        if manifest.multipart_id is None or manifest.offset == 0:
+            await self._put_object(manifest, upload)
+            return upload
+        manifest = await self._sealed(manifest, upload)
+        await self._bucket.complete(manifest)
+        return replace(upload, version=manifest.etag)
 
     async def concat(self, upload: Upload) -> Upload:
         manifest = await self._manifest_of(upload)
@@ -306,6 +298,18 @@ class S3Store:
         with contextlib.suppress(DescribeFailed):
             stored = stored or self._bucket.object_of(upload)
             await self._client.delete([self._bucket.key_of(stored)])
+
+    async def _put_object(self, manifest: Manifest, upload: Upload) -> None:
+        """Store the object of an upload without parts."""
+        stored = manifest.object or self._bucket.object_of(upload)
+        content = await self._bucket.load(manifest.segments) + manifest.tail
+        try:
+            await self._bucket.put_object(stored, content, IfNoneMatch="*")
+        except Conflict:
+            # It was repeated, or the object belongs to another upload: this one was removed
+            # while this server stood still, and its id is used again.
+            await self._bucket.check_newest(manifest)
+            await self._bucket.put_object(stored, content)
 
     async def _sealed(self, manifest: Manifest, upload: Upload) -> Manifest:
         """Return the manifest with all of its bytes in parts."""

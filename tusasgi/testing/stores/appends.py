@@ -148,6 +148,17 @@ class AppendTests(StoreTests):
         assert kept.offset == 8 and not kept.is_expired(now)
         assert await (await reopened()).get(upload.id) == kept
 
+    @pytest.mark.parametrize("is_staged", [False, True], ids=["at-once", "staged"])
+    async def test_the_last_bytes_of_a_part_that_would_soon_expire_give_it_more_time(
+        self, is_staged: bool, store: Store, reopened: Reopened
+    ) -> None:
+        window = timedelta(minutes=1)
+        upload = await created(store, length=3, expires=NOW + window, is_partial=True)
+        renewal = Renewal(expiry=Expiry(after_append=window), clock=lambda: NOW + window / 2)
+        kept = await store.append(upload, Arriving(b"abc"), staged=is_staged, renewal=renewal)
+        assert kept.expires == NOW + window * 1.5
+        assert await (await reopened()).get(upload.id) == kept
+
     async def test_a_reader_beside_a_running_append_sees_only_what_is_there(
         self, store: Store
     ) -> None:
