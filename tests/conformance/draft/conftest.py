@@ -12,6 +12,7 @@ from tests.conformance.draft.grounds import GROUNDS
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
 
+
 @pytest.fixture
 def version() -> int:
     """The interop version, where a test does not name its own."""

@@ -233,9 +233,7 @@ async def test_a_last_request_ends_at_the_length(draft: Draft, is_chunked: bool)
         answer = await draft.append(path, 2, body, complete=True)
         assert (answer.status, draft.is_complete(answer)) == (400, False)
         assert await draft.state(path) == (2, False)
-    creation = await draft.create(
-        [b"hello"] if is_chunked else b"hello", complete=True, length=11
-    )
+    creation = await draft.create([b"hello"] if is_chunked else b"hello", complete=True, length=11)
     assert creation.status == 400
     assert draft.stage.events.count("completed") == 0
     assert await draft.content(path) == b"he"

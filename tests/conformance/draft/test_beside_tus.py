@@ -146,7 +146,9 @@ async def test_answers_have_the_fields_of_their_own_protocol(draft: Draft) -> No
     path = await draft.begin(b"he", length=5)
     for answer in (
         await draft.create(CONTENT, complete=True),
-        await draft.create(CONTENT, complete=False, headers=draft.says(True) | {"Upload-Length": "x"}),
+        await draft.create(
+            CONTENT, complete=False, headers=draft.says(True) | {"Upload-Length": "x"}
+        ),
         await draft.head(path),
         await draft.get(path),
         await draft.append(path, 2, b"l"),

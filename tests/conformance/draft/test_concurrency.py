@@ -77,9 +77,7 @@ async def test_a_head_without_a_version_ends_a_running_append_too(draft: Draft) 
 async def test_a_newer_append_ends_one_that_waits_for_its_client(draft: Draft) -> None:
     path = await draft.begin(b"hello")
     transfer = draft.appending(path, 5, None, complete=True)
-    answer = await displaced(
-        transfer, b"", lambda: draft.append(path, 5, b" World", complete=True)
-    )
+    answer = await displaced(transfer, b"", lambda: draft.append(path, 5, b" World", complete=True))
     assert (answer.status, draft.is_complete(answer)) == (201, True)
     assert (transfer.answer.status, draft.is_complete(transfer.answer)) == (503, False)
     assert await draft.content(path) == b"hello World"

@@ -2,15 +2,13 @@
 
 import pytest
 
-from tests._stage import TUS, UPLOADS_URL, location_path
-from tests.conformance.draft.client import Draft, cut, limits
+from tests._stage import Recorder, location_path
+from tests.conformance.draft.client import Draft, limits
 from tests.conformance.draft.conftest import MakeDraft
 from tests.conformance.draft.grounds import everywhere
 from tests.conformance.ietf import rule, shows, versions_of
-from tusasgi import FinalResponse, Upload, UnsupportedMedia
+from tusasgi import FinalResponse, UnsupportedMedia, Upload
 from tusasgi.protocols.dialects import DIALECTS
-from tusasgi.testing import DISCONNECT
-from tests._stage import Recorder
 
 pytestmark = pytest.mark.anyio
 
