@@ -129,6 +129,8 @@ class Ietf:
         is_last = self.is_last(headers)
         if is_last is None:
             raise InvalidRequest(f"{self.dialect.completeness} must be ?0 or ?1")
+        if parse_unsigned(headers.lines("Upload-Offset")):
+            raise InvalidRequest("an upload begins at 0: what is to be appended goes to its URL")
         size = body_size(headers)
         length = _length_of(headers, offset=0, size=size, is_last=is_last)
         if length is None and not self.can_defer_length:
