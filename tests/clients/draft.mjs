@@ -3,13 +3,15 @@
 import { Upload } from "tus-js-client"
 
 const CHUNK = 200_000
-const RETRIES = { retryDelays: [0, 50, 100, 200, 400] }
+// As most pages do; in interop version 6 it also tells that the length is the end.
+const metadata = { filename: "film.mp4" }
+const COMMON = { retryDelays: [0, 50, 100, 200, 400], metadata }
 
 /** Upload to the end, unless `during` does something else after the second chunk. */
 function send(source, options, during) {
   return new Promise((resolve, reject) => {
     const upload = new Upload(source, {
-      ...RETRIES,
+      ...COMMON,
       removeFingerprintOnSuccess: true,
       onChunkComplete: (_, offset) => {
         if (offset !== 2 * CHUNK || !during) return
@@ -70,7 +72,7 @@ export async function play(names, source, options) {
 export function begin(source, options) {
   return new Promise((resolve, reject) => {
     const upload = new Upload(source.file(), {
-      ...RETRIES,
+      ...COMMON,
       ...inChunks,
       ...options,
       onChunkComplete: (_, offset) => {
@@ -88,7 +90,7 @@ export function begin(source, options) {
 export function goOn(source, options) {
   return new Promise((resolve, reject) => {
     const upload = new Upload(source.file(), {
-      ...RETRIES,
+      ...COMMON,
       ...inChunks,
       removeFingerprintOnSuccess: true,
       ...options,

@@ -64,7 +64,9 @@ def test_a_length_is_held_against_the_limits(
         pytest.param(replace(UPLOAD, expires=NOW + timedelta(seconds=1)), True, id="still-time"),
         pytest.param(replace(UPLOAD, expires=NOW), False, id="at-the-very-moment"),
         pytest.param(replace(UPLOAD, expires=NOW - timedelta(days=9)), False, id="long-ago"),
-        pytest.param(replace(UPLOAD, expires=NOW, is_complete=True), True, id="complete"),
+        pytest.param(
+            replace(UPLOAD, expires=NOW, is_complete=True, offset=10), True, id="complete"
+        ),
     ],
 )
 def test_an_upload_lives_until_its_time_has_passed(upload: Upload, is_alive: bool) -> None:
@@ -73,6 +75,11 @@ def test_an_upload_lives_until_its_time_has_passed(upload: Upload, is_alive: boo
     else:
         with pytest.raises(UploadExpired, match="expired at 2026-11-"):
             check_alive(upload, NOW)
+
+
+def test_an_upload_that_was_complete_and_lost_bytes_is_refused() -> None:
+    with pytest.raises(UploadExpired, match="no longer stored"):
+        check_alive(replace(UPLOAD, is_complete=True), NOW)
 
 
 @pytest.mark.parametrize(

@@ -288,7 +288,7 @@ def test_a_creation_says_whether_it_is_all(version: int) -> None:
 
 @versions_of("IETF-230")
 def test_a_creation_of_all_bytes_is_the_end_where_tus_js_client_needs_it(version: int) -> None:
-    part = says(version, complete=False)
+    part = {"Upload-Metadata": "filename YQ==", **says(version, complete=False)}
     for length, size in (("0", {"Content-Length": "0"}), ("0", {}), ("7", {"Content-Length": "7"})):
         creation, first = create(version, {"Upload-Length": length, **size, **part})
         assert (creation.length, creation.is_open) == (int(length), True)
@@ -301,15 +301,25 @@ def test_a_creation_of_all_bytes_is_the_end_where_tus_js_client_needs_it(version
 
 @versions_of("IETF-230")
 def test_an_append_of_the_last_byte_is_the_end_where_tus_js_client_needs_it(version: int) -> None:
-    known = replace(OPEN, length=12)
+    opened = replace(OPEN, metadata_header="filename YQ==")
+    known = replace(opened, length=12)
     for unsaid in (says(version, complete=False), {}):
         assert append(version, {"Content-Length": "7", **unsaid}, known).is_last is True
         for size in ("0", "6", "8"):
             assert append(version, {"Content-Length": size, **unsaid}, known).is_last is False
         # The length alone, once everything is there.
         lines = {"Content-Length": "0", "Upload-Length": "5", **unsaid}
-        found = append(version, lines)
+        found = append(version, lines, opened)
         assert (found.length, found.size, found.is_last) == (5, 0, True)
+
+
+def test_in_version_6_only_what_tus_js_client_described_ends_at_its_length() -> None:
+    part = says(6, complete=False)
+    lines = {"Content-Length": "7", **part}
+    assert append(5, lines, replace(OPEN, length=12)).is_last is True
+    assert append(6, lines, replace(OPEN, length=12)).is_last is False
+    assert create(6, {"Upload-Length": "7", **lines})[1].is_last is False  # type: ignore[union-attr]
+    assert create(6, {"Upload-Length": "0", **part})[1].is_last is True  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("version", [4, 7, 8, 9, None])

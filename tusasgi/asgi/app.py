@@ -19,6 +19,7 @@ from tusasgi.errors import (
     TryAgain,
     TusError,
     UploadExpired,
+    UploadLocked,
     UploadNotFound,
     UploadPending,
     will_pass,
@@ -147,8 +148,7 @@ class TusApp:
         on_upload = route.upload_id is not None
         handlers = self._on_upload(exchange) if on_upload else self._on_collection(exchange)
         if exchange.method not in handlers:
-            allow = ", ".join(handlers)
-            raise MethodNotAllowed(f"{exchange.method[:16]} is not possible here", allow=allow)
+            raise _not_possible(exchange, handlers)
         response = await handlers[exchange.method](exchange)
         exchange.body.check()
         return response if exchange.call is None else exchange.call.applied_to(response)
@@ -168,7 +168,8 @@ class TusApp:
         }
         if Extension.TERMINATION in self._offered:
             handlers["DELETE"] = self._delete
-        if self._downloads or (exchange.is_marked and exchange.codec.offset_on_get):
+        # Without a mark it may turn out to be a question for the offset.
+        if self._downloads or not exchange.is_marked or exchange.codec.offset_on_get:
             handlers["GET"] = self._look
         return handlers
 
@@ -194,12 +195,11 @@ class TusApp:
 
     async def _look(self, exchange: Exchange) -> Response:
         """Answer HEAD and GET: with the file, or with where the upload is."""
-        if not self._wants_file(exchange):
-            return await self._describe(exchange, await self._admit(exchange, Operation.GET))
-        upload = await self._admit(exchange, Operation.READ)
-        if exchange.is_plain or (exchange.method == "GET" and upload.is_complete):
-            return await self._download(exchange, upload)
-        return await self._describe(exchange, upload)
+        if self._wants_file(exchange):
+            upload = await self._admit(exchange, Operation.READ)
+            if exchange.is_plain or (exchange.method == "GET" and upload.is_complete):
+                return await self._download(exchange, upload)
+        return await self._describe(exchange, await self._admit(exchange, Operation.GET))
 
     def _wants_file(self, exchange: Exchange) -> bool:
         if not self._downloads:
@@ -208,8 +208,10 @@ class TusApp:
 
     async def _describe(self, exchange: Exchange, upload: Upload) -> Response:
         codec = exchange.codec
+        if exchange.method == "GET" and not codec.offset_on_get:
+            raise _not_possible(exchange, self._on_upload(exchange))
         codec.check(exchange.method, exchange.headers)
-        if codec.offset_ends_append and not upload.is_complete:
+        if codec.offset_ends_append and not (upload.is_complete or upload.is_pending):
             upload = await self.uploads.stop(upload.id)
         upload = exchange.upload = await self.uploads.complete(upload)
         return codec.described(upload, self.uploads.now())
@@ -219,9 +221,12 @@ class TusApp:
         reader = self.uploads.capabilities.reader
         is_head = exchange.method == "HEAD"
         response = download(upload, reader, exchange.headers, is_head=is_head)
-        if exchange.codec.offset_on_get:
-            return response
-        return replace(response, headers={"Tus-Resumable": VERSION, **response.headers})
+        codec = exchange.codec
+        if not codec.offset_on_get:
+            return replace(response, headers={"Tus-Resumable": VERSION, **response.headers})
+        state = dict(codec.described(upload, self.uploads.now()).headers)
+        del state["Cache-Control"]  # what is complete stays as it is
+        return replace(response, headers={**state, **response.headers})
 
     async def _patch(self, exchange: Exchange) -> Response:
         codec = exchange.codec
@@ -267,13 +272,15 @@ class TusApp:
     ) -> Upload:
         """Store what came along with a creation; of a refused body no upload is left.
 
-        Neither is one of a body that broke off or could not be kept for now, unless the client was
-        told where it is.
+        Neither is one of a body that broke off or could not be kept for now, unless the client
+        knows where it is.
         """
         interim = exchange.codec.announced(upload, location, self.uploads.now())
         is_known = await exchange.send_interim(interim)
         try:
             upload = await self._append(exchange, upload, append)
+        except UploadLocked:
+            raise  # whoever has taken it over knows where it is
         except TusError as error:
             may_go_on = exchange.body.is_cut or will_pass(error)
             if not (is_known and may_go_on):
@@ -308,6 +315,11 @@ class TusApp:
         if self._public_url is not None:
             folders.add(urlsplit(self._public_url).path)
         return find_id(url, folders=folders)
+
+
+def _not_possible(exchange: Exchange, handlers: Collection[str]) -> MethodNotAllowed:
+    allow = ", ".join(handlers)
+    return MethodNotAllowed(f"{exchange.method[:16]} is not possible here", allow=allow)
 
 
 def _offered(uploads: Uploads, without: Collection[str]) -> frozenset[Extension]:

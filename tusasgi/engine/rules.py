@@ -57,9 +57,14 @@ def joined_length(parts: Iterable[Upload], declared: int | None) -> int:
 
 
 def check_alive(upload: Upload, now: datetime) -> None:
-    """Refuse an upload that was not finished in time, reaped or not, or that is being removed."""
+    """Refuse an upload that was not finished in time, reaped or not, or that is being removed.
+
+    And one that was complete and is not any more: its bytes were lost.
+    """
     if upload.removal == "terminated":
         raise UploadNotFound()
+    if upload.is_complete and upload.offset != upload.length:
+        raise UploadExpired("the bytes of this upload are no longer stored: start anew")
     if upload.removal == "expired" or upload.is_expired(now):
         raise UploadExpired(f"the upload expired at {upload.expires:%Y-%m-%d %H:%M:%S} UTC")
 
@@ -129,9 +134,13 @@ def _check_least_size(size: int, upload: Upload, append: Append, limits: Limits)
 
 
 def check_end(size: int, upload: Upload, append: Append) -> None:
-    """Refuse a last append of this size that does not end where the upload ends."""
+    """Refuse a last append of this size that does not end where the upload may end."""
     end = upload.offset + size
-    if append.is_last and upload.length is not None and end != upload.length:
+    if not append.is_last:
+        return
+    if upload.length is None:
+        check_length(end, Limits(min_size=upload.min_size))
+    elif end != upload.length:
         raise LengthConflict(f"the upload cannot end at {end}: its length is {upload.length}")
 
 

@@ -129,13 +129,16 @@ class Ietf:
         is_last = self.is_last(headers)
         if is_last is None:
             raise InvalidRequest(f"{self.dialect.completeness} must be ?0 or ?1")
+        if parse_unsigned(headers.lines("Upload-Offset")):
+            raise InvalidRequest("an upload begins at 0: what is to be appended goes to its URL")
         if "upload-concat" in headers:  # ignored, its parts would be taken for whole uploads
             raise InvalidRequest("Upload-Concat is of TUS: the draft has no joining of uploads")
         size = body_size(headers)
         length = _length_of(headers, offset=0, size=size, is_last=is_last)
         if length is None and not self.can_defer_length:
             raise InvalidRequest("Upload-Length is missing: the length must be given at creation")
-        is_last = is_last or self._is_full(length, offset=0, size=size)
+        described = "upload-metadata" in headers
+        is_last = is_last or self._is_end(length, size or 0, is_described=described)
         creation = Creation(
             length=length,
             metadata=_metadata_of(headers),
@@ -170,7 +173,8 @@ class Ietf:
             self._check_repeated(upload, size)
         length = _length_of(headers, offset=offset, size=size, is_last=is_last)
         known = upload.length if length is None else length
-        is_last = is_last or self._is_full(known, offset=offset, size=size)
+        described = upload.metadata_header is not None
+        is_last = is_last or self._is_end(known, offset + (size or 0), is_described=described)
         if upload.is_complete:
             return Append(offset=offset, length=length, size=size)
         return Append(
@@ -192,9 +196,11 @@ class Ietf:
         value = parse_boolean(headers.lines(self.dialect.completeness))
         return None if value is None else value != self.dialect.is_negated
 
-    def _is_full(self, length: int | None, *, offset: int, size: int | None) -> bool:
-        """True if a request brings the last byte, in a version where that is the end."""
-        return self.dialect.completes_full and length == offset + (size or 0)
+    def _is_end(self, length: int | None, end: int, *, is_described: bool) -> bool:
+        """True if a request brings the last byte, in a version where that may be the end."""
+        if self.dialect.ends_at_length == "never" or length != end:
+            return False
+        return self.dialect.ends_at_length == "always" or is_described or length == 0
 
     @property
     def _overrun_terminates(self) -> bool:
@@ -216,7 +222,8 @@ class Ietf:
     def created(self, upload: Upload, location: str, now: datetime) -> Response:
         if upload.is_complete:
             # Who said that more is to come waits for the URL.
-            return self._last_answer(upload, location, is_located=self.dialect.completes_full)
+            may_wait = self.dialect.ends_at_length != "never"
+            return self._last_answer(upload, location, is_located=may_wait)
         headers = {"Location": location, **self._state_and_limits(upload, now)}
         return Response(status=201, headers=headers)
 

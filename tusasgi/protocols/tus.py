@@ -304,7 +304,10 @@ def described(upload: Upload) -> Response:
         headers["Upload-Offset"] = str(upload.offset)
     if upload.concat_header is not None:
         headers["Upload-Concat"] = upload.concat_header
-    if upload.length is None:
+    # A client takes the length that is reached for success, which it is not while another
+    # protocol may still say that this is not the end.
+    is_undecided = upload.is_open and upload.offset == upload.length
+    if upload.length is None or is_undecided:
         headers["Upload-Defer-Length"] = "1"
     else:
         headers["Upload-Length"] = str(upload.length)
