@@ -71,7 +71,8 @@ async def test_document_and_app_have_the_same_methods(api: Api, path: str) -> No
         documented.add("HEAD")
     answered = set()
     for method in METHODS:
-        answer = await api.call(method, re.sub(r"\{.*?\}", UNKNOWN, path))
+        # Of uploads the document has TUS; by the draft, GET asks for the offset too.
+        answer = await api.tus(method, re.sub(r"\{.*?\}", UNKNOWN, path))
         if answer.status_code != 405:
             answered.add(method)
     assert answered == documented
