@@ -30,9 +30,11 @@ from tusasgi import (
     Forbidden,
     Hooks,
     InvalidRequest,
+    LengthConflict,
     Limits,
     Observer,
     OffsetConflict,
+    Overrun,
     State,
     TooLarge,
     Upload,
@@ -70,10 +72,12 @@ class Kept:
     content: bytes = b""
     is_partial: bool = False
     parts: tuple[str, ...] = ()
+    is_open: bool = False
+    """True while only an append that says so is the end: those of the draft do."""
 
     @property
     def is_complete(self) -> bool:
-        return len(self.content) == self.length
+        return len(self.content) == self.length and not self.is_open
 
     @property
     def room(self) -> int:
@@ -87,6 +91,18 @@ class Kept:
     def expires_soon(self, now: datetime) -> bool:
         """True if the date moves with a byte, whether that is the last one or not."""
         return self.expires is not None and self.expires - now <= AFTER_APPEND * 0.75
+
+
+def _refusal_of(kept: Kept, append: Append, size: int, ending: Step) -> type[Exception] | None:
+    """Return what an append of the draft is refused with that brings so many bytes."""
+    if append.length is not None and kept.length not in (None, append.length):
+        return LengthConflict
+    if (size if append.size is None else append.size) > kept.room:
+        return TooLarge if kept.length is None else Overrun
+    ends_elsewhere = kept.length not in (None, len(kept.content) + size)
+    if append.is_last and append.size is None and ending is END and ends_elsewhere:
+        return LengthConflict
+    return None
 
 
 class Completing(Hooks):
@@ -210,6 +226,20 @@ class LivesOfUploads(RuleBasedStateMachine):
         assert self.run(call).offset == 0
         self.model[upload_id] = Kept(length, self.now + INITIAL, is_partial=is_partial)
 
+    @rule(upload_id=ids, length=lengths)
+    def create_open(self, upload_id: str, length: int | None) -> None:
+        """As the draft does: reaching the length does not end it."""
+        creation = Creation(length=length, upload_id=upload_id, is_open=True, protocol="ietf")
+
+        def call() -> Coroutine[Any, Any, Upload]:
+            return self.uploads.create_from(creation)
+
+        if upload_id in self.model:
+            self.refused(call, UploadExists)
+            return
+        assert not self.run(call).is_complete
+        self.model[upload_id] = Kept(length, self.now + INITIAL, is_open=True)
+
     @rule(upload_id=ids, parts=st.lists(ids, min_size=1, max_size=4))
     def join(self, upload_id: str, parts: list[str]) -> None:
         creation = Creation(length=None, upload_id=upload_id, parts=tuple(parts))
@@ -267,6 +297,7 @@ class LivesOfUploads(RuleBasedStateMachine):
             return
         upload = self.run(call)
         if ending is END:
+            kept.is_open = False
             self._grow(kept, sent)
         assert upload.offset == len(kept.content)
 
@@ -324,7 +355,87 @@ class LivesOfUploads(RuleBasedStateMachine):
             self.refused(call, TooLarge)
             return
         upload = self.run(call)
+        if sent or ending is END or append.size == 0:
+            kept.is_open = False
         self._grow(kept, sent)
+        assert (upload.offset, upload.is_complete) == (len(kept.content), kept.is_complete)
+
+    @rule(
+        upload_id=ids,
+        chunks=bodies,
+        ending=endings,
+        missing=st.integers(0, 3_000),
+        size_is_known=st.booleans(),
+        is_last=st.booleans(),
+        overrun_terminates=st.booleans(),
+    )
+    def append_as_the_draft_does(
+        self,
+        upload_id: str,
+        chunks: list[bytes],
+        ending: Step,
+        missing: int,
+        *,
+        size_is_known: bool,
+        is_last: bool,
+        overrun_terminates: bool,
+    ) -> None:
+        kept = self.alive(upload_id)
+        if kept is None or kept.parts:
+            return
+        start, size = len(kept.content), sum(map(len, chunks))
+        announced = size + (missing if ending is DISCONNECT else 0) if size_is_known else None
+        append = Append(
+            offset=start,
+            length=start + announced if is_last and announced is not None else None,
+            size=announced,
+            is_last=is_last,
+            overrun_terminates=overrun_terminates,
+        )
+        self._append_open(upload_id, kept, append, chunks, ending)
+
+    @rule(upload_id=ids, cuts=st.lists(st.floats(0, 1), max_size=3), size_is_known=st.booleans())
+    def bring_all_and_end_it_later(
+        self, upload_id: str, cuts: list[float], size_is_known: bool
+    ) -> None:
+        kept = self.alive(upload_id)
+        if kept is None or kept.parts or kept.length is None or kept.is_complete:
+            return
+        for cut in [*cuts, 1.0]:
+            piece = bytes([len(kept.content) % 251]) * int(kept.room * cut)
+            size = len(piece) if size_is_known else None
+            append = Append(offset=len(kept.content), size=size, is_last=False)
+            self._append_open(upload_id, kept, append, [piece], END)
+        assert not kept.is_complete
+        append = Append(offset=kept.length, length=kept.length, size=0, is_last=True)
+        self._append_open(upload_id, kept, append, [], END)
+        assert kept.is_complete
+
+    def _append_open(
+        self, upload_id: str, kept: Kept, append: Append, chunks: list[bytes], ending: Step
+    ) -> None:
+        """Append what says whether it is the last, and hold what comes of it against the model."""
+        sent = b"".join(chunks)
+        body = Body(Client([*chunks, ending]).receive, timeout=None)
+
+        def call() -> Coroutine[Any, Any, Upload]:
+            return self.uploads.append(upload_id, append, body)
+
+        if refusal := _refusal_of(kept, append, len(sent), ending):
+            self.refused(call, refusal)
+            if refusal is Overrun and append.overrun_terminates and not kept.is_complete:
+                assert self.hooks.gone_ids.pop() == upload_id
+                del self.model[upload_id]
+            return
+        upload = self.run(call)
+        is_whole = ending is END or append.size == 0
+        ends_where_told = append.is_last and append.size is not None
+        if (sent or is_whole) and not kept.is_complete:
+            kept.length = append.length if ends_where_told else kept.length
+            kept.is_open = not ends_where_told
+            self._grow(kept, sent)
+            if append.is_last and append.size is None and is_whole:
+                kept.length, kept.is_open = len(kept.content), False
         assert (upload.offset, upload.is_complete) == (len(kept.content), kept.is_complete)
 
     def _grow(self, kept: Kept, sent: bytes) -> None:
@@ -360,8 +471,46 @@ class LivesOfUploads(RuleBasedStateMachine):
         before = len(kept.content)
         offset = self.run(call)
         assert before <= offset <= before + len(sent)
+        if offset > before:
+            kept.is_open = False
         kept.content += sent[: offset - before]
         self.run(lambda: self.uploads.get(upload_id))  # completes it if all bytes are there
+
+    @rule(upload_id=ids, chunks=bodies, is_last=st.sampled_from([None, False, True]))
+    def append_and_be_stopped(
+        self, upload_id: str, chunks: list[bytes], is_last: bool | None
+    ) -> None:
+        """Somebody asks for the offset while a client still sends: what was told holds."""
+        kept = self.alive(upload_id)
+        sent = b"".join(chunks)
+        if kept is None or kept.is_complete or kept.parts or len(sent) > kept.room:
+            return
+        client = Client([*chunks, Step.STALL])
+        append = Append(offset=len(kept.content), is_last=is_last)
+        uploads = self.uploads  # the same for both: it is the lock that stops who appends
+
+        async def call() -> Upload:
+            body = Body(client.receive, timeout=None)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(uploads.append, upload_id, append, body)
+                await client.starved()
+                return await uploads.stop(upload_id)
+
+        stopped = self.run(call)
+        if sent:
+            kept.is_open = is_last is not None
+        self._grow(kept, sent)
+        assert stopped.offset == len(kept.content)
+
+    @rule(upload_id=ids)
+    def stop(self, upload_id: str) -> None:
+        kept = self.model.get(upload_id)
+        if kept is None or kept.is_expired(self.now):
+            error = UploadNotFound if kept is None else UploadExpired
+            self.refused(lambda: self.uploads.stop(upload_id), error)
+            return
+        upload = self.run(lambda: self.uploads.stop(upload_id))
+        assert (upload.offset, upload.is_complete) == (len(kept.content), kept.is_complete)
 
     @rule(upload_id=ids, offset=st.integers(0, MAX_SIZE))
     def append_elsewhere(self, upload_id: str, offset: int) -> None:
@@ -397,6 +546,7 @@ class LivesOfUploads(RuleBasedStateMachine):
             self.refused(lambda: self.uploads.get(upload_id), UploadPending)
         assert self.run(lambda: self.uploads.get(upload_id)).is_complete
         kept.content += rest
+        kept.is_open = False
 
     @rule(upload_id=ids, failures=st.integers(0, 2))
     def terminate(self, upload_id: str, failures: int) -> None:
@@ -445,8 +595,8 @@ class LivesOfUploads(RuleBasedStateMachine):
                     await self.uploads.get(upload_id)
                 continue
             upload = await self.uploads.get(upload_id)
-            seen = (upload.offset, upload.length, upload.is_complete)
-            assert seen == (len(kept.content), kept.length, kept.is_complete)
+            seen = (upload.offset, upload.length, upload.is_open, upload.is_complete)
+            assert seen == (len(kept.content), kept.length, kept.is_open, kept.is_complete)
             if kept.content:
                 assert await self.content(upload) == kept.content
 
@@ -460,6 +610,7 @@ class LivesOfUploads(RuleBasedStateMachine):
             key for key, kept in self.model.items() if kept.is_complete and not kept.is_partial
         }
         assert complete <= self.hooks.completed_ids
+        assert not self.hooks.completed_ids & (self.model.keys() - complete)
 
 
 class InMemory(LivesOfUploads):

@@ -136,6 +136,7 @@ class OverReplicas(LivesOfUploads):
 
         won = [b"".join(one) for one, upload in zip(both, self.run(race), strict=True) if upload]
         assert len(won) == 1, f"{len(won)} of two were acknowledged"
+        kept.is_open = False
         self._grow(kept, won[0])
 
     def teardown(self) -> None:

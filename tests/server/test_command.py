@@ -131,6 +131,14 @@ def test_one_protocol_or_both_are_spoken(protocol: str, tmp_path: Path) -> None:
             assert (spoken in front) == (protocol in ("both", name))
 
 
+def test_what_the_whole_server_can_do_is_what_its_collection_can(client: Client) -> None:
+    of_server = client.request("OPTIONS", "*")
+    of_collection = client.request("OPTIONS", "/files/")
+    assert of_server.status == of_collection.status == 204
+    for name in ("upload-limit", "tus-version", "tus-extension"):
+        assert of_server.headers[name] == of_collection.headers[name]
+
+
 def test_one_line_at_the_start_has_the_url_for_clients(server: Server) -> None:
     (line,) = server.output().splitlines()
     assert f" http://127.0.0.1:{server.port}/files/ " in line

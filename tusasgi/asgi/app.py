@@ -19,7 +19,6 @@ from tusasgi.errors import (
     TryAgain,
     TusError,
     UploadExpired,
-    UploadLocked,
     UploadNotFound,
     UploadPending,
     will_pass,
@@ -272,16 +271,15 @@ class TusApp:
     ) -> Upload:
         """Store what came along with a creation; of a refused body no upload is left.
 
-        Neither is one of a body that broke off or could not be kept for now, unless the client
-        knows where it is.
+        Neither is one of a body that broke off or could not be kept for now, unless somebody knows
+        where it is.
         """
         interim = exchange.codec.announced(upload, location, self.uploads.now())
         is_known = await exchange.send_interim(interim)
         try:
             upload = await self._append(exchange, upload, append)
-        except UploadLocked:
-            raise  # whoever has taken it over knows where it is
         except TusError as error:
+            is_known |= self._is_taken_over(exchange)
             may_go_on = exchange.body.is_cut or will_pass(error)
             if not (is_known and may_go_on):
                 with contextlib.suppress(TusError):  # the client hears what refused the body
@@ -302,6 +300,10 @@ class TusApp:
         if not upload.is_complete:
             exchange.body.check_ending(is_shut_down=self.uploads.is_shut_down)
         return upload
+
+    def _is_taken_over(self, exchange: Exchange) -> bool:
+        """True if another request has stopped this one: somebody knows where the upload is."""
+        return exchange.body.ending is Ending.INTERRUPTED and not self.uploads.is_shut_down
 
     def _location_of(self, exchange: Exchange, upload: Upload) -> str:
         assert exchange.route is not None
