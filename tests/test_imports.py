@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent / "tusasgi"
 PACKAGES: dict[str, set[str]] = {
     "errors": set(),
     "threads": set(),
+    "repeating": set(),
     "models": {"errors"},
     "lifecycle": {"models"},
     "fields": {"errors", "models"},
@@ -27,8 +28,8 @@ PACKAGES: dict[str, set[str]] = {
     "stores": {"errors", "models", "threads"},
     "stores.memory": {"errors", "models", "stores"},
     "stores.file": {"errors", "models", "stores", "threads"},
-    "stores.fsspec": {"errors", "models", "stores", "threads"},
-    "stores.s3": {"errors", "models", "stores", "threads"},
+    "stores.fsspec": {"errors", "models", "repeating", "stores", "threads"},
+    "stores.s3": {"errors", "models", "repeating", "stores", "threads"},
     "lockers": set(),
     "lockers.memory": {"errors", "models", "lockers"},
     "lockers.file": {"errors", "models", "lockers", "lockers.memory"},
@@ -36,6 +37,7 @@ PACKAGES: dict[str, set[str]] = {
     "protocols": {"errors", "models", "fields", "checksums"},
     "engine": {
         "errors",
+        "repeating",
         "models",
         "lifecycle",
         "fields",
@@ -46,7 +48,7 @@ PACKAGES: dict[str, set[str]] = {
         "lockers",
         "lockers.memory",
     },
-    "asgi": {"errors", "models", "observer", "stores", "protocols", "engine"},
+    "asgi": {"errors", "repeating", "models", "observer", "stores", "protocols", "engine"},
     "": {
         "errors",
         "models",

@@ -452,7 +452,7 @@ async def test_interim_responses_are_offered_and_recorded_for_who_takes_them() -
         pytest.param(True, [START, BODY, INTERIM], id="after-the-end"),
     ],
 )
-async def test_an_interim_response_out_of_order_is_told(
+async def test_an_interim_response_out_of_order_is_an_error(
     takes_interims: bool, messages: list[dict[str, Any]]
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:

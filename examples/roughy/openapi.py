@@ -220,17 +220,19 @@ def _without_content(refusals: Json) -> Json:
 
 
 _CAPABILITIES: Json = {
-    "summary": "What of TUS is offered",
+    "summary": "What of TUS is offered, and of the IETF draft",
     "security": [],
     "responses": {
         "204": {
-            "description": "Version, extensions and limit.",
+            "description": "Version, extensions and limits, in the words of both.",
             "headers": _headers(
                 {
                     **_TUS,
                     "Tus-Version": {"const": "1.0.0"},
                     "Tus-Extension": _TEXT,
                     "Tus-Max-Size": _COUNT,
+                    "Upload-Limit": _TEXT,
+                    "Accept-Patch": {"const": "application/partial-upload"},
                 }
             ),
         },
@@ -399,7 +401,9 @@ _PATHS: Json = {
     "/v1/uploads": {"options": {**_CAPABILITIES, "operationId": "optionsUploads"}},
     "/v1/uploads/{upload_id}": {
         "description": "The TUS 1.0.0 transfer; an upload has the id of its asset. PATCH, DELETE "
-        "and HEAD may also come as POST with `X-HTTP-Method-Override`.",
+        "and HEAD may also come as POST with `X-HTTP-Method-Override`. The same methods carry "
+        "bytes by the IETF draft *Resumable Uploads for HTTP*, for requests that name its version "
+        "in `Upload-Draft-Interop-Version`; what they are answered is not described here.",
         "options": {
             **_CAPABILITIES,
             "operationId": "optionsUpload",

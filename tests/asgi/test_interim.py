@@ -76,7 +76,7 @@ def creation(
 
 
 def path_of(exchange: ScriptedExchange) -> str:
-    """Return the path below the collection that the first interim response tells."""
+    """Return the path below the collection that is in the first interim response."""
     return exchange.interims[0].headers["location"].removeprefix(UPLOADS_URL)
 
 
@@ -131,7 +131,7 @@ async def test_without_a_version_that_is_spoken_nothing_is_announced(
     assert (exchange.answer.status, exchange.interims) == (201, [])
 
 
-async def test_a_tus_client_is_told_nothing_in_the_meantime(make: MakeStage, quick: None) -> None:
+async def test_a_tus_client_gets_no_interim_response(make: MakeStage, quick: None) -> None:
     headers = {"Tus-Resumable": "1.0.0", "Upload-Length": "5", "Upload-Complete": "?1"}
     headers |= {"Content-Type": "application/offset+octet-stream", "Content-Length": "5"}
     exchange = driver_of(make()).exchange("POST", "/", headers)
@@ -272,7 +272,7 @@ async def test_an_announced_creation_that_cannot_be_kept_for_now_goes_on_later(
 
 @pytest.mark.parametrize("version", REPORTING)
 @shows("IETF-003", "IETF-116", "IETF-117")
-async def test_the_progress_of_an_append_is_told_while_it_runs(
+async def test_the_progress_of_an_append_is_reported_while_it_runs(
     make: MakeStage, quick: None, version: str
 ) -> None:
     stage = make()
@@ -299,7 +299,7 @@ async def offset_in(stage: Stage, upload_id: str) -> int:
 
 
 @shows("IETF-060", "IETF-061")
-async def test_the_progress_of_a_creation_is_told_after_where_it_is(
+async def test_the_progress_of_a_creation_is_reported_after_its_location(
     make: MakeStage, quick: None
 ) -> None:
     exchange = creation(driver_of(make()))
@@ -326,7 +326,7 @@ async def test_the_progress_of_a_creation_is_told_after_where_it_is(
         ),
     ],
 )
-async def test_of_bytes_that_may_not_stay_no_progress_is_told(
+async def test_of_bytes_that_may_not_stay_no_progress_is_reported(
     make: MakeStage, quick: None, more: dict[str, str]
 ) -> None:
     driver = driver_of(make())
@@ -345,7 +345,7 @@ async def test_where_appends_are_to_outlive_a_power_cut_progress_is_what_was_flu
         tasks.start_soon(exchange.run)
         exchange.feed(b"hel")
         await exchange.starved()
-        await anyio.sleep(0.1)  # they are written by then, and could be told of
+        await anyio.sleep(0.1)  # they are written by then, and could be reported
         assert len(exchange.interims) == 1
         exchange.feed(b"l")
         assert (await exchange.interim(1)).headers["upload-offset"] == "4"
@@ -354,7 +354,7 @@ async def test_where_appends_are_to_outlive_a_power_cut_progress_is_what_was_flu
 
 
 @pytest.mark.parametrize("version", sorted(set(VERSIONS) - set(REPORTING)))
-async def test_early_versions_are_told_of_no_progress(
+async def test_early_versions_get_no_reports_of_progress(
     make: MakeStage, quick: None, version: str
 ) -> None:
     exchange = creation(driver_of(make(), version), version=version)

@@ -117,6 +117,16 @@ async def test_the_app_is_called_once_with_all_bytes(stage: Stage, endpoint: End
     assert endpoint.bodies == [CONTENT]
 
 
+@pytest.mark.parametrize("version", ["5", "6"])
+async def test_an_upload_of_nothing_that_its_client_takes_for_ended_is_one_to_the_app(
+    stage: Stage, endpoint: Endpoint, version: str
+) -> None:
+    endpoint.answers = [PlainTextResponse("stored", 201)]
+    url = await stage.begin(**{"Upload-Draft-Interop-Version": version, "Upload-Length": "0"})
+    assert url.startswith("/uploads/")
+    assert endpoint.bodies == [b""]
+
+
 async def test_the_app_sees_the_request_that_was_begun_and_the_sender_who_ended_it(
     stage: Stage, endpoint: Endpoint
 ) -> None:

@@ -1,5 +1,6 @@
 """The examples of the pages for client authors, as they are printed there."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from examples.roughy.bad_network import BadNetwork
 from tests.clients.needs import need
 from tests.clients.roughy import Roughy
 from tests.clients.scripts import blocks, printed, run_bash, run_node, run_python
+from tests.server.test_command import serving
 
 CUTS = [2_500_000, 1_500_000]
 
@@ -102,3 +104,22 @@ def test_the_walk_through_by_hand_gets_the_same_bytes(
     text = printed("\n".join(blocks("roughy.md", "sh")), tmp_path, url=roughy.url, file=video)
     done = run_bash(f"set -e\n{text}", tmp_path)
     assert "the same bytes" in done.stdout
+
+
+def test_both_protocols_can_be_spoken_by_hand(tmp_path: Path) -> None:
+    need("bash", "curl", "openssl")
+    page = "\n".join(blocks("curl.md", "sh"))
+    with serving(tmp_path / "data") as server:
+        text = page.replace("http://127.0.0.1:1080", server.url)
+        assert text != page
+        done = run_bash(f"set -e\n{text}", tmp_path)
+        wrong = text.replace("-binary rest", "-binary first-part")  # the digest of other bytes
+        assert wrong != text
+        refused = run_bash(f"set -e\n{wrong}", tmp_path)
+    assert done.returncode == 0, done.stderr
+    by_draft, by_tus = "201 204 204 201 204 201", "204 200 204 204"
+    statuses = re.findall(r"^HTTP/1.1 ([2-5]\d\d)", done.stdout, re.MULTILINE)
+    assert " ".join(statuses) == f"{by_draft} {by_tus}"
+    assert done.stdout.count("the same bytes") == 2
+    assert (refused.returncode, "the same bytes" in refused.stdout) == (22, False)
+    assert "400" in refused.stderr

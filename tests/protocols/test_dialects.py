@@ -28,7 +28,7 @@ TABLE: dict[str, list[object]] = {
     "refused_on_delete": [(_OFFSET, _INCOMPLETE), *[(_OFFSET, _COMPLETE)] * 3, (), (), ()],
     "lifetime": ["max-age", "max-age", "max-age", "expires", "max-age", "max-age", "max-age"],
     "reports_progress": [False, False, True, True, True, True, True],
-    "completes_empty": [False, False, True, True, False, False, False],
+    "ends_at_length": ["never", "never", "always", "described", "never", "never", "never"],
     "repeats_answer": [True, True, True, False, False, False, True],
     "overrun_terminates": [False, False, False, False, False, True, True],
 }

@@ -31,7 +31,7 @@ from tusasgi import (
     UploadNotFound,
 )
 from tusasgi.errors import ChecksumMismatch, LengthConflict, Overrun, TooSmall
-from tusasgi.models import Checksum
+from tusasgi.models import Checksum, Target
 from tusasgi.protocols.contract import Codec, Interim
 from tusasgi.protocols.dialects import DIALECTS, NEWEST
 from tusasgi.protocols.ietf import (
@@ -287,20 +287,55 @@ def test_a_creation_says_whether_it_is_all(version: int) -> None:
 
 
 @versions_of("IETF-230")
-def test_a_creation_of_length_0_is_complete_where_tus_js_client_needs_it(version: int) -> None:
-    lines = {"Upload-Length": "0", **says(version, complete=False)}
-    for size in ({"Content-Length": "0"}, {}):
-        creation, first = create(version, {**lines, **size})
-        assert (creation.length, creation.is_open) == (0, False)
-        assert first is None or first.is_last is None
-    assert create(version, {**lines, "Upload-Length": "1"})[0].is_open
-    assert create(version, {"Content-Length": "0", **says(version, complete=True)})[0].is_open
+def test_a_creation_of_all_bytes_is_the_end_where_tus_js_client_needs_it(version: int) -> None:
+    part = {"Upload-Metadata": "filename YQ==", **says(version, complete=False)}
+    for length, size in (("0", {"Content-Length": "0"}), ("0", {}), ("7", {"Content-Length": "7"})):
+        creation, first = create(version, {"Upload-Length": length, **size, **part})
+        assert (creation.length, creation.is_open) == (int(length), True)
+        assert first is not None and first.is_last is True
+    for size in ({"Content-Length": "6"}, {"Transfer-Encoding": "chunked"}):
+        first = create(version, {"Upload-Length": "7", **size, **part})[1]
+        assert first is not None and first.is_last is False
+    assert create(version, {"Upload-Length": "7", "Content-Length": "0", **part})[1] is None
 
 
-@pytest.mark.parametrize("version", [3, 4, 7, 8, 9, None])
-def test_elsewhere_a_creation_of_length_0_waits_for_its_end(version: int | None) -> None:
-    lines = {"Upload-Length": "0", "Content-Length": "0", **says(version, complete=False)}
-    assert create(version, lines)[0].is_open
+@versions_of("IETF-230")
+def test_an_append_of_the_last_byte_is_the_end_where_tus_js_client_needs_it(version: int) -> None:
+    opened = replace(OPEN, metadata_header="filename YQ==")
+    known = replace(opened, length=12)
+    for unsaid in (says(version, complete=False), {}):
+        assert append(version, {"Content-Length": "7", **unsaid}, known).is_last is True
+        for size in ("0", "6", "8"):
+            assert append(version, {"Content-Length": size, **unsaid}, known).is_last is False
+        # The length alone, once everything is there.
+        lines = {"Content-Length": "0", "Upload-Length": "5", **unsaid}
+        found = append(version, lines, opened)
+        assert (found.length, found.size, found.is_last) == (5, 0, True)
+
+
+def test_in_version_6_only_what_tus_js_client_described_ends_at_its_length() -> None:
+    part = says(6, complete=False)
+    lines = {"Content-Length": "7", **part}
+    assert append(5, lines, replace(OPEN, length=12)).is_last is True
+    assert append(6, lines, replace(OPEN, length=12)).is_last is False
+    assert create(6, {"Upload-Length": "7", **lines})[1].is_last is False  # type: ignore[union-attr]
+    assert create(6, {"Upload-Length": "0", **part})[1].is_last is True  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("version", [4, 7, 8, 9, None])
+def test_elsewhere_an_upload_with_all_bytes_waits_for_its_end(version: int | None) -> None:
+    part = says(version, complete=False)
+    creation, first = create(version, {"Upload-Length": "0", "Content-Length": "0", **part})
+    assert creation.is_open and first is None
+    lines = {"Content-Length": "7", **part}
+    assert append(version, lines, replace(OPEN, length=12)).is_last is False
+
+
+@every_version
+def test_concatenation_is_of_tus_alone(version: int | None) -> None:
+    lines = {"Content-Length": "7", "Upload-Concat": "partial", **says(version, complete=False)}
+    with pytest.raises(InvalidRequest, match="no joining"):
+        create(version, lines)
 
 
 @every_version
@@ -633,6 +668,17 @@ def test_a_host_names_another_location_but_no_field_of_the_protocol(version: int
     assert completeness(response, version) == "?1"
     lower = [name.lower() for name in response.headers]
     assert len(lower) == len(set(lower))
+
+
+@every_version
+def test_an_upload_that_stands_for_a_request_has_no_location_but_for_who_waits_for_one(
+    version: int | None,
+) -> None:
+    target = Target(method="POST", path="/a", raw_path=None, query_string=b"", headers=())
+    upload = replace(COMPLETE, target=target)
+    created = ietf(version).created(upload, LOCATION, NOW)
+    assert created.headers.get("Location") == (LOCATION if version in (5, 6) else None)
+    assert "Location" not in ietf(version).appended(upload, LOCATION, NOW).headers
 
 
 @rule("IETF-027")

@@ -101,6 +101,7 @@ async def test_successes_are_not_wrapped(api: Api):  # E04
     assert project["name"] == "x"
 
 
+DRAFT = "upload-draft-interop-version"
 PREFLIGHTS = [
     ("POST", "/v1/assets", "authorization,content-type"),
     ("GET", "/v1/assets/x", "authorization"),
@@ -108,6 +109,12 @@ PREFLIGHTS = [
     ("PATCH", "/v1/uploads/x", "authorization,content-type,tus-resumable,upload-offset"),
     ("DELETE", "/v1/uploads/x", "authorization,tus-resumable"),
     ("POST", "/v1/uploads/x", "tus-resumable,x-http-method-override,x-request-id"),
+    ("HEAD", "/v1/uploads/x", f"authorization,{DRAFT}"),
+    (
+        "PATCH",
+        "/v1/uploads/x",
+        f"authorization,content-digest,content-type,upload-complete,upload-offset,{DRAFT}",
+    ),
 ]
 
 
@@ -156,6 +163,9 @@ async def test_a_page_sees_the_headers_of_every_answer(api: Api, mp4):  # U31
             "Tus-Version",
             "Tus-Extension",
             "Tus-Max-Size",
+            "Upload-Complete",
+            "Upload-Limit",
+            "Upload-Draft-Interop-Version",
         } <= set(exposed)
 
 

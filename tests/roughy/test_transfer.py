@@ -315,3 +315,46 @@ async def test_a_full_disk_keeps_what_was_acknowledged(api: Api, mp4, monkeypatc
             response = await api.patch(url, 100, mp4[100:])
     assert error_of(response) == (507, "insufficient_storage")
     assert (await api.patch(url, 100, mp4[100:])).status_code == 204
+
+
+async def test_the_ietf_draft_brings_an_asset_to_its_end(api: Api, mp4):
+    url = await api.new_upload(len(mp4))
+
+    async def draft(method: str, content: bytes = b"", **headers: str):
+        version = {"Upload-Draft-Interop-Version": "9"}
+        return await api.call(method, url, headers={**version, **headers}, content=content)
+
+    async def patch(offset: int, content: bytes, complete: str):
+        told = {"Upload-Offset": str(offset), "Upload-Complete": complete}
+        return await draft(
+            "PATCH", content, **told, **{"Content-Type": "application/partial-upload"}
+        )
+
+    assert (await patch(0, mp4[:100], "?0")).status_code == 204
+    head = await draft("HEAD")
+    assert (head.status_code, head.headers["upload-offset"]) == (204, "100")
+    assert head.headers["upload-length"] == str(len(mp4))
+    conflict = await patch(0, mp4[:100], "?0")
+    assert (conflict.status_code, conflict.json()["expected-offset"]) == (409, 100)
+    assert (await patch(100, mp4[100:], "?0")).headers["upload-complete"] == "?0"
+    assert (await api.asset(id_of(url)))["state"] == "pending_upload"
+    last = await patch(len(mp4), b"", "?1")
+    assert (last.status_code, last.headers["upload-complete"]) == (201, "?1")
+    await api.work()
+    asset = await api.asset(id_of(url))
+    assert (asset["state"], asset["size_bytes"]) == ("ready", len(mp4))
+    async with api.nothing_stored():
+        assert error_of(await draft("DELETE")) == (409, "conflict")
+
+
+async def test_what_the_draft_brings_is_judged_too(api: Api):
+    url = await api.new_upload(1000)
+    draft = {"Upload-Draft-Interop-Version": "9", "Content-Type": "application/partial-upload"}
+    told = {**draft, "Upload-Offset": "0", "Upload-Complete": "?0"}
+    async with api.nothing_stored():
+        created = await api.call("POST", "/v1/uploads", headers=told, content=bytes(1000))
+    assert error_of(created) == (405, "method_not_allowed")
+    refused = await api.call("PATCH", url, headers=told, content=bytes(1000))
+    assert error_of(refused) == (409, "conflict")
+    assert refused.headers["upload-complete"] == "?1"  # the answer is Roughy's: do not go on
+    assert (await api.asset(id_of(url)))["error_code"] == "unsupported_media"

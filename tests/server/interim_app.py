@@ -1,10 +1,10 @@
 """What the servers of `test_interim.py` run: uploads at `/files/`, and ASGI by hand beside them.
 
-`/offered` tells whether interim responses may be sent. `/echo` answers with what it was sent, after
-two interim responses where they may be. `/late` sends one in the middle of its answer, `/broken`
-one with a header in a header, `/flood` as many as the client takes, `/raise` as well, behind the
-back of an app that fails, and `/flooded` tells how many that were. `TUSASGI_TEST_INTERVAL` is how
-many seconds there are between two reports of progress.
+`/offered` answers whether interim responses may be sent. `/echo` answers with what it was sent,
+after two interim responses where they may be. `/late` sends one in the middle of its answer,
+`/broken` one with a header in a header, `/flood` as many as the client takes, `/raise` as well,
+behind the back of an app that fails, and `/flooded` answers how many that were.
+`TUSASGI_TEST_INTERVAL` is how many seconds there are between two reports of progress.
 """
 
 import asyncio

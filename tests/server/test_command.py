@@ -26,6 +26,7 @@ from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
 
 DATA = os.urandom(1_500_000)
+DRAFT = {"Upload-Draft-Interop-Version": "9"}
 ONE_MINUTE = Expiry(initial=timedelta(minutes=1))
 
 
@@ -130,6 +131,14 @@ def test_one_protocol_or_both_are_spoken(protocol: str, tmp_path: Path) -> None:
             assert (spoken in front) == (protocol in ("both", name))
 
 
+def test_what_the_whole_server_can_do_is_what_its_collection_can(client: Client) -> None:
+    of_server = client.request("OPTIONS", "*")
+    of_collection = client.request("OPTIONS", "/files/")
+    assert of_server.status == of_collection.status == 204
+    for name in ("upload-limit", "tus-version", "tus-extension"):
+        assert of_server.headers[name] == of_collection.headers[name]
+
+
 def test_one_line_at_the_start_has_the_url_for_clients(server: Server) -> None:
     (line,) = server.output().splitlines()
     assert f" http://127.0.0.1:{server.port}/files/ " in line
@@ -155,9 +164,10 @@ def test_a_preflight_allows_what_clients_in_browsers_send(client: Client) -> Non
     asked = (
         "authorization,content-type,tus-resumable,upload-length,upload-offset,upload-metadata,"
         "upload-defer-length,upload-concat,upload-checksum,x-http-method-override,x-request-id,"
-        "x-requested-with"
+        "x-requested-with,upload-draft-interop-version,upload-complete,upload-incomplete,"
+        "content-disposition,content-digest,repr-digest,want-repr-digest"
     )
-    for method in ("POST", "HEAD", "PATCH", "DELETE"):
+    for method in ("POST", "PUT", "HEAD", "PATCH", "DELETE"):
         answer = client.request(
             "OPTIONS",
             "/files/",
@@ -178,19 +188,21 @@ def test_a_preflight_allows_what_clients_in_browsers_send(client: Client) -> Non
 @pytest.mark.parametrize(
     ("method", "path", "headers", "status"),
     [
-        pytest.param("POST", "/files/", {"Upload-Length": "1"}, 201, id="created"),
-        pytest.param("HEAD", "/files/nothing", {}, 404, id="not-found"),
-        pytest.param("POST", "/files/", {"Upload-Length": "-1"}, 400, id="bad-length"),
-        pytest.param("POST", "/files/", {"Upload-Length": "9" * 12}, 413, id="too-large"),
+        pytest.param("POST", "/files/", {**TUS, "Upload-Length": "1"}, 201, id="created"),
+        pytest.param("HEAD", "/files/nothing", TUS, 404, id="not-found"),
+        pytest.param("POST", "/files/", {**TUS, "Upload-Length": "-1"}, 400, id="bad-length"),
+        pytest.param("POST", "/files/", {**TUS, "Upload-Length": "9" * 12}, 413, id="too-large"),
         pytest.param("HEAD", "/files/nothing", {"Tus-Resumable": "0.2.2"}, 412, id="old-version"),
-        pytest.param("PUT", "/files/", {}, 405, id="wrong-method"),
+        pytest.param("PUT", "/files/", TUS, 405, id="wrong-method"),
+        pytest.param("POST", "/files/", {**DRAFT, "Upload-Complete": "?0"}, 201, id="draft"),
+        pytest.param("PATCH", "/files/nothing", DRAFT, 404, id="draft-not-found"),
     ],
 )
 def test_pages_of_the_named_origins_can_read_every_answer(
     client: Client, method: str, path: str, headers: dict[str, str], status: int
 ) -> None:
     origin = "https://two.example:8443"
-    answer = client.request(method, path, {**TUS, **headers, "Origin": origin})
+    answer = client.request(method, path, {**headers, "Origin": origin})
     assert answer.status == status
     assert answer.headers["Access-Control-Allow-Origin"] == origin
     assert "Origin" in answer.headers["Vary"]
@@ -198,6 +210,8 @@ def test_pages_of_the_named_origins_can_read_every_answer(
     assert {
         "Location", "Upload-Offset", "Upload-Length", "Upload-Expires", "Upload-Metadata",
         "Upload-Defer-Length", "Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size",
+        "Upload-Complete", "Upload-Incomplete", "Upload-Limit", "Upload-Draft-Interop-Version",
+        "Repr-Digest",
     } <= set(exposed)  # fmt: skip
 
 

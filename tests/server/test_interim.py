@@ -297,7 +297,7 @@ def test_a_104_comes_before_the_content_is_asked_for_and_beside_100(server: Serv
 
 
 @shows("IETF-003", "IETF-060")
-def test_a_104_tells_the_offset_while_content_comes(server: Server) -> None:
+def test_a_104_has_the_offset_while_content_comes(server: Server) -> None:
     with Draft(server.port) as connection:
         connection.create(**DRAFT)
         path = connection.interim()[1]["location"]
@@ -395,7 +395,7 @@ def files_of(server: Server) -> set[Path]:
 
 
 @shows("IETF-023")
-def test_a_104_of_a_server_that_is_killed_told_the_truth(parser: str, tmp_path: Path) -> None:
+def test_the_offset_in_a_104_outlives_the_server(parser: str, tmp_path: Path) -> None:
     with (
         serving(PROTOCOLS[parser], tmp_path / "data", interval=0.001) as server,
         Draft(server.port) as connection,
@@ -415,7 +415,7 @@ def test_a_104_of_a_server_that_is_killed_told_the_truth(parser: str, tmp_path: 
 
 
 def offsets_behind(connection: Draft) -> list[int]:
-    """Return the offsets that were told in what came before the connection broke."""
+    """Return the offsets that were reported in what came before the connection broke."""
     received = b""
     with contextlib.suppress(ConnectionError):
         while piece := connection.socket.recv(65536):

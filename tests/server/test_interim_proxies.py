@@ -101,8 +101,8 @@ def test_haproxy_passes_them_on_and_an_upload_is_resumed_behind_it(
         connection.send(DATA[:1_000_000])
         offset = 0
         while offset < 1_000_000:
-            status, told = connection.interim()
-            offset = int(told["upload-offset"])
+            status, progress = connection.interim()
+            offset = int(progress["upload-offset"])
         connection.cut()
     path = headers["location"]
     assert describe(server, path).offset == 1_000_000

@@ -15,7 +15,7 @@ import pytest
 from tests.hosts._process import Server, free_port, running
 from tests.hosts._wire import Client, wait_until
 from tests.server.test_command import run, serving
-from tusasgi.server.monitor import Monitor, Target, find_trouble
+from tusasgi.server.monitor import Monitor, Watched, find_trouble
 from tusasgi.server.values import Address
 
 
@@ -175,7 +175,7 @@ def test_the_server_ends_with_the_code_that_it_has_without(tmp_path: Path) -> No
 
 def test_counters_that_are_just_made_are_asked_for_again(tmp_path: Path) -> None:
     with contextlib.closing(Monitor(Address("127.0.0.1", 0), str(tmp_path))) as monitor:
-        monitor.watch(Target(directory=str(tmp_path), address=Address("", 1), path="/"))
+        monitor.watch(Watched(directory=str(tmp_path), address=Address("", 1), path="/"))
         url = f"http://127.0.0.1:{monitor.address.port}/metrics"
         begun = tmp_path / "counter_1.db"
         begun.touch()
@@ -219,20 +219,20 @@ def test_health_tells_what_the_server_answers(
     tmp_path: Path, text: bytes, trouble: str | None
 ) -> None:
     with answering(text) as address:
-        target = Target(directory=str(tmp_path), address=address, path="/files/")
+        target = Watched(directory=str(tmp_path), address=address, path="/files/")
         assert find_trouble(target) == trouble
 
 
 def test_health_asks_here_where_the_server_listens_everywhere(tmp_path: Path) -> None:
     with answering(b"HTTP/1.1 204 No Content\r\n\r\n") as address:
         everywhere = Address("0.0.0.0", address.port)
-        target = Target(directory=str(tmp_path), address=everywhere, path="/files/")
+        target = Watched(directory=str(tmp_path), address=everywhere, path="/files/")
         assert find_trouble(target) is None
 
 
 def test_health_tells_of_a_server_that_is_gone(tmp_path: Path) -> None:
     gone = Address("127.0.0.1", free_port())
-    trouble = find_trouble(Target(directory=str(tmp_path), address=gone, path="/files/"))
+    trouble = find_trouble(Watched(directory=str(tmp_path), address=gone, path="/files/"))
     assert trouble == "the server cannot be reached: Connection refused"
 
 

@@ -1,11 +1,11 @@
-"""How far an append has come, told to its client while it is still sending."""
+"""How far an append has come, reported to its client while it is still sending."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from tusasgi.asgi.exchange import Exchange
 from tusasgi.models import Append, Upload
-from tusasgi.stores.renewing import renewing
+from tusasgi.repeating import repeating
 
 T = TypeVar("T")
 
@@ -22,8 +22,8 @@ async def reporting(
     """Return what the work returns, or raise what it raises, and report on it meanwhile.
 
     Only bytes are reported that stay whatever follows, as many as `kept` says: a client may free
-    what it was told of. So nothing is said where only the end of the body tells whether all of it
-    is to be kept.
+    what was reported. Where only the end of the body shows whether any of it is to be kept,
+    nothing is.
     """
     is_final = append.checksum is None and append.size is not None
     speaks = exchange.codec.progressed(0) is not None and exchange.can_send_interim
@@ -38,4 +38,4 @@ async def reporting(
             await exchange.send_interim(exchange.codec.progressed(offset))
             reported = offset
 
-    return await renewing(work, report, interval=_INTERVAL)
+    return await repeating(work, report, interval=_INTERVAL)

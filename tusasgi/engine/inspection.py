@@ -10,9 +10,9 @@ from tusasgi.engine.completion import Completion, store_errors_answered
 from tusasgi.errors import TooSmall, TusError, will_pass
 from tusasgi.hooks import Hooks
 from tusasgi.models import Fact, Renewal, Upload
+from tusasgi.repeating import repeating
 from tusasgi.stores import Store
 from tusasgi.stores.capabilities import Capabilities
-from tusasgi.stores.renewing import renewing
 
 T = TypeVar("T")
 
@@ -130,7 +130,7 @@ class _Living:
         if self._renewal is None or self._upload.expires is None:
             return await work
         renew = partial(self._renew, self._renewal)
-        return await renewing(work, renew, interval=self._renewal.interval)
+        return await repeating(work, renew, interval=self._renewal.interval)
 
     async def _renew(self, renewal: Renewal) -> None:
         renewed = renewal.during(self._upload)

@@ -7,6 +7,7 @@ all are served alike, and have no cell here.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,10 +32,14 @@ class Dialect:
     """The member of `Upload-Limit` for the seconds that are left to an upload."""
     reports_progress: bool = True
     """True if an interim response may tell an offset."""
-    completes_empty: bool = False
-    """True if a creation of length 0 is complete, though it says that more is to come.
+    ends_at_length: Literal["never", "described", "always"] = "never"
+    """Whether the last byte of a known length ends an upload, though more is said to come.
 
-    No version says so: it is what tus-js-client takes for granted in those that it speaks.
+    A server may say that an upload is complete whatever was said. Here it does for the sake of
+    tus-js-client, which speaks two of the versions, ends at the length, and calls last only what
+    it reads in one piece: in Node a file that is sent in several would never be complete. Version
+    6 wants completeness to be told, so there it is those that are `described`, by the field
+    `Upload-Metadata`, which no other client of the draft sends, and uploads of no bytes.
     """
     repeats_answer: bool = True
     """True if an empty append to a complete upload has the last answer again, not a refusal."""
@@ -74,7 +79,7 @@ DIALECTS: Mapping[int, Dialect] = {
             partial_status=201,
             refused_on_head=(_OFFSET, _COMPLETE),
             refused_on_delete=(_OFFSET, _COMPLETE),
-            completes_empty=True,
+            ends_at_length="always",
             overrun_terminates=False,
         ),
         Dialect(
@@ -83,7 +88,7 @@ DIALECTS: Mapping[int, Dialect] = {
             refused_on_head=(_OFFSET, _COMPLETE, "Upload-Length"),
             refused_on_delete=(_OFFSET, _COMPLETE),
             lifetime="expires",
-            completes_empty=True,
+            ends_at_length="described",
             repeats_answer=False,
             overrun_terminates=False,
         ),

@@ -131,18 +131,21 @@ class Ietf:
             raise InvalidRequest(f"{self.dialect.completeness} must be ?0 or ?1")
         if parse_unsigned(headers.lines("Upload-Offset")):
             raise InvalidRequest("an upload begins at 0: what is to be appended goes to its URL")
+        if "upload-concat" in headers:  # ignored, its parts would be taken for whole uploads
+            raise InvalidRequest("Upload-Concat is of TUS: the draft has no joining of uploads")
         size = body_size(headers)
         length = _length_of(headers, offset=0, size=size, is_last=is_last)
         if length is None and not self.can_defer_length:
             raise InvalidRequest("Upload-Length is missing: the length must be given at creation")
-        is_open = is_last or length != 0 or not self.dialect.completes_empty
+        described = "upload-metadata" in headers
+        is_last = is_last or self._is_end(length, size or 0, is_described=described)
         creation = Creation(
             length=length,
             metadata=_metadata_of(headers),
             metadata_header=_upload_metadata(headers),
             size=size,
             protocol=self.name,
-            is_open=is_open,
+            is_open=True,
             checksum=parse_digest(headers, "Repr-Digest"),
         )
         if size == 0 and not is_last:
@@ -151,7 +154,7 @@ class Ietf:
             offset=0,
             size=size,
             checksum=parse_digest(headers, "Content-Digest"),
-            is_last=is_last if is_open else None,
+            is_last=is_last,
             overrun_terminates=self._overrun_terminates,
         )
         return creation, append
@@ -169,6 +172,9 @@ class Ietf:
         if upload.is_complete and offset == upload.offset:
             self._check_repeated(upload, size)
         length = _length_of(headers, offset=offset, size=size, is_last=is_last)
+        known = upload.length if length is None else length
+        described = upload.metadata_header is not None
+        is_last = is_last or self._is_end(known, offset + (size or 0), is_described=described)
         if upload.is_complete:
             return Append(offset=offset, length=length, size=size)
         return Append(
@@ -190,6 +196,12 @@ class Ietf:
         value = parse_boolean(headers.lines(self.dialect.completeness))
         return None if value is None else value != self.dialect.is_negated
 
+    def _is_end(self, length: int | None, end: int, *, is_described: bool) -> bool:
+        """True if a request brings the last byte, in a version where that may be the end."""
+        if self.dialect.ends_at_length == "never" or length != end:
+            return False
+        return self.dialect.ends_at_length == "always" or is_described or length == 0
+
     @property
     def _overrun_terminates(self) -> bool:
         return self.dialect.overrun_terminates and self.can_terminate
@@ -209,7 +221,9 @@ class Ietf:
 
     def created(self, upload: Upload, location: str, now: datetime) -> Response:
         if upload.is_complete:
-            return self._last_answer(upload, location)
+            # Who said that more is to come waits for the URL.
+            may_wait = self.dialect.ends_at_length != "never"
+            return self._last_answer(upload, location, is_located=may_wait)
         headers = {"Location": location, **self._state_and_limits(upload, now)}
         return Response(status=201, headers=headers)
 
@@ -291,18 +305,18 @@ class Ietf:
         """Return what marks an answer as that of the resource which the upload is for."""
         return {**self._version_header(), **self._completeness(True)}
 
-    def _last_answer(self, upload: Upload, location: str) -> Response:
+    def _last_answer(self, upload: Upload, location: str, *, is_located: bool = False) -> Response:
         """Return what the host adds to the answer, and the protocol's own fields, which win.
 
         But for `Location`: of the last answer it is the host's, if it says one, and that of
-        an upload which stands for a request has no other.
+        an upload which stands for a request has no other, unless it `is_located`.
         """
         answer = upload.final_response or FinalResponse()
         own = self._state(upload)
         if (digest := format_digest(upload, self.wanted_digests)) is not None:
             own["Repr-Digest"] = digest
         has_location = "location" in {name.lower() for name in answer.headers}
-        if upload.target is None and not has_location:
+        if (upload.target is None or is_located) and not has_location:
             own["Location"] = location
         status = 201 if answer.status is None else answer.status
         return Response(status=status, headers=added(answer.headers, own), body=answer.body)

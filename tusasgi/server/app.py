@@ -10,9 +10,11 @@ from types import FrameType
 
 import anyio
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tusasgi import TusApp, Uploads, __version__
 from tusasgi.server.connections import watch_descriptors
@@ -46,9 +48,25 @@ def build_app(settings: Settings) -> Starlette:
 
     return Starlette(
         routes=_routes(uploads, settings),
-        middleware=cors_middleware(settings.cors_origin),
+        middleware=[
+            Middleware(WholeServer, path=settings.path),
+            *cors_middleware(settings.cors_origin),
+        ],
         lifespan=lifespan,
     )
+
+
+class WholeServer:
+    """Answers `OPTIONS *`, which asks what a server can do, as the collection of uploads does."""
+
+    def __init__(self, app: ASGIApp, *, path: str) -> None:
+        self._app = app
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "*":
+            scope = {**scope, "path": self._path, "raw_path": self._path.encode()}
+        await self._app(scope, receive, send)
 
 
 def _routes(uploads: Uploads, settings: Settings) -> list[BaseRoute]:

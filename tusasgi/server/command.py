@@ -19,7 +19,7 @@ from tusasgi.server.checks import (
     fail,
 )
 from tusasgi.server.failures import describe_each
-from tusasgi.server.monitor import Monitor, Target, counting
+from tusasgi.server.monitor import Monitor, Watched, counting
 from tusasgi.server.options import read_arguments
 from tusasgi.server.settings import FOR_WORKERS, Settings
 from tusasgi.server.storage import closing, make_uploads
@@ -70,7 +70,7 @@ def _monitor(address: Address | None) -> Iterator[Monitor | None]:
 
 def _watch(monitor: Monitor, address: Address, settings: Settings) -> None:
     directory = None if settings.is_in_bucket else settings.place
-    monitor.watch(Target(directory=directory, address=address, path=settings.path))
+    monitor.watch(Watched(directory=directory, address=address, path=settings.path))
     origin = _origin(monitor.address)
     print(f"Monitoring is at {origin}/metrics and {origin}/health", flush=True)
 

@@ -5,17 +5,20 @@ from collections.abc import Sequence
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-_METHODS = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"]
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _REQUEST_HEADERS = [
-    "Authorization", "Content-Type", "Range", "Tus-Resumable", "Upload-Checksum", "Upload-Concat",
-    "Upload-Defer-Length", "Upload-Length", "Upload-Metadata", "Upload-Offset",
-    "X-HTTP-Method-Override", "X-Request-ID", "X-Requested-With",
+    "Authorization", "Content-Digest", "Content-Disposition", "Content-Encoding", "Content-Type",
+    "Range", "Repr-Digest", "Tus-Resumable", "Upload-Checksum", "Upload-Complete", "Upload-Concat",
+    "Upload-Defer-Length", "Upload-Draft-Interop-Version", "Upload-Incomplete", "Upload-Length",
+    "Upload-Metadata", "Upload-Offset", "Want-Repr-Digest", "X-HTTP-Method-Override",
+    "X-Request-ID", "X-Requested-With",
 ]  # fmt: skip
 _RESPONSE_HEADERS = [
-    "Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location",
-    "Tus-Checksum-Algorithm", "Tus-Extension", "Tus-Max-Size", "Tus-Resumable", "Tus-Version",
-    "Upload-Concat", "Upload-Defer-Length", "Upload-Expires", "Upload-Length", "Upload-Metadata",
-    "Upload-Offset",
+    "Accept-Patch", "Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location",
+    "Repr-Digest", "Retry-After", "Tus-Checksum-Algorithm", "Tus-Extension", "Tus-Max-Size",
+    "Tus-Resumable", "Tus-Version", "Upload-Complete", "Upload-Concat", "Upload-Defer-Length",
+    "Upload-Draft-Interop-Version", "Upload-Expires", "Upload-Incomplete", "Upload-Length",
+    "Upload-Limit", "Upload-Metadata", "Upload-Offset",
 ]  # fmt: skip
 _PREFLIGHT_SECONDS = 7200  # the longest that Chromium remembers
 

@@ -58,14 +58,14 @@ async def _with_interim(
     if scope["http_version"] != "1.1":
         return await app(scope, receive, send)
     scope.setdefault("extensions", {})[_EXTENSION] = {}
-    outlet = _Outlet(send, flow, transport)
+    outlet = _InterimSender(send, flow, transport)
     try:
         return await app(scope, receive, outlet.send)
     finally:
         outlet.close()
 
 
-class _Outlet:
+class _InterimSender:
     """What one request sends: interim responses, and then its response."""
 
     def __init__(self, send: Send, flow: FlowControl, transport: asyncio.Transport) -> None:

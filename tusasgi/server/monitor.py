@@ -34,7 +34,7 @@ _POLL_SECONDS = 0.1  # that the end of the server waits for this one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
+class Watched:
     """What `/health` looks at: the folder of the uploads if there is one, and their server."""
 
     directory: str | None
@@ -42,7 +42,7 @@ class Target:
     path: str
 
 
-class Page(NamedTuple):
+class MonitorPage(NamedTuple):
     """What is answered."""
 
     status: HTTPStatus
@@ -60,7 +60,7 @@ class Monitor:
         self._host = address.host
         self._folder = folder
         self._server = _Server(family, resolved, self._page)
-        self._target: Target | None = None
+        self._target: Watched | None = None
         self._checking = threading.Lock()
 
     @property
@@ -68,7 +68,7 @@ class Monitor:
         """Where it listens: with the port that was chosen for 0."""
         return Address(self._host, int(self._server.server_address[1]))
 
-    def watch(self, target: Target) -> None:
+    def watch(self, target: Watched) -> None:
         """Answer from now on."""
         self._target = target
         thread = threading.Thread(
@@ -84,14 +84,14 @@ class Monitor:
             self._server.shutdown()
         self._server.server_close()
 
-    def _page(self, path: str, accept: str) -> Page:
+    def _page(self, path: str, accept: str) -> MonitorPage:
         if path == "/metrics":
             return self._metrics(accept)
         if path == "/health":
             return self._health()
         return _text(HTTPStatus.NOT_FOUND, "there are /metrics and /health")
 
-    def _metrics(self, accept: str) -> Page:
+    def _metrics(self, accept: str) -> MonitorPage:
         from prometheus_client import CollectorRegistry
         from prometheus_client.exposition import choose_encoder
         from prometheus_client.multiprocess import MultiProcessCollector
@@ -101,11 +101,11 @@ class Monitor:
         encode, content_type = choose_encoder(accept)
         try:
             forget_dead_workers(self._folder)
-            return Page(HTTPStatus.OK, content_type, encode(registry))
+            return MonitorPage(HTTPStatus.OK, content_type, encode(registry))
         except (FileNotFoundError, struct.error):  # a worker begins or ends meanwhile
             return _text(HTTPStatus.SERVICE_UNAVAILABLE, "the metrics are changing, ask again")
 
-    def _health(self) -> Page:
+    def _health(self) -> MonitorPage:
         """One check at a time: a disk or server that hangs must not hang a thread per question."""
         if not self._checking.acquire(timeout=2 * _ANSWER_SECONDS):
             return _text(HTTPStatus.SERVICE_UNAVAILABLE, "an earlier check has not ended yet")
@@ -147,7 +147,7 @@ def forget_dead_workers(folder: str) -> None:
             mark_process_dead(int(match[1]), folder)  # type: ignore[no-untyped-call]
 
 
-def find_trouble(target: Target) -> str | None:
+def find_trouble(target: Watched) -> str | None:
     """Say in one line what keeps clients from uploading, without a path; None for nothing."""
     if target.directory is not None:
         try:
@@ -159,7 +159,7 @@ def find_trouble(target: Target) -> str | None:
     return _ask(target)
 
 
-def _ask(target: Target) -> str | None:
+def _ask(target: Watched) -> str | None:
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(
         target.address.host, target.address.host
     )
@@ -187,8 +187,8 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def _text(status: HTTPStatus, line: str) -> Page:
-    return Page(status, "text/plain; charset=utf-8", f"{line}\n".encode())
+def _text(status: HTTPStatus, line: str) -> MonitorPage:
+    return MonitorPage(status, "text/plain; charset=utf-8", f"{line}\n".encode())
 
 
 class _Terminated(BaseException):
@@ -224,7 +224,7 @@ class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
     def __init__(
-        self, family: int, address: tuple[Any, ...], page: Callable[[str, str], Page]
+        self, family: int, address: tuple[Any, ...], page: Callable[[str, str], MonitorPage]
     ) -> None:
         self.address_family = family
         self.page = page

@@ -225,7 +225,7 @@ async def test_limits_of_an_upload_are_those_of_its_creation(draft_with: MakeDra
 @rule("IETF-215")
 async def test_an_idle_upload_is_removed(draft_with: MakeDraft) -> None:
     draft = draft_with(engine={"expiry": Expiry(initial=MINUTE)})
-    path = await draft.begin(b"hello", length=5)
+    path = await draft.begin(b"hello", length=6)
     draft.stage.clock.advance(minutes=2)
     assert (await draft.append(path, 5, complete=True)).status == 410
     assert await draft.stage.uploads.sweep() == 1

@@ -27,6 +27,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from tusasgi.errors import StoreUnavailable
 from tusasgi.models import Renewal, Upload, check_upload_id
+from tusasgi.repeating import repeating
 from tusasgi.stores import PartLost
 from tusasgi.stores.fsspec.appending import Appender
 from tusasgi.stores.fsspec.connection import Connection
@@ -34,7 +35,6 @@ from tusasgi.stores.fsspec.directory import Directory, steps
 from tusasgi.stores.fsspec.filesystem import FileRange, UnusableFilesystem
 from tusasgi.stores.fsspec.joining import Joiner
 from tusasgi.stores.gathering import Gatherer
-from tusasgi.stores.renewing import renewing
 from tusasgi.threads import Threads
 
 __all__ = ["FsspecStore", "UnusableFilesystem"]
@@ -185,7 +185,7 @@ class FsspecStore:
         async def renew() -> None:
             await self._renewing.run(self._take, appender.renew)
 
-        return await renewing(work, renew, interval=appender.renewal.interval)
+        return await repeating(work, renew, interval=appender.renewal.interval)
 
     async def _join(self, upload_id: str, sources: list[FileRange]) -> None:
         """Write the sources to the place of the finished bytes, in steps."""

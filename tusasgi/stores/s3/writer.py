@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import anyio
 
+from tusasgi.repeating import repeating
 from tusasgi.stores.gathering import Gatherer
-from tusasgi.stores.renewing import renewing
 from tusasgi.stores.s3.appending import Appender
 from tusasgi.stores.s3.budget import Budget
 from tusasgi.stores.s3.manifest import Manifest
@@ -47,7 +47,7 @@ class Writer(Gatherer):
                 await self._append(chunks)
             else:
                 interval = self._appender.renewal.interval
-                await renewing(self._append(chunks), self._renew, interval=interval)
+                await repeating(self._append(chunks), self._renew, interval=interval)
         return self._appender.committed
 
     async def _append(self, chunks: AsyncIterable[bytes]) -> None:

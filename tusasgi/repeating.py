@@ -1,4 +1,4 @@
-"""Work that may take longer than an upload is kept, with its date of expiry moved beside it."""
+"""Work with something done beside it, again and again: a date moved, progress reported."""
 
 import contextlib
 from collections.abc import Awaitable, Callable
@@ -9,17 +9,17 @@ import anyio
 T = TypeVar("T")
 
 
-async def renewing(
-    work: Awaitable[T], renew: Callable[[], Awaitable[object]], *, interval: float
+async def repeating(
+    work: Awaitable[T], action: Callable[[], Awaitable[object]], *, interval: float
 ) -> T:
-    """Return what the work returns, or raise what it raises, and renew every `interval` seconds.
+    """Return what the work returns, or raise what it raises, and act every `interval` seconds.
 
-    A renewal that fails is passed over; one that is under way when the work ends is waited for.
+    An action that fails is passed over; one that is under way when the work ends is waited for.
     """
     failure: Exception
     done = anyio.Event()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_renew_until, done, renew, interval)
+        tasks.start_soon(_repeat_until, done, action, interval)
         try:
             return await work
         except Exception as error:  # raised below: the task group would wrap it
@@ -29,12 +29,12 @@ async def renewing(
     raise failure
 
 
-async def _renew_until(
-    done: anyio.Event, renew: Callable[[], Awaitable[object]], interval: float
+async def _repeat_until(
+    done: anyio.Event, action: Callable[[], Awaitable[object]], interval: float
 ) -> None:
     while True:
         with anyio.move_on_after(interval):
             await done.wait()
             return
         with contextlib.suppress(Exception):  # the work meets the reason as well, and raises it
-            await renew()
+            await action()

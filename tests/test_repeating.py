@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from tusasgi.stores.renewing import renewing
+from tusasgi.repeating import repeating
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +35,7 @@ class Renewals:
 @pytest.mark.parametrize("error", [None, OSError("no date")], ids=["kept", "failed"])
 async def test_as_long_as_the_work_takes_the_date_is_renewed(error: Exception | None) -> None:
     renewals = Renewals(error)
-    assert await renewing(renewals.until(3), renewals, interval=0.001) == "done"
+    assert await repeating(renewals.until(3), renewals, interval=0.001) == "done"
     count = renewals.count
     await anyio.sleep(0.01)
     assert renewals.count == count >= 3
@@ -44,7 +44,7 @@ async def test_as_long_as_the_work_takes_the_date_is_renewed(error: Exception | 
 async def test_work_that_is_done_before_the_interval_costs_no_renewal() -> None:
     renewals = Renewals()
     with anyio.fail_after(10):
-        await renewing(anyio.lowlevel.checkpoint(), renewals, interval=60)
+        await repeating(anyio.lowlevel.checkpoint(), renewals, interval=60)
     assert renewals.count == 0
 
 
@@ -55,7 +55,7 @@ async def test_what_the_work_raises_is_raised_as_it_is() -> None:
         raise error
 
     with pytest.raises(ValueError) as raised:
-        await renewing(fail(), Renewals(), interval=60)
+        await repeating(fail(), Renewals(), interval=60)
     assert raised.value is error
     assert error.__context__ is None
 
@@ -68,14 +68,14 @@ async def test_a_renewal_that_is_under_way_at_the_end_is_waited_for() -> None:
         await anyio.wait_all_tasks_blocked()
         ended.set()
 
-    await renewing(begun.wait(), slowly, interval=0.001)
+    await repeating(begun.wait(), slowly, interval=0.001)
     assert ended.is_set()
 
 
 async def test_a_cancellation_ends_the_work_and_the_renewals() -> None:
     renewals = Renewals()
     with anyio.move_on_after(0.02):
-        await renewing(anyio.sleep_forever(), renewals, interval=0.001)
+        await repeating(anyio.sleep_forever(), renewals, interval=0.001)
     count = renewals.count
     await anyio.sleep(0.01)
     assert renewals.count == count > 0
