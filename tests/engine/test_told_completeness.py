@@ -23,6 +23,7 @@ from tusasgi import (
     Limits,
     Overrun,
     TooLarge,
+    TooSmall,
     Upload,
     UploadNotFound,
     UploadPending,
@@ -214,6 +215,19 @@ async def test_more_than_the_maximum_is_too_large_and_ends_no_upload(
         await append(uploads, upload, b"hello", is_last=False, overrun_terminates=True)
     assert not isinstance(refusal.value, Overrun)
     assert await uploads.get(upload.id) == upload
+
+
+@pytest.mark.parametrize("size", [3, None], ids=["known", "chunked"])
+async def test_a_last_append_ends_no_upload_under_the_minimum(
+    store: MemoryStore | FileStore, hooks: Recorder, size: int | None
+) -> None:
+    uploads = Uploads(store, hooks=hooks, limits=Limits(min_size=4))
+    upload = await opened(uploads)
+    with pytest.raises(TooSmall, match="3 bytes are less than the minimum of 4"):
+        await uploads.append(upload.id, Append(offset=0, size=size, is_last=True), body(b"abc"))
+    assert await uploads.get(upload.id) == upload
+    assert hooks.events == []
+    assert (await append(uploads, upload, b"abcd", is_last=True)).is_complete
 
 
 async def test_one_append_may_bring_so_many_bytes_at_most(store: MemoryStore | FileStore) -> None:

@@ -31,6 +31,8 @@ class Story:
     """The highest offset that an answer has named, and whose bytes must stay."""
     acknowledged: list[tuple[int, bytes]] = field(default_factory=list)
     """Bytes that an answer has said are stored, and where they begin."""
+    held: list[int] = field(default_factory=list)
+    """Offsets that hold until somebody appends there."""
     is_complete: bool = False
     is_gone: bool = False
     """Nobody may use it any more; its removal may still be under way."""
@@ -49,6 +51,10 @@ class Story:
 
     def tell(self, offset: int) -> None:
         self.told = max(self.told, offset)
+
+    def hold(self, offset: int) -> None:
+        self.tell(offset)
+        self.held.append(offset)
 
     def withdraw(self, ask: Ask) -> None:
         """Nothing of a request may be kept: its answer said so."""
@@ -70,6 +76,10 @@ class Story:
                 stored[start : start + len(data)] == data,
                 f"what was acknowledged at {start} is not what is stored: {stored.hex()}",
             )
+        for offset in self.held:
+            around = stored[offset - 1 : offset + 1]
+            is_passed = len(around) == 2 and around[0] // 16 == around[1] // 16
+            check(not is_passed, f"an append went on past {offset}, which was to hold")
         if self.whole is not None:
             check(stored == self.whole, f"joined to {stored.hex()}")
             return

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 LENGTH = 12
@@ -18,6 +18,7 @@ SETUP, FINISH = 14, 13  # whose bytes they are
 TARGET, OTHER = "u", "v"
 OCTETS = "application/offset+octet-stream"
 TUS = {"Tus-Resumable": "1.0.0"}
+DRAFT = {"Upload-Draft-Interop-Version": "9"}
 
 Keeps = Literal["beginning", "whole", "nothing"]
 _PASSING = {404, 408, 410, 423, 503}
@@ -166,6 +167,27 @@ def _declare(number: int, setup: Setup) -> Ask:
     )
 
 
+def _part(number: int, setup: Setup) -> Ask:
+    """All bytes by the draft, which does not call them the last."""
+    return _draft_append("part", number, setup, is_last=False)
+
+
+def _last(number: int, setup: Setup) -> Ask:
+    """All bytes by the draft, chunked, and the end is where they end."""
+    return _draft_append("last", number, setup, is_last=True)
+
+
+def _draft_append(kind: str, number: int, setup: Setup, *, is_last: bool) -> Ask:
+    ask = _append(kind, number, setup, (8, LENGTH), chunked=is_last, statuses={201, 400})
+    own = {
+        "Upload-Offset": str(setup.begun),
+        "Content-Type": "application/partial-upload",
+        "Upload-Complete": f"?{int(is_last)}",
+    }
+    framing = {name: ask.headers[name] for name in ask.headers if name not in {*own, *TUS}}
+    return replace(ask, headers={**DRAFT, **own, **framing})
+
+
 def _length_statuses(setup: Setup) -> set[int]:
     return {413} if setup.length is None else set()
 
@@ -181,6 +203,17 @@ def _plain(kind: str, method: str, *statuses: int) -> Callable[[int, Setup], Ask
         )
 
     return make
+
+
+def _stop(number: int, setup: Setup) -> Ask:
+    """HEAD of the draft: whoever appends is stopped, and the offset holds."""
+    return Ask(
+        kind="stop",
+        method="HEAD",
+        upload_id=TARGET,
+        headers=DRAFT,
+        statuses=frozenset({204, *_PASSING}),
+    )
 
 
 def _sweep(kind: str, jump: float) -> Callable[[int, Setup], Ask]:
@@ -242,6 +275,9 @@ KINDS: dict[str, Callable[[int, Setup], Ask]] = {
     "head": _plain("head", "HEAD", 200),
     "get": _plain("get", "GET", 200),
     "delete": _plain("delete", "DELETE", 204),
+    "part": _part,
+    "last": _last,
+    "stop": _stop,
     "sweep": _sweep("sweep", 900),  # past the time of every upload that was not renewed
     "tidy": _sweep("tidy", 0),
     "post": _post,

@@ -301,11 +301,12 @@ class Scene:
             self._check_end(ask, end)
             story.acknowledge(ask, end)
             self._take_date(story, answer)
-            is_declared = self.scenario.setup.length is not None or "Upload-Length" in ask.headers
-            if end == LENGTH and is_declared:
+            if self._is_end(ask, answer, end):
                 self._take_complete(story)
         elif answer.status == 201:
             story.exists = True
+        elif answer.status == 204 and ask.method == "HEAD":
+            self._take_held(story, answer, told)
         elif answer.status == 204:
             story.is_deleted = story.is_gone = story.may_go = True
             self._check_told(story)
@@ -313,6 +314,19 @@ class Scene:
             self._take_refusal(story, ask, answer.status)
         elif answer.status == 200:
             self._take_view(story, ask, answer, told)
+
+    def _is_end(self, ask: Ask, answer: Answer, end: int) -> bool:
+        if "upload-complete" in answer.headers:
+            return answer.headers["upload-complete"] == "?1"
+        is_declared = self.scenario.setup.length is not None or "Upload-Length" in ask.headers
+        return end == LENGTH and is_declared
+
+    def _take_held(self, story: Story, answer: Answer, told: int) -> None:
+        offset = int(answer.headers["upload-offset"])
+        check(offset >= told, f"HEAD says {offset}, {told} were told before it was asked")
+        story.hold(offset)
+        if answer.headers["upload-complete"] == "?1":
+            self._take_complete(story)
 
     def _check_told(self, story: Story) -> None:
         is_told = any(self.is_done(name, story.id) for name in _LAST)

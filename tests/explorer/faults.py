@@ -76,6 +76,13 @@ def _completes_without_lock(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Uploads, "complete", complete)
 
 
+def _stops_nobody(patch: pytest.MonkeyPatch) -> None:
+    async def stop(self: Uploads, upload_id: str) -> Upload:
+        return await self.store.get(upload_id)
+
+    patch.setattr(Uploads, "stop", stop)
+
+
 def _waiter_keeps_its_turn(patch: pytest.MonkeyPatch) -> None:
     def withdraw(self: MemoryLocker, upload_id: str, waiter: Any) -> None:
         if not waiter.turn.is_set():
@@ -214,5 +221,7 @@ FAULTS = (
         "begun:patch+delete",
         _record_after_removal,
     ),
+    Fault("who asks for the offset stops nobody", "memory", "begun:last+stop", _stops_nobody),
+    Fault("nor one that the store would stop", "s3", "begun:part|stop", _stops_nobody),
     Fault("the sweep takes no lock", "memory", "begun:patch+sweep", _sweep_without_lock, 2),
 )

@@ -39,9 +39,23 @@ _THREES = (
 )
 
 
+_DRAFT = (
+    "begun:part+stop",
+    "begun:last+stop",
+    "begun:part+patch",
+    "begun:last+delete",
+    "deferred:last+stop",
+    "deferred:last+last",
+    "deferred:last+patch+stop",
+)
+"""The draft among them. Its HEAD stops who appends to the same process, or where stores compare."""
+
+_DRAFT_APART = ("deferred:last|delete", "deferred:last|last", "begun:part|patch")
+
+
 def scenarios(store: str) -> list[str]:
     """Return the names of all scenarios for a store."""
-    return list(itertools.chain(pairs(store), threes(store)))
+    return list(itertools.chain(pairs(store), threes(store), draft(store)))
 
 
 def pairs(store: str) -> Iterable[str]:
@@ -53,6 +67,14 @@ def pairs(store: str) -> Iterable[str]:
 def threes(store: str) -> Iterable[str]:
     for name in _THREES:
         yield from _both(store, name)
+
+
+def draft(store: str) -> Iterable[str]:
+    yield from _DRAFT
+    if store != "memory":
+        yield from _DRAFT_APART
+    if store == "s3":
+        yield from ("begun:part|stop", "deferred:last|stop")
 
 
 def _both(store: str, name: str) -> Iterable[str]:

@@ -27,6 +27,8 @@ _WORST = (
     "parts:final|delete",
     "removed:delete|tidy",
     "fresh:post+create+tidy",
+    "begun:last+stop",
+    "deferred:last|delete",
 )
 # Where the explorer has found faults that are mended.
 _FOUND = (

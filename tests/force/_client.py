@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from dataclasses import dataclass, field
 
 TUS = {"Tus-Resumable": "1.0.0"}
+DRAFT = {"Upload-Draft-Interop-Version": "9"}
+PARTIAL = {**DRAFT, "Content-Type": "application/partial-upload"}
 UPLOAD = {**TUS, "Content-Type": "application/offset+octet-stream"}
 _SECONDS = 60.0
 _ATTEMPTS = 60
@@ -72,7 +74,7 @@ class Ask:
     body: Body = field(default_factory=Body)
 
     def __str__(self) -> str:
-        names = ("Upload-Offset", "Upload-Length", "Upload-Checksum")
+        names = ("Upload-Offset", "Upload-Length", "Upload-Checksum", "Upload-Complete")
         said = [f"{name} {self.headers[name]}" for name in names if name in self.headers]
         return " ".join([self.method, *said, str(self.body)])
 

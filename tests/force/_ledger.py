@@ -31,6 +31,10 @@ class Entry:
     may_be_declared: bool = True
     is_pending: bool = False
     """True while a request that was cut may still be at work in the server."""
+    may_wait: bool = False
+    """True once an append of the draft may have brought all bytes, and not said so yet."""
+    is_waiting: bool = False
+    """True while all bytes are there, and nobody has said so."""
     is_complete: bool = False
     is_deleted: bool = False
     may_be_deleted: bool = False
@@ -66,22 +70,39 @@ class Entry:
         check(offset >= self.told, f"the offset went back to {offset}", self)
         check(offset <= self.sent, f"the offset {offset} is ahead of what was sent", self)
         self.told = offset
-        if offset == len(self.content) and self.is_declared:
+        if offset == len(self.content) and self.is_declared and not self.is_waiting:
             self.is_complete = True
+
+    def wait(self, offset: int) -> None:
+        """An answer has said that the upload is not at its end, wherever it is."""
+        is_full = offset == len(self.content) and self.is_declared
+        check(not is_full or self.may_wait, "it is at its length, and not complete", self)
+        self.is_waiting = is_full
+
+    def end(self) -> None:
+        """An answer has said that the upload ends here."""
+        self.is_declared = self.may_be_declared = True
+        self.is_waiting = self.may_wait = False
 
     def settle(self) -> None:
         """Nobody can append any more from where an earlier request wanted to."""
         self.is_pending = False
         self.sent = self.told
 
-    def declare(self, length: str | None) -> None:
-        """Take `Upload-Length` out of the answer to HEAD."""
-        if length is None:
+    def declare(self, length: str | None, offset: int) -> None:
+        """Take `Upload-Length` out of the answer to HEAD, which is not there while it waits."""
+        if length is None and self.may_wait and offset == len(self.content):
+            self.wait(offset)
+        elif length is None:
             check(not self.is_declared, "the declared length is forgotten", self)
-            return
+        else:
+            self._declare(length)
+
+    def _declare(self, length: str) -> None:
         check(self.may_be_declared, f"a length {length} that nobody declared", self)
         check(int(length) == len(self.content), f"the length is {length}", self)
         self.is_declared = True
+        self.is_waiting = False
 
 
 def content_of(dice: random.Random) -> bytes:

@@ -22,7 +22,18 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.force._client import TUS, UPLOAD, Ask, Body, Reply, checksum, send, send_and_cut
+from tests.force._client import (
+    DRAFT,
+    PARTIAL,
+    TUS,
+    UPLOAD,
+    Ask,
+    Body,
+    Reply,
+    checksum,
+    send,
+    send_and_cut,
+)
 from tests.force._ledger import Entry, Violation, check, content_of
 from tests.force._server import serving
 from tests.force.app import sweep_all
@@ -133,7 +144,7 @@ def _check_reply_after_restart(entry: Entry, reply: Reply) -> None:
     check(reply.status == 200, f"HEAD after a restart says {reply.status}", entry)
     check(not entry.is_deleted, "it was deleted and is there again", entry)
     entry.may_be_deleted = False
-    entry.declare(reply.headers.get("upload-length"))
+    entry.declare(reply.headers.get("upload-length"), reply.offset)
     was_complete = entry.is_complete
     entry.tell(reply.offset)
     check(not was_complete or entry.told == len(entry.content), "it was complete", entry)
@@ -188,7 +199,8 @@ class Client:
             await self._create()
             return
         steps: dict[Callable[[Entry], Awaitable[None]], int] = {
-            self._patch: 12, self._cut: 3, self._overrun: 1, self._look: 2, self._delete: 1,
+            self._patch: 9, self._cut: 2, self._overrun: 1, self._look: 2, self._delete: 1,
+            self._patch_by_draft: 4, self._cut_by_draft: 1, self._look_by_draft: 1,
         }  # fmt: skip
         if "checksum" in self._memory.extensions:
             steps |= {self._patch_checked: 4, self._patch_corrupt: 2, self._cut_checked: 1}
@@ -247,7 +259,7 @@ class Client:
     async def _look(self, entry: Entry) -> None:
         reply = await self._send("HEAD", entry)
         check(reply.status == 200, f"HEAD says {reply.status}", entry)
-        entry.declare(reply.headers.get("upload-length"))
+        entry.declare(reply.headers.get("upload-length"), reply.offset)
         entry.tell(reply.offset)
 
     async def _patch(self, entry: Entry) -> None:
@@ -256,6 +268,56 @@ class Client:
     async def _patch_checked(self, entry: Entry) -> None:
         data = self._next(entry)
         await self._append(entry, data, {"Upload-Checksum": checksum(data)})
+
+    async def _patch_by_draft(self, entry: Entry) -> None:
+        """Bring some bytes, and call them the last if they are."""
+        data = self._next(entry)
+        end = entry.told + len(data)
+        is_last = end == len(entry.content)
+        entry.may_wait |= is_last
+        entry.may_be_declared |= is_last
+        entry.sent = max(entry.sent, end)
+        headers = _of_draft(entry, is_last=is_last)
+        reply = await self._send("PATCH", entry, headers=headers, body=self._body(data))
+        if await self._was_overtaken(entry, reply):
+            return
+        status = 201 if is_last else 204
+        check(reply.status == status, f"PATCH says {reply.status} {reply.body!r}", entry)
+        says_end = reply.headers["upload-complete"] == "?1"
+        check(says_end == is_last, "the end is not where it was said", entry)
+        if is_last:
+            entry.end()
+        entry.tell(reply.offset)
+        check(entry.told == end, f"a PATCH up to {end} was taken in part", entry)
+        if data:
+            entry.settle()
+        self._count("ended by the draft" if is_last else "appended by the draft")
+
+    async def _cut_by_draft(self, entry: Entry) -> None:
+        """Break off what was to be the last append: it must not be the end."""
+        data = entry.content[entry.told :]
+        if len(data) > 1:
+            seen = self._dice.randrange(len(data))
+            entry.may_be_declared = True
+            entry.sent = max(entry.sent, entry.told + seen)
+            await self._send_and_cut(entry, data, seen, _of_draft(entry, is_last=True))
+            self._count("cut by the draft")
+
+    async def _look_by_draft(self, entry: Entry) -> None:
+        reply = await self._send("HEAD", entry, headers=DRAFT)
+        if reply.status == 503 and entry.is_pending:
+            return  # what was cut before is just being completed
+        check(reply.status == 204, f"HEAD says {reply.status}", entry)
+        if "upload-length" in reply.headers:
+            entry.declare(reply.headers["upload-length"], reply.offset)
+        is_complete = reply.headers["upload-complete"] == "?1"
+        if is_complete:
+            check(reply.offset == len(entry.content), "it is complete too early", entry)
+            entry.end()
+        else:
+            entry.wait(reply.offset)
+        entry.tell(reply.offset)
+        self._count("asked by the draft")
 
     def _next(self, entry: Entry) -> bytes:
         rest = len(entry.content) - entry.told
@@ -276,6 +338,8 @@ class Client:
         check(reply.status == 204, f"PATCH says {reply.status} {reply.body!r}", entry)
         if "Upload-Length" in headers:
             entry.is_declared = True
+        if entry.is_declared and end == len(entry.content):
+            entry.end()
         entry.tell(reply.offset)
         check(entry.told == end, f"a PATCH up to {end} was taken in part", entry)
         if data:  # whoever comes late now, comes to another offset
@@ -286,7 +350,8 @@ class Client:
 
     async def _was_overtaken(self, entry: Entry, reply: Reply) -> bool:
         """True if a request that was cut before got its turn after us: clients try again."""
-        if reply.status not in (409, 423) or not entry.is_pending:
+        held_up = 503 if "upload-complete" in reply.headers else 423
+        if reply.status not in (409, held_up) or not entry.is_pending:
             return False
         await self._look(entry)
         return True
@@ -327,7 +392,8 @@ class Client:
         self, entry: Entry, data: bytes, seen: int, headers: dict[str, str]
     ) -> None:
         entry.is_pending = True
-        headers = {**UPLOAD, "Upload-Offset": str(entry.told), **headers}
+        if headers.keys().isdisjoint(DRAFT):
+            headers = {**UPLOAD, "Upload-Offset": str(entry.told), **headers}
         body = self._body(data, cut_at=seen, is_reset=self._dice.random() < 0.5)
         ask = Ask(method="PATCH", path=entry.path, headers=headers, body=body)
         entry.history.append(str(ask))
@@ -373,6 +439,11 @@ class Client:
         self.new.append(final)
         await self._look(final)
         self._count("joined")
+
+
+def _of_draft(entry: Entry, *, is_last: bool) -> dict[str, str]:
+    complete = {"Upload-Complete": f"?{int(is_last)}"}
+    return {**PARTIAL, **complete, "Upload-Offset": str(entry.told)}
 
 
 # The end.

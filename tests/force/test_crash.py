@@ -12,6 +12,7 @@ SEED = int(os.environ.get("TUSASGI_TEST_SEED", "4"))
 KILLS = 8
 # It is to be a load worth the name, and of every kind.
 KINDS = ["appended", "completed", "cut", "deleted", "joined", "damaged", "refused past the end"]
+KINDS += ["appended by the draft", "ended by the draft", "cut by the draft", "asked by the draft"]
 
 
 @pytest.mark.timeout(300)  # of which a quick machine takes 10

@@ -356,6 +356,12 @@ def test_a_creation_is_answered_with_location_and_offset() -> None:
     [
         pytest.param(UPLOAD, {"Upload-Length": "10"}, id="plain"),
         pytest.param(replace(UPLOAD, length=None), {"Upload-Defer-Length": "1"}, id="deferred"),
+        pytest.param(replace(UPLOAD, is_open=True), {"Upload-Length": "10"}, id="open"),
+        pytest.param(
+            replace(UPLOAD, length=5, is_open=True),
+            {"Upload-Defer-Length": "1"},
+            id="at-its-length-and-open",
+        ),
         pytest.param(
             replace(UPLOAD, expires=NOW),
             {"Upload-Length": "10", "Upload-Expires": "Wed, 25 Nov 2026 12:00:00 GMT"},

@@ -99,7 +99,7 @@ async def test_content_of_another_type_is_not_appended(draft: Draft) -> None:
     path = await draft.begin(b"hello")
     for value in (None, "application/offset+octet-stream", "video/mp4", "application/partial"):
         answer = await draft.append(path, 5, b"x", headers={"Content-Type": value})
-        assert (answer.status, answer.receives_before_start) == (415, 1 if answer.receives else 0)
+        assert answer.status == 415
         assert answer.headers["accept-patch"] == "application/partial-upload"
     assert await draft.content(path) == b"hello"
 

@@ -141,6 +141,19 @@ async def test_tus_is_told_no_success_of_what_is_not_complete(
     assert (head.headers["upload-offset"], head.headers["upload-length"]) == ("11", "11")
 
 
+@shows("IETF-222")
+async def test_a_final_upload_of_tus_takes_nothing_and_is_seen(draft: Draft) -> None:
+    tus = draft.stage.driver
+    headers = {"Upload-Concat": "partial", "Upload-Length": "5", "Content-Type": OCTETS}
+    part = (await tus.request("POST", "/", headers, b"hello")).headers["location"]
+    headers = {"Upload-Concat": f"final;{part} {part}"}
+    path = location_path(await tus.request("POST", "/", headers))
+    assert await draft.state(path) == (10, True)
+    for body in (b"", b"!"):
+        assert (await draft.append(path, 10, body, complete=True)).status == 403
+    assert await draft.content(path) == b"hellohello"
+
+
 @rule("IETF-223")
 async def test_answers_have_the_fields_of_their_own_protocol(draft: Draft) -> None:
     path = await draft.begin(b"he", length=5)

@@ -20,12 +20,16 @@ pytestmark = pytest.mark.anyio
 CONTENT = b"hello world"
 
 
+Ask = Callable[[], Awaitable[RecordedResponse]]
+
+
 async def displaced(
-    transfer: ScriptedExchange, first: bytes, newer: Callable[[], Awaitable[RecordedResponse]]
+    transfer: ScriptedExchange, first: bytes, newer: Ask, *, late: bytes | None = b" world"
 ) -> RecordedResponse:
     """Return the answer to a newer request that comes while a transfer waits for its client.
 
-    What the client of the transfer sends afterwards is late.
+    What the client of the transfer sends afterwards is late. Without anything late the transfer
+    has to end though its client neither sends nor leaves.
     """
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
@@ -33,7 +37,8 @@ async def displaced(
             transfer.feed(first)
             await transfer.starved()
             answer = await newer()
-            transfer.end(b" world")
+            if late is not None:
+                transfer.end(late)
     return answer
 
 
@@ -115,6 +120,24 @@ async def test_of_appends_at_one_offset_one_succeeds(draft: Draft, complete: boo
     assert await draft.content(path) == b"hello" + winners[0]
     assert await draft.state(path) == (8, complete)
     assert draft.stage.events == ["completed"] * complete
+
+
+@everywhere
+@shows("IETF-142", "IETF-151", "IETF-152")
+@pytest.mark.parametrize("kind_of_ask", ["head", "append", "delete"])
+async def test_a_transfer_that_is_ended_waits_for_its_client_no_more(
+    draft: Draft, kind_of_ask: str
+) -> None:
+    path = await draft.begin(b"hello")
+    asks: dict[str, Ask] = {
+        "head": lambda: draft.head(path),
+        "append": lambda: draft.append(path, 5, b" World"),
+        "delete": lambda: draft.delete(path),
+    }
+    transfer = draft.appending(path, 5, None, complete=True)
+    answer = await displaced(transfer, b"", asks[kind_of_ask], late=None)
+    assert answer.status == 204
+    assert transfer.answer.status == 503
 
 
 @everywhere

@@ -274,6 +274,15 @@ async def test_tus_js_client_finds_what_it_takes_for_granted(draft: Draft) -> No
     assert draft.stage.events == ["completed"] * 3
 
 
+@rule("IETF-230")
+async def test_a_last_byte_that_tus_js_client_calls_a_part_is_the_end(draft: Draft) -> None:
+    path = await draft.begin(b"he", length=5, headers={"Upload-Metadata": "filename YS5tcDQ="})
+    answer = await draft.append(path, 2, b"llo", complete=False)
+    assert (answer.status, draft.is_complete(answer)) == (201, True)
+    assert await draft.state(path) == (5, True)
+    assert draft.stage.events == ["completed"]
+
+
 @shows("IETF-230")
 @pytest.mark.parametrize("version", [5, 6])
 async def test_what_tus_js_client_says_of_a_file_is_its_metadata(draft: Draft) -> None:
