@@ -24,6 +24,7 @@ from tusasgi.engine.rules import (
     bytes_left,
     check_alive,
     check_append,
+    check_has_bytes,
     check_length,
     check_size,
     declared,
@@ -79,7 +80,9 @@ def test_an_upload_lives_until_its_time_has_passed(upload: Upload, is_alive: boo
 
 def test_an_upload_that_was_complete_and_lost_bytes_is_refused() -> None:
     with pytest.raises(UploadExpired, match="no longer stored"):
-        check_alive(replace(UPLOAD, is_complete=True), NOW)
+        check_has_bytes(replace(UPLOAD, is_complete=True))
+    check_has_bytes(replace(UPLOAD, is_complete=True, offset=10))
+    check_has_bytes(UPLOAD)
 
 
 @pytest.mark.parametrize(

@@ -57,16 +57,17 @@ def joined_length(parts: Iterable[Upload], declared: int | None) -> int:
 
 
 def check_alive(upload: Upload, now: datetime) -> None:
-    """Refuse an upload that was not finished in time, reaped or not, or that is being removed.
-
-    And one that was complete and is not any more: its bytes were lost.
-    """
+    """Refuse an upload that was not finished in time, reaped or not, or that is being removed."""
     if upload.removal == "terminated":
         raise UploadNotFound()
-    if upload.is_complete and upload.offset != upload.length:
-        raise UploadExpired("the bytes of this upload are no longer stored: start anew")
     if upload.removal == "expired" or upload.is_expired(now):
         raise UploadExpired(f"the upload expired at {upload.expires:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def check_has_bytes(upload: Upload) -> None:
+    """Refuse an upload that was complete and is not any more: its bytes were lost."""
+    if upload.is_complete and upload.offset != upload.length:
+        raise UploadExpired("the bytes of this upload are no longer stored: start anew")
 
 
 def check_takes_bytes(upload: Upload) -> None:

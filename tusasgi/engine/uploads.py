@@ -16,6 +16,7 @@ from tusasgi.engine.inspection import Inspection
 from tusasgi.engine.locks import Locks
 from tusasgi.engine.rules import (
     check_alive,
+    check_has_bytes,
     check_length,
     check_part,
     check_size,
@@ -155,6 +156,8 @@ class Uploads:
         if operation is Operation.TERMINATE and upload.removal is not None:
             return upload  # begun before, and this request may bring it to its end
         self._check_alive(upload)
+        if operation is not Operation.TERMINATE:  # what is left of it can be removed
+            check_has_bytes(upload)
         return upload
 
     async def admit_creation(self, request: Request) -> None:
@@ -371,6 +374,7 @@ class Uploads:
     async def _get_alive(self, upload_id: str) -> Upload:
         upload = await self.store.get(check_upload_id(upload_id))
         self._check_alive(upload)
+        check_has_bytes(upload)
         return upload
 
     def _check_alive(self, upload: Upload) -> None:
@@ -440,4 +444,5 @@ class Uploads:
             return await self._get_alive(upload_id)
         upload = await self.capabilities.versions.latest(admitted)
         self._check_alive(upload)
+        check_has_bytes(upload)
         return upload

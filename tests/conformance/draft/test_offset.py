@@ -196,6 +196,8 @@ async def test_an_upload_that_lost_bytes_which_were_all_there_is_refused(draft: 
     path = location_path(await draft.create(CONTENT, complete=True))
     _lose_bytes(draft.stage, path[1:])
     await _is_refused(draft, path)
+    assert (await draft.driver.request("DELETE", path)).status == 204  # what is left of it goes
+    assert (await draft.driver.request("HEAD", path)).status == 404
 
 
 @shows("IETF-022")
