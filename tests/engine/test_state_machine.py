@@ -17,7 +17,7 @@ import anyio
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tusasgi import (
     Append,
@@ -55,7 +55,8 @@ MAX_SIZE = 20_000
 INITIAL, AFTER_APPEND = timedelta(seconds=100), timedelta(seconds=60)
 SHM = "/dev/shm"
 
-ids = st.sampled_from(["a", "b", "c-1", "d_2"])
+IDS = ["a", "b", "c-1", "d_2"]
+ids = st.sampled_from(IDS)
 lengths = st.one_of(st.none(), st.integers(0, 40), st.integers(0, MAX_SIZE))
 bodies = st.lists(st.one_of(st.integers(0, 20), st.integers(0, 6_000)), max_size=6).map(
     lambda sizes: [random.Random(sum(sizes) + size).randbytes(size) for size in sizes]
@@ -91,6 +92,13 @@ class Kept:
     def expires_soon(self, now: datetime) -> bool:
         """True if the date moves with a byte, whether that is the last one or not."""
         return self.expires is not None and self.expires - now <= AFTER_APPEND * 0.75
+
+
+def _of_draft(kept: Kept, size: int | None, *, is_last: bool) -> Append:
+    """Return what an append of the draft says: the last one tells the length by where it ends."""
+    start = len(kept.content)
+    length = start + size if is_last and size is not None else None
+    return Append(offset=start, length=length, size=size, is_last=is_last)
 
 
 def _refusal_of(kept: Kept, append: Append, size: int, ending: Step) -> type[Exception] | None:
@@ -212,6 +220,15 @@ class LivesOfUploads(RuleBasedStateMachine):
         return None
 
     # What happens.
+
+    @initialize(begun=st.lists(st.tuples(lengths, st.booleans()), min_size=2, max_size=4))
+    def begin(self, begun: list[tuple[int | None, bool]]) -> None:
+        """Have some uploads from the start, so that most steps find one."""
+        for upload_id, (length, is_open) in zip(IDS, begun, strict=False):
+            if is_open:
+                self.create_open(upload_id, length)
+            else:
+                self.create(upload_id, length, is_partial=False)
 
     @rule(upload_id=ids, length=lengths, is_partial=st.booleans())
     def create(self, upload_id: str, length: int | None, is_partial: bool) -> None:
@@ -349,12 +366,12 @@ class LivesOfUploads(RuleBasedStateMachine):
         if kept.parts:
             self.refused(call, Forbidden)
             return
-        if length is not None:
-            kept.length = length
-        if len(sent) > kept.room:
+        declared = kept.length if length is None else length
+        if len(sent) > replace(kept, length=declared).room:
             self.refused(call, TooLarge)
             return
         upload = self.run(call)
+        kept.length = declared
         if sent or ending is END or append.size == 0:
             kept.is_open = False
         self._grow(kept, sent)
@@ -383,16 +400,26 @@ class LivesOfUploads(RuleBasedStateMachine):
         kept = self.alive(upload_id)
         if kept is None or kept.parts:
             return
-        start, size = len(kept.content), sum(map(len, chunks))
-        announced = size + (missing if ending is DISCONNECT else 0) if size_is_known else None
-        append = Append(
-            offset=start,
-            length=start + announced if is_last and announced is not None else None,
-            size=announced,
-            is_last=is_last,
-            overrun_terminates=overrun_terminates,
-        )
+        size = sum(map(len, chunks)) + (missing if ending is DISCONNECT else 0)
+        append = _of_draft(kept, size if size_is_known else None, is_last=is_last)
+        append = replace(append, overrun_terminates=overrun_terminates)
         self._append_open(upload_id, kept, append, chunks, ending)
+
+    @rule(
+        upload_id=ids,
+        share=st.sampled_from([0, 0.3, 1]),
+        size_is_known=st.booleans(),
+        is_last=st.booleans(),
+    )
+    def bring_a_share(
+        self, upload_id: str, share: float, *, size_is_known: bool, is_last: bool
+    ) -> None:
+        kept = self.alive(upload_id)
+        if kept is None or kept.parts:
+            return
+        data = b"s" * int(kept.room * share)
+        append = _of_draft(kept, len(data) if size_is_known else None, is_last=is_last)
+        self._append_open(upload_id, kept, append, [data], END)
 
     @rule(upload_id=ids, cuts=st.lists(st.floats(0, 1), max_size=3), size_is_known=st.booleans())
     def bring_all_and_end_it_later(
@@ -403,12 +430,10 @@ class LivesOfUploads(RuleBasedStateMachine):
             return
         for cut in [*cuts, 1.0]:
             piece = bytes([len(kept.content) % 251]) * int(kept.room * cut)
-            size = len(piece) if size_is_known else None
-            append = Append(offset=len(kept.content), size=size, is_last=False)
+            append = _of_draft(kept, len(piece) if size_is_known else None, is_last=False)
             self._append_open(upload_id, kept, append, [piece], END)
         assert not kept.is_complete
-        append = Append(offset=kept.length, length=kept.length, size=0, is_last=True)
-        self._append_open(upload_id, kept, append, [], END)
+        self._append_open(upload_id, kept, _of_draft(kept, 0, is_last=True), [], END)
         assert kept.is_complete
 
     def _append_open(
