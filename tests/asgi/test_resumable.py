@@ -8,6 +8,11 @@ from typing import Any
 
 import anyio
 import pytest
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.http import HttpRequest, JsonResponse
+from django.test.utils import override_settings
+from django.urls import path as django_path
 from fastapi import FastAPI, Response, UploadFile
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -532,3 +537,25 @@ async def test_a_view_of_starlette_takes_an_upload_in_pieces(
     url = answer.headers["location"]
     answer = await stage.append(url, 1000, CONTENT[1000:], is_last=True)
     assert json.loads(answer.body) == {"size": len(CONTENT), "to": "it"}
+
+
+def film(request: HttpRequest, name: str) -> JsonResponse:
+    return JsonResponse({"size": len(request.body), "to": name, "type": request.content_type})
+
+
+urlpatterns = [django_path("films/<name>", film)]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_view_of_django_takes_an_upload_in_pieces(
+    store: MemoryStore | FileStore, impatient: None
+) -> None:
+    if not settings.configured:
+        settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="test")
+    with override_settings(ROOT_URLCONF=__name__):
+        stage = Stage(store, get_asgi_application())
+        url = await stage.begin("/films/it", **{"Content-Type": "video/mp4"})
+        await stage.append(url, 0, CONTENT[:500_000], is_last=False)
+        answer = await stage.append(url, 500_000, CONTENT[500_000:], is_last=True)
+    assert answer.status == 200
+    assert json.loads(answer.body) == {"size": len(CONTENT), "to": "it", "type": "video/mp4"}
