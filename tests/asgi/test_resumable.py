@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Route
 
 from tests._stage import Clock, Recorder
-from tusasgi import Expiry, Limits, Resumable, TusApp, UnsupportedMedia, Uploads
+from tusasgi import Expiry, Limits, Resumable, TusApp, UnsupportedMedia, Upload, Uploads
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.memory import MemoryStore
 from tusasgi.testing import DISCONNECT, END, ASGIDriver, RecordedResponse
@@ -347,6 +347,25 @@ async def test_the_sweeper_calls_nobody_and_removes_what_nobody_ended(
     assert await stage.uploads.sweep() == 1
     assert stage.hooks.events == ["expired"]
     assert (await stage.head(url)).status == 410 or (await stage.head(url)).status == 404
+
+
+async def test_a_last_byte_that_was_stored_by_a_server_that_died_ends_nothing_without_the_app(
+    stage: Stage, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(_: Upload) -> Upload:
+        raise RuntimeError("killed")
+
+    url = await stage.begin()
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.store, "update", dies)
+        patch.setattr(stage.store, "finish", dies)
+        with pytest.raises(RuntimeError):
+            await stage.append(url, 0, b"hello", is_last=True)
+    assert not (await stage.uploads.get(url.rpartition("/")[2])).is_complete
+    assert await stage.uploads.sweep() == 0
+    assert (endpoint.calls, stage.hooks.events) == ([], [])
+    answer = await stage.append(url, 5, b"", is_last=True)
+    assert (answer.status, endpoint.bodies) == (200, [b"hello"])
 
 
 async def test_what_ended_is_removed_when_its_time_has_passed(
