@@ -275,6 +275,31 @@ async def test_an_app_that_raises_is_called_again_when_the_client_asks_again(
     assert endpoint.bodies == [b"hello", b"hello"]
 
 
+@pytest.mark.parametrize("raises", [True, False], ids=["raises", "ends"])
+async def test_an_app_that_breaks_off_its_answer_is_called_again(
+    store: MemoryStore | FileStore, impatient: None, raises: bool
+) -> None:
+    calls: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        calls.append("call")
+        if len(calls) == 1:
+            await send({"type": "http.response.start", "status": 201, "headers": []})
+            await send({"type": "http.response.body", "body": b"sto", "more_body": True})
+            if raises:
+                raise RuntimeError("the app ended without an answer")
+            return
+        await PlainTextResponse("stored", 201)(scope, receive, send)
+
+    stage = Stage(store, app)
+    url = await stage.begin()
+    with pytest.raises(RuntimeError, match="without an answer"):
+        await stage.append(url, 0, b"hello", is_last=True)
+    assert (await stage.head(url)).headers["upload-complete"] == "?0"
+    answer = await stage.append(url, 5, b"", is_last=True)
+    assert (answer.status, answer.body, len(calls)) == (201, b"stored", 2)
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 async def test_an_answer_that_will_pass_does_not_end_the_upload(
     stage: Stage, endpoint: Endpoint, status: int

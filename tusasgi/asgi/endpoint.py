@@ -100,7 +100,7 @@ class EndpointCall:
     async def conclude(self, upload: Upload) -> FinalResponse | None:
         self._tasks.start_soon(self._run, upload)
         await self._decided.wait()
-        if self._status is None:
+        if self._status is None or not (self._is_whole or self._rest):
             raise self.failure or RuntimeError("the app ended without an answer")
         if self._status == 429 or self._status >= 500:
             return None
