@@ -27,7 +27,7 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
-_OF_THE_MESSAGE = ("content-length", "transfer-encoding", "connection")
+FRAMING_HEADERS = ("content-length", "transfer-encoding", "connection")
 
 
 def check_upload_id(upload_id: str) -> str:
@@ -69,7 +69,7 @@ class FinalResponse:
         if self.status is not None and not 200 <= self.status <= 599:
             raise ValueError("the status of a final response is one from 200 to 599")
         for name, value in self.headers.items():
-            if name.lower() in _OF_THE_MESSAGE:
+            if name.lower() in FRAMING_HEADERS:
                 raise ValueError(f"{name} follows from the body, and is not to be set")
             if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
                 raise ValueError(f"{name!r} is no header that can be sent")

@@ -12,7 +12,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from tusasgi.asgi.body import Body, Message, Receive
 from tusasgi.asgi.exchange import Scope
 from tusasgi.asgi.send import Send
-from tusasgi.models import MAX_FINAL_BODY, FinalResponse, Target, Upload
+from tusasgi.models import FRAMING_HEADERS, MAX_FINAL_BODY, FinalResponse, Target, Upload
 from tusasgi.protocols.contract import Response
 from tusasgi.stores import SupportsRead
 
@@ -23,7 +23,6 @@ _NOT_KEPT = b"The answer was given once, and was too long to be kept.\n"
 # What belongs to one message, and not to what it represents.
 _OF_THE_MESSAGE = {b"content-length", b"content-digest", b"content-md5", b"content-range"}
 _OF_THE_TRANSFER = {b"transfer-encoding", b"expect", b"trailer"}
-_NEVER_KEPT = {"content-length", "transfer-encoding", "connection"}
 
 
 def target_of(scope: Scope) -> Target:
@@ -104,7 +103,7 @@ class EndpointCall:
             raise self.failure or RuntimeError("the app ended without an answer")
         if self._status == 429 or self._status >= 500:
             return None
-        headers = {n: v for n, v in self._headers.items() if n not in _NEVER_KEPT}
+        headers = {n: v for n, v in self._headers.items() if n not in FRAMING_HEADERS}
         if self._is_whole:
             return FinalResponse(status=self._status, headers=headers, body=bytes(self._gathered))
         headers["content-type"] = "text/plain; charset=utf-8"
