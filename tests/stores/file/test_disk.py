@@ -240,12 +240,14 @@ async def test_a_disk_or_system_that_fails_for_now_is_reported_as_that(
 async def test_without_descriptors_requests_are_asked_to_come_again(tmp_path: Path) -> None:
     store = await run_sync(FileStore, tmp_path)
     upload = await created(store, b"abc")
-    await store.get(upload.id)
+    assert await store.get(upload.id) == upload  # which starts the thread
+    unknown = await created(await run_sync(FileStore, tmp_path), b"abc")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
     try:
+        assert await store.get(upload.id) == upload
         with pytest.raises(StoreUnavailable):
-            await store.get(upload.id)
+            await store.get(unknown.id)
         with pytest.raises(StoreUnavailable):
             await store.append(upload, Arriving(b"x"))
     finally:
