@@ -289,10 +289,6 @@ class Place:
         store._client = store._bucket.client = self._clients.setdefault(name, store._client)
         return store
 
-    async def aclose(self) -> None:
-        for client in self._clients.values():
-            await client.aclose()
-
     async def left(self) -> list[str]:
         """Return the names of all that is stored below the prefix, unfinished uploads too."""
         bucket, prefix = self.server.bucket, f"{self.prefix}/"

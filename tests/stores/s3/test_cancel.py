@@ -1,13 +1,11 @@
 """The S3 store, cancelled as asyncio does it: `Task.cancel` passes the shields of anyio."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from tests.services.s3 import SeaweedFS
-from tests.stores.s3._scenes import BY_NAME, OPERATIONS, THOROUGH, Operation, Place, Wire, new_place
+from tests.stores.s3._scenes import BY_NAME, OPERATIONS, THOROUGH, Operation, Place, Wire
 
 pytestmark = pytest.mark.anyio
 
@@ -31,13 +29,6 @@ FEW = [
 def anyio_backend() -> str:
     """trio knows no cancellation but that of scopes."""
     return "asyncio"
-
-
-@pytest.fixture
-async def place(seaweedfs: SeaweedFS) -> AsyncIterator[Place]:
-    place = new_place(seaweedfs)
-    yield place
-    await place.aclose()
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

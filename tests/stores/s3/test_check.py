@@ -73,7 +73,6 @@ async def test_a_server_whose_conditions_are_not_atomic_is_refused(
     for _ in range(2):
         with pytest.raises(RuntimeError, match=told):
             await store.create(new_upload())
-    await store.aclose()
     assert await run_sync(moto.keys, moto.bucket, prefix) == []
 
 
@@ -172,7 +171,6 @@ async def test_a_store_that_is_opened_makes_no_request_wait(
         tried = len(proxy.calls)
         await store.create(new_upload())
         assert len(proxy.calls) == tried + 1
-        await store.aclose()
 
 
 async def test_a_store_that_was_away_when_it_was_opened_is_tried_by_the_first_request(
@@ -188,7 +186,6 @@ async def test_a_store_that_was_away_when_it_was_opened_is_tried_by_the_first_re
         tried = len(proxy.calls)
         await store.create(new_upload())
         assert len(proxy.calls) > tried + check._RACERS
-        await store.aclose()
 
 
 async def test_an_answer_that_is_lost_in_the_race_is_no_lie(moto: Moto, prefix: str) -> None:
@@ -197,7 +194,6 @@ async def test_an_answer_that_is_lost_in_the_race_is_no_lie(moto: Moto, prefix: 
         lost = proxy.fail("lost_answer", operation="PutObject", at=6, times=40)
         await store.create(new_upload())
         assert lost.strikes == 40
-        await store.aclose()
 
 
 @pytest.mark.parametrize(("number", "condition"), [(1, "If-None-Match"), (3, "If-Match")])
@@ -209,7 +205,6 @@ async def test_a_server_that_does_not_know_a_condition_is_refused(
         proxy.fail("error_501", operation="PutObject", at=number)
         with pytest.raises(RuntimeError, match=f"does not know {condition} on PutObject"):
             await store.create(new_upload())
-        await store.aclose()
 
 
 @pytest.mark.parametrize("code", ["NotImplemented", "AccessDenied"])
@@ -222,4 +217,3 @@ async def test_what_a_server_will_never_do_is_told_with_operation_and_code(
         with pytest.raises(ClientError, match=rf"\({code}\) when calling the PutObject operation"):
             await store.create(new_upload())
         assert len(proxy.calls) == 1  # and it is not asked again
-        await store.aclose()

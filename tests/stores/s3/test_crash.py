@@ -1,11 +1,9 @@
 """The S3 store, killed at each of its calls: before it is sent, or when it took effect."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from tests.services.s3 import SeaweedFS
 from tests.stores.s3._scenes import (
     BY_NAME,
     OPERATIONS,
@@ -14,17 +12,9 @@ from tests.stores.s3._scenes import (
     Operation,
     Place,
     Wire,
-    new_place,
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def place(seaweedfs: SeaweedFS) -> AsyncIterator[Place]:
-    place = new_place(seaweedfs)
-    yield place
-    await place.aclose()
 
 
 FEW = [

@@ -49,10 +49,8 @@ def proxy(seaweedfs: SeaweedFS) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-async def place(seaweedfs: SeaweedFS, proxy: FaultProxy) -> AsyncIterator[Place]:
-    place = new_place(seaweedfs, proxy.endpoint)
-    yield place
-    await place.aclose()
+def place(seaweedfs: SeaweedFS, proxy: FaultProxy) -> Place:
+    return new_place(seaweedfs, proxy.endpoint)
 
 
 async def test_many_that_fill_a_part_with_little_share_the_budget(
@@ -136,7 +134,6 @@ async def test_an_append_holds_two_parts_at_most(
     await store.append(upload, chunks(), staged=is_staged)
     peak = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
-    await place.aclose()
     assert peak <= 2 * PART + size + SOME
 
 
@@ -233,7 +230,6 @@ async def test_many_uploads_that_are_finished_at_once_share_what_there_is(
     assert peak[0] <= 2 * 3 * PART + SOME
     for upload in uploads:
         assert (await place.store().get(upload.id)).is_complete
-    await place.aclose()
 
 
 @pytest.mark.parametrize(
@@ -266,7 +262,6 @@ async def test_joining_shares_what_there_is(
     assert peak[0] <= 2 * 3 * PART + SOME
     for final in joined:
         assert await read(place.store(), final) == content * count
-    await place.aclose()
 
 
 @contextmanager
