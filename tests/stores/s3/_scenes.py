@@ -259,7 +259,7 @@ OPERATIONS = [
     ),
     Operation("concat-short", _joinable(300 * KIB, MIB), _concat),
     Operation("concat", _joinable(6 * MIB, 7 * MIB), _concat),
-    Operation("due", begun(300 * KIB, 6 * MIB, length=13 * MIB, more=0), _sweep),
+    Operation("due", begun(300 * KIB, PART, length=6 * MIB, more=0), _sweep),
 ]
 BY_NAME = {operation.name: operation for operation in OPERATIONS}
 

@@ -46,7 +46,14 @@ class S3Suite(StoreSuite):
         return await content_of(store, self._server, upload)
 
 
+# Each claim on each server and on each event loop, which have nothing to do with each other.
+
+
 class TestS3StoreOnSeaweedFS(S3Suite):
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
     @pytest.fixture
     def server(self, seaweedfs: S3Server) -> S3Server:
         return seaweedfs
@@ -57,7 +64,7 @@ class TestS3StoreOnMoto(S3Suite):
 
     @pytest.fixture
     def anyio_backend(self) -> str:
-        return "asyncio"  # the way from trio is the same to any server
+        return "trio"
 
     @pytest.fixture
     def server(self, moto: S3Server) -> S3Server:
