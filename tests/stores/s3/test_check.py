@@ -62,7 +62,9 @@ def racy(moto: Moto) -> Iterator[Racy]:
         yield proxy
 
 
-@pytest.mark.parametrize("condition", CONDITIONS)
+@pytest.mark.parametrize(
+    ("condition", "anyio_backend"), zip(CONDITIONS, ["asyncio", "trio"], strict=True)
+)
 async def test_a_server_whose_conditions_are_not_atomic_is_refused(
     condition: str, racy: Racy, moto: Moto, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +145,11 @@ async def test_a_server_that_is_honest_passes_also_when_many_ask_at_once(
     assert await run_sync(s3_server.keys, s3_server.bucket, prefix) == []
 
 
-@pytest.mark.parametrize("times", [20, 500], ids=["for-a-while", "for-ever"])
+@pytest.mark.parametrize(
+    ("times", "anyio_backend"),
+    [(20, "asyncio"), (500, "trio")],
+    ids=["for-a-while", "for-ever"],
+)
 async def test_a_server_that_takes_one_write_at_a_time_is_no_liar(
     times: int, moto: Moto, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

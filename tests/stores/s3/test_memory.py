@@ -137,7 +137,9 @@ async def test_an_append_holds_two_parts_at_most(
     assert peak <= 2 * PART + size + SOME
 
 
-@pytest.mark.parametrize("is_staged", [False, True], ids=["at-once", "staged"])
+@pytest.mark.parametrize(
+    ("is_staged", "anyio_backend"), [(False, "asyncio"), (True, "trio")], ids=["at-once", "staged"]
+)
 async def test_slow_clients_share_what_there_is_and_none_waits_for_ever(
     is_staged: bool, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,7 +235,9 @@ async def test_many_uploads_that_are_finished_at_once_share_what_there_is(
 
 
 @pytest.mark.parametrize(
-    ("size", "count", "at_once"), [(2 * MIB, 2, 12), (3 * MIB, 10, 2)], ids=["short", "parts"]
+    ("size", "count", "at_once", "anyio_backend"),
+    [(2 * MIB, 2, 12, "asyncio"), (3 * MIB, 10, 2, "trio")],
+    ids=["short", "parts"],
 )
 async def test_joining_shares_what_there_is(
     size: int, count: int, at_once: int, seaweedfs: SeaweedFS
