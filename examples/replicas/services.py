@@ -1,6 +1,7 @@
 """What stands behind the replicas, and before them: PostgreSQL, SeaweedFS, the balancer."""
 
 import asyncio
+import contextlib
 import glob
 import json
 import os
@@ -11,9 +12,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-
-import httpx
 
 from examples.roughy.bucket import Bucket
 from examples.roughy.keys import new_key
@@ -209,7 +209,8 @@ def balancer(name: str, folder: Path, port: int, replicas: list[int]) -> Iterato
 
 
 def is_healthy(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/health").is_success
-    except httpx.TransportError:
-        return False
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    with contextlib.closing(connection), contextlib.suppress(OSError, HTTPException):
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    return False

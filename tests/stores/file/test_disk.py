@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio.from_thread
 import pytest
 from anyio.to_thread import run_sync
 
@@ -211,6 +212,24 @@ async def test_a_store_that_only_looked_knows_that_it_was_there(tmp_path: Path) 
         await store.get(upload.id)
     await run_sync((tmp_path / "elsewhere").rename, tmp_path / "store")
     assert await store.get(upload.id) == upload
+
+
+async def test_a_folder_that_another_request_makes_meanwhile_was_never_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await run_sync(FileStore, tmp_path / "store")
+    look, upload, other = os.path.isdir, new_upload(), new_upload()
+
+    def looked_too_early(path: str) -> bool:
+        found = look(path)
+        monkeypatch.setattr(os.path, "isdir", look)
+        anyio.from_thread.run(store.create, other)
+        anyio.from_thread.run(store.get, other.id)
+        return found
+
+    monkeypatch.setattr(os.path, "isdir", looked_too_early)
+    await store.create(upload)
+    assert [await store.get(created.id) for created in (upload, other)] == [upload, other]
 
 
 @pytest.mark.parametrize("code", [errno.ENOTCONN, errno.ESTALE, errno.EIO, errno.EMFILE])

@@ -14,7 +14,7 @@ from anyio.to_thread import run_sync
 from botocore.exceptions import ClientError
 
 from tests.services.faults import Call, FaultProxy
-from tests.services.s3 import Moto, SeaweedFS
+from tests.services.s3 import Moto
 from tests.stores.s3._scenes import (
     CONTENT,
     KIB,
@@ -37,13 +37,6 @@ from tusasgi.stores.s3.manifest import Manifest
 from tusasgi.testing.stores import NOW, new_upload
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def place(seaweedfs: SeaweedFS) -> AsyncIterator[Place]:
-    place = new_place(seaweedfs)
-    yield place
-    await place.aclose()
 
 
 @pytest.fixture
@@ -117,7 +110,6 @@ async def test_the_whole_is_not_shown_while_its_last_part_is_on_its_way(
             stalled.release()
         assert seen.offset == upload.offset
         assert (await other.get(upload.id)).offset == length
-        await place.aclose()
 
 
 def segment_puts(proxy: FaultProxy) -> list[Call]:
@@ -159,7 +151,6 @@ async def test_a_part_is_sent_under_a_number_that_nobody_else_will_use(moto: Mot
             used_to = (await other._bucket.read(upload.id)).used_to
             stalled.release()
         assert used_to >= int(call.query["partNumber"])
-        await place.aclose()
 
 
 async def test_the_number_of_a_refused_part_is_not_used_again(moto: Moto) -> None:
@@ -175,7 +166,6 @@ async def test_the_number_of_a_refused_part_is_not_used_again(moto: Moto) -> Non
         await appended(store, await place.store().get(upload.id), CONTENT[6 * MIB :])
         numbers = part_numbers(proxy)
         assert refused and len(set(numbers)) == len(numbers)
-        await place.aclose()
 
 
 def part_numbers(proxy: FaultProxy) -> list[str]:
@@ -198,7 +188,6 @@ async def test_a_failure_of_the_store_waits_for_no_client(wait: str, moto: Moto)
         proxy.fail("error_501", operation="UploadPart")
         with anyio.fail_after(60), pytest.raises(ClientError, match="NotImplemented"):
             await store.append(upload, endless())
-        await place.aclose()
 
 
 # The date.
@@ -333,7 +322,6 @@ async def test_the_date_moves_while_what_has_come_waits(
                 done.set()
         assert upload == await place.store(moto.endpoint).get(upload.id)
         assert await place.content(other, upload) == CONTENT[:size]
-        await place.aclose()
 
 
 async def test_a_date_that_has_moved_stays_when_numbers_are_reserved(
@@ -360,7 +348,6 @@ async def test_a_date_that_has_moved_stays_when_numbers_are_reserved(
             assert (kept.offset, kept.expires) == (upload.offset, now + window)
 
         await store.append(upload, chunks())
-        await place.aclose()
 
 
 async def test_the_date_that_an_append_leaves_is_not_moved_again(moto: Moto) -> None:
@@ -389,7 +376,6 @@ async def test_the_date_that_an_append_leaves_is_not_moved_again(moto: Moto) -> 
             stalled.release()
         assert (upload.offset, upload.expires) == (3, NOW + window)
         assert len(state_puts(proxy)) == puts + 1
-        await place.aclose()
 
 
 def state_puts(proxy: FaultProxy) -> list[Call]:
@@ -463,7 +449,6 @@ async def test_an_append_that_is_overtaken_while_a_part_is_on_its_way_ends(
             stalled.release()
         assert await other.get(upload.id) == taken
         assert multiparts(await place.left()) == []
-        await place.aclose()
 
 
 async def test_an_append_that_is_overtaken_ends_although_its_client_hangs(

@@ -153,9 +153,10 @@ class Directory:
 
         Its uploads are not unknown then, and nothing may be made in its place.
         """
+        was_there = self._was_there  # before looking: another thread may make it afterwards
         if os.path.isdir(os.path.join(self.root, "uploads")):
             self._was_there = True
-        elif self._was_there:
+        elif was_there:
             raise StoreUnavailable("the folder of the store is not there for now; try again")
 
     def open(self, path: str, flags: int) -> int:
