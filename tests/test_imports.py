@@ -77,7 +77,7 @@ PACKAGES: dict[str, set[str]] = {
 """What a package may import of ours; the empty name stands for the public names."""
 
 EXTRAS = {
-    "lockers.file.locks": {"trio"},  # where it runs the event loop, and so is there
+    "lockers.file.claim": {"trio"},  # where it runs the event loop, and so is there
     "checksums": {"google_crc32c"},
     "metrics": {"prometheus_client"},
     "server.monitor": {"prometheus_client"},

@@ -21,7 +21,7 @@ from anyio.streams.text import TextReceiveStream
 from anyio.to_thread import run_sync
 
 from tusasgi import InvalidUploadId, UploadLocked
-from tusasgi.lockers.file import FileLocker, inbox, lock_file, locks
+from tusasgi.lockers.file import FileLocker, claim, inbox, lock_file, locks
 from tusasgi.lockers.file import locker as locker_module
 from tusasgi.lockers.file.inbox import Message
 from tusasgi.lockers.file.lock_file import LockFile
@@ -228,7 +228,7 @@ async def test_a_newcomer_is_woken_though_another_takes_a_killed_holders_lock_at
             holder.kill_at_once()
             # A request that came first, but was slow to try the lock.
             with monkeypatch.context() as patches:
-                patches.setattr(locks, "time", SimpleNamespace(monotonic=lambda: earlier))
+                patches.setattr(claim, "time", SimpleNamespace(monotonic=lambda: earlier))
                 slow = FileLocker(tmp_path).lock("a", interrupt=interrupted.set, take_over=False)
                 await slow.__aenter__()
             try:
@@ -645,7 +645,7 @@ async def test_a_newcomer_behind_one_that_came_too_early_interrupts_the_holder(
         anyio.create_task_group() as tasks,
     ):
         with monkeypatch.context() as patches:
-            patches.setattr(locks, "time", SimpleNamespace(monotonic=lambda: early))
+            patches.setattr(claim, "time", SimpleNamespace(monotonic=lambda: early))
             tasks.start_soon(wait)
             await anyio.wait_all_tasks_blocked()
         assert not interrupted.is_set()

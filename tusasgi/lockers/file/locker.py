@@ -21,8 +21,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from tusasgi.errors import StoreFull, StoreUnavailable
+from tusasgi.lockers.file.claim import Claim
 from tusasgi.lockers.file.lock_file import make_lock_file
-from tusasgi.lockers.file.locks import LENGTHS, Claim, Locks, open_locks
+from tusasgi.lockers.file.locks import LENGTHS, Locks, open_locks
 from tusasgi.models import check_upload_id
 
 _NAME = "locks"
