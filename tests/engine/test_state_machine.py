@@ -365,7 +365,7 @@ class LivesOfUploads(RuleBasedStateMachine):
         declared = kept.length if length is None else length
         if len(sent) > replace(kept, length=declared).room:
             self.refused(call, TooLarge)
-            self._refused_bytes(upload_id, kept)
+            self._bytes_came(upload_id, kept)
             return
         upload = self.run(call)
         kept.length = declared
@@ -449,7 +449,7 @@ class LivesOfUploads(RuleBasedStateMachine):
                 assert self.hooks.gone_ids.pop() == upload_id
                 del self.model[upload_id]
             else:
-                self._refused_bytes(upload_id, kept)
+                self._bytes_came(upload_id, kept)
             return
         upload = self.run(call)
         is_whole = ending is END or append.size == 0
@@ -467,8 +467,8 @@ class LivesOfUploads(RuleBasedStateMachine):
         if sent:
             kept.expires = self.now + AFTER_APPEND
 
-    def _refused_bytes(self, upload_id: str, kept: Kept) -> None:
-        """Bytes that were refused have come all the same, and the upload may live on."""
+    def _bytes_came(self, upload_id: str, kept: Kept) -> None:
+        """Take over the date of an upload whose bytes may have moved it, kept or not."""
         found = self.run(lambda: self.store.get(upload_id)).expires
         assert kept.is_complete or found in (kept.expires, self.now + AFTER_APPEND)
         kept.expires = found
@@ -504,6 +504,7 @@ class LivesOfUploads(RuleBasedStateMachine):
         if offset > before:
             kept.is_open = False
         kept.content += sent[: offset - before]
+        self._bytes_came(upload_id, kept)
         self.run(lambda: self.uploads.get(upload_id))  # completes it if all bytes are there
 
     @rule(upload_id=ids, chunks=bodies, is_last=st.sampled_from([None, False, True]))
