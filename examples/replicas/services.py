@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+from examples.roughy.app import utc_now
 from examples.roughy.bucket import Bucket
 from examples.roughy.keys import new_key
 from examples.roughy.private import read_or_make
@@ -148,7 +149,7 @@ def _takes_uploads(folder: Path, environ: Mapping[str, str]) -> bool:
     settings = Settings.of(folder, environ).bucket
     assert settings is not None
     try:
-        asyncio.run(_try(Bucket(settings)))
+        asyncio.run(_try(Bucket(settings, utc_now)))
     except SettingsError:
         return False
     return True
