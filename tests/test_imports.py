@@ -89,8 +89,8 @@ EXTRAS = {
     "stores.s3.check": {"botocore"},
     "server.app": {"starlette"},
     "server.cors": {"starlette"},
-    "server.command": {"uvicorn"},
-    "server.connections": {"uvicorn"},
+    "server.on_granian": {"granian", "starlette"},
+    "server.on_uvicorn": {"uvicorn"},
     "server.interim": {"uvicorn"},
     "testing": {"pytest"},
 }
