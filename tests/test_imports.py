@@ -81,7 +81,7 @@ EXTRAS = {
     "checksums": {"google_crc32c"},
     "metrics": {"prometheus_client"},
     "server.monitor": {"prometheus_client"},
-    "media.detection": {"puremagic"},
+    "media.signatures": {"puremagic"},
     "lockers.redis": {"redis"},
     "stores.fsspec.filesystem": {"fsspec"},
     "stores.s3.client": {"aiobotocore", "s3fs"},
