@@ -157,7 +157,7 @@ def test_idle_connections_outlive_those_of_common_proxies() -> None:
 
 # What is sent.
 
-_IMPATIENT = "import tusasgi.server.connections as c; c._UNTAKEN_SECONDS = 2"
+_IMPATIENT = "import tusasgi.server.connections as c; c.UNTAKEN_SECONDS = 2"
 
 
 @pytest.fixture

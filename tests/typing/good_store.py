@@ -11,6 +11,7 @@ from tusasgi.stores import (
     Store,
     SupportsDeferLength,
     SupportsProgress,
+    SupportsLocalPath,
     SupportsRead,
     SupportsSweep,
     SupportsTerminate,
@@ -61,5 +62,6 @@ terminating: list[SupportsTerminate] = [GoodStore(), MemoryStore(), FileStore("/
 deferring: list[SupportsDeferLength] = [GoodStore(), MemoryStore(), FileStore("/nowhere")]
 expiring: list[SupportsSweep] = [GoodStore(), MemoryStore(), FileStore("/nowhere")]
 reporting: list[SupportsProgress] = [FileStore("/nowhere")]
+sending: list[SupportsLocalPath] = [FileStore("/nowhere")]
 reading: list[SupportsRead] = [GoodStore(), MemoryStore(), FileStore("/nowhere")]
 lockers: list[Locker] = [MemoryLocker(), FileLocker("/nowhere")]

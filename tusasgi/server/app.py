@@ -19,7 +19,12 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tusasgi import TusApp, Uploads, __version__
-from tusasgi.server.connections import limit_untaken, watch_descriptors
+from tusasgi.server.connections import (
+    LIMITS_UNTAKEN,
+    UNTAKEN_SECONDS,
+    limit_untaken,
+    watch_descriptors,
+)
 from tusasgi.server.cors import cors_middleware
 from tusasgi.server.settings import FOR_WORKERS, Settings
 from tusasgi.server.storage import closing, connect, make_uploads
@@ -111,11 +116,17 @@ def _routes(uploads: Uploads, settings: Settings) -> list[BaseRoute]:
         public_url=settings.public_url,
         prefix=settings.path,
         downloads=True,
+        send_timeout=_send_timeout(settings),
     )
     routes: list[BaseRoute] = [Route(settings.path + "{upload_id:path}", app)]
     if settings.path != "/":
         routes += [Route(settings.path.rstrip("/"), app), Route("/", _front_page(settings))]
     return routes
+
+
+def _send_timeout(settings: Settings) -> float | None:
+    """Return None where the server sends files by itself, and the system looks after clients."""
+    return None if settings.server == "granian" and LIMITS_UNTAKEN else UNTAKEN_SECONDS
 
 
 def _front_page(settings: Settings) -> Callable[[Request], Awaitable[Response]]:

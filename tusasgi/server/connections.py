@@ -11,11 +11,14 @@ import anyio
 
 logger = logging.getLogger("tusasgi.cli")
 
-_UNTAKEN_SECONDS = 60  # that a client may leave what it is sent where it is
+UNTAKEN_SECONDS = 60  # that a client may leave what it is sent where it is
 _LISTEN_SECONDS = 0.05  # that we look again for the socket of a server that is starting
 _LOOK_SECONDS = 1.0
 _LOG_SECONDS = 60.0
 RESERVE = 0.1  # of the descriptors: an upload takes more than that of its connection
+
+LIMITS_UNTAKEN = hasattr(socket, "TCP_USER_TIMEOUT")
+"""True where the system can end connections from which nothing is taken: Linux."""
 
 
 async def limit_untaken(port: int) -> None:
@@ -25,13 +28,13 @@ async def limit_untaken(port: int) -> None:
     connection inherits the time from the socket that listens on the port, and the server makes
     that one when the app has started.
     """
-    if not hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux has it
+    if not LIMITS_UNTAKEN:
         return
     is_set = False
     while not is_set:
         await anyio.sleep(_LISTEN_SECONDS)
         for listener in _listeners(port):
-            milliseconds = _UNTAKEN_SECONDS * 1000
+            milliseconds = UNTAKEN_SECONDS * 1000
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
             listener.detach()
             is_set = True
