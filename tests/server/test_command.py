@@ -355,6 +355,19 @@ def test_stopping_lets_a_quick_client_finish(on: str, tmp_path: Path, workers: s
             server.wait()
 
 
+def test_stopping_is_over_in_time_whatever_a_client_does(on: str, tmp_path: Path) -> None:
+    size = 20_000_000  # more than is buffered on the way
+    with serving(tmp_path / "data", "--server", on, "--shutdown-timeout", "1") as server:
+        client = Client(server.port)
+        path = client.create(size)
+        client.resume(path, bytes(size))
+        with Connection(server.port) as taking_nothing:
+            taking_nothing.start("GET", path, {})
+            assert taking_nothing.first_line()
+            server.signal(signal.SIGTERM)
+            server.wait()  # for less than the 60 seconds that the client has
+
+
 def test_a_killed_server_goes_on_where_it_was(on: str, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     with serving(folder, "--server", on) as server:

@@ -10,8 +10,8 @@ from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.stores import (
     Store,
     SupportsDeferLength,
-    SupportsProgress,
     SupportsLocalPath,
+    SupportsProgress,
     SupportsRead,
     SupportsSweep,
     SupportsTerminate,
