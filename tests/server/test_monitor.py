@@ -248,12 +248,15 @@ main(sys.argv[1:])
 """
 
 
-def test_monitoring_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
-    command = ["serve", "--dir", str(tmp_path), "--port", "0", "--monitor", "0"]
+@pytest.mark.parametrize(("on", "extra"), [("uvicorn", "server"), ("granian", "granian")])
+def test_monitoring_without_its_extra_says_what_to_install(
+    on: str, extra: str, tmp_path: Path
+) -> None:
+    command = ["serve", "--dir", str(tmp_path), "--port", "0", "--server", on, "--monitor", "0"]
     done = run("-c", _WITHOUT_EXTRA, *command)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "tusasgi: --monitor needs the extra `metrics`: pip install 'tusasgi[server,metrics]'\n"
+        f"tusasgi: --monitor needs the extra `metrics`: pip install 'tusasgi[{extra},metrics]'\n"
     )
 
 
