@@ -40,7 +40,7 @@ class Directory:
     def path(self, upload_id: str) -> str:
         check_upload_id(upload_id)
         # The last characters: the first ones are a time stamp in some kinds of uuid.
-        return os.path.join(self.root, "uploads", upload_id[-2:], upload_id)
+        return f"{self.root}/uploads/{upload_id[-2:]}/{upload_id}"
 
     # Records.
 
