@@ -284,7 +284,9 @@ class Place:
 
         Those of one `name` share their connections, as it takes a while to make a client.
         """
-        options = {"part_size": PART, "check": False, **(self.options or {}), **options}
+        # Without the check nothing would be found out: CRC32 is what most servers get.
+        found = {"part_size": PART, "check": False, "integrity": "crc32"}
+        options = {**found, **(self.options or {}), **options}
         store = store_on(self.server, self.prefix, endpoint=endpoint or self.endpoint, **options)
         store._client = store._bucket.client = self._clients.setdefault(name, store._client)
         return store

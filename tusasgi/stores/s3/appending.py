@@ -109,6 +109,7 @@ class Appender(Committer):
                 self._dated(self._base),
                 object=self.draft.object,
                 multipart_id=self.draft.multipart_id,
+                integrity=self.draft.integrity,
                 part_size=self.draft.part_size,
             )
         if self.draft.offset == self.length:  # or another server would complete it
