@@ -27,6 +27,7 @@ from tusasgi.stores.s3.joining import Joiner
 from tusasgi.stores.s3.leftovers import remove_leftovers
 from tusasgi.stores.s3.manifest import Integrity, Manifest, S3Object, is_done_by_size
 from tusasgi.stores.s3.rope import Rope
+from tusasgi.stores.s3.window import Window
 from tusasgi.stores.s3.writer import Writer
 
 __all__ = ["DescribeFailed", "S3Object", "S3Store"]
@@ -91,6 +92,7 @@ class S3Store:
         self._chooses_integrity = integrity == "auto"
         self._part_size = part_size
         self._budget = Budget(memory)
+        self._window = Window()
 
     @property
     def integrity(self) -> Integrity:
@@ -162,7 +164,8 @@ class S3Store:
             staged=staged,
             renewal=renewal,
         )
-        kept = (await Writer(appender, budget=self._budget).run(chunks)).as_upload()
+        writer = Writer(appender, budget=self._budget, window=self._window)
+        kept = (await writer.run(chunks)).as_upload()
         return replace(upload, version=kept.version) if kept.offset == manifest.offset else kept
 
     async def update(self, upload: Upload) -> Upload:
