@@ -35,6 +35,7 @@ from tusasgi.stores.s3 import S3Store, bucket, committing, writer
 from tusasgi.stores.s3.bucket import Bucket
 from tusasgi.stores.s3.budget import Budget
 from tusasgi.stores.s3.manifest import Manifest
+from tusasgi.stores.s3.window import Window
 from tusasgi.testing.stores import NOW, new_upload
 
 pytestmark = pytest.mark.anyio
@@ -193,6 +194,8 @@ async def test_a_failure_of_the_store_waits_for_no_client(wait: str, moto: Moto)
     with FaultProxy(moto.endpoint) as proxy:
         place = new_place(moto, proxy.endpoint, memory=2 * PART)
         store = place.store()
+        if wait == "room":
+            store._window = Window(2)
         if wait == "memory":
             await store._budget.take(PART)
         upload = await store.create(new_upload(length=len(CONTENT) + 1))

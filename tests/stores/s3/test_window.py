@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from tests.services.s3 import Moto
-from tests.stores.s3._scenes import CONTENT, MIB, PART, Place, Wire, new_place
+from tests.stores.s3._scenes import CONTENT, KIB, MIB, PART, Place, Wire, new_place
 from tusasgi import StoreUnavailable, Upload
 from tusasgi.stores.s3 import S3Store, writer
 from tusasgi.stores.s3.budget import Budget
@@ -135,6 +135,43 @@ async def test_parts_may_arrive_in_any_order_and_no_gap_is_shown(
         done.set()
     assert upload.offset == 3 * PART + 1000
     assert await place.content(other, upload) == CONTENT[: upload.offset]
+
+
+async def test_what_is_too_short_for_a_part_is_kept_once_those_before_have_arrived(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_FIRST_SAVE", 0.0)
+    monkeypatch.setattr(writer, "_SAVE", 0.0)
+    store = place.store()
+    upload = await store.create(new_upload(length=len(CONTENT)))
+    gate, done = Gate(store), anyio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        async for chunk in parts():
+            yield chunk
+        yield CONTENT[3 * PART + 1000 :][: 300 * KIB]
+        await done.wait()
+
+    async def append() -> None:
+        nonlocal upload
+        upload = await store.append(upload, chunks(), staged=True)
+
+    def segments() -> int:
+        return gate.wire.names.count("put_object")
+
+    async with gate.wire.listening(), anyio.create_task_group() as tasks:
+        tasks.start_soon(append)
+        await gate.all_sent()
+        for let in gate.let:
+            await anyio.sleep(0.05)
+            assert segments() == 0
+            let.set()
+        with anyio.fail_after(10):
+            while segments() == 0:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+        done.set()
+    assert upload.offset == 3 * PART + 1000 + 300 * KIB
+    assert await place.content(place.store(), upload) == CONTENT[: upload.offset]
 
 
 async def shown(store: S3Store, upload_id: str, offset: int) -> None:
