@@ -51,12 +51,12 @@ class S3Store:
     `describe` says under which key, with which content type and metadata the object of an upload
     is stored; it sees the facts of the inspection, and is asked when the first bytes are kept.
     What it raises is a failure of the host (`DescribeFailed`), and no refusal of the upload.
-    `part_size` is the least size of a part in bytes. A running append holds at most two parts;
-    `memory` bounds what all of them hold together, and as much again as `remembered` may be kept
-    of manifests and short tails to be spared calls. `integrity` says what the server compares with
-    the bytes it got: without one it is CRC32 where `check` finds that the server does, and MD5
-    elsewhere. Everything else is an option of s3fs (`endpoint_url`, `key`, `secret`,
-    `client_kwargs`, `config_kwargs`, …).
+    `part_size` is the least size of a part in bytes. A running append holds one part that fills,
+    and as many on their way as pay; `memory` bounds what all of them hold together, and as much
+    again as `remembered` may be kept of manifests and short tails to be spared calls. `integrity`
+    says what the server compares with the bytes it got: left to itself it is CRC32 where `check`
+    finds that the server does, and MD5 elsewhere. Everything else is an option of s3fs
+    (`endpoint_url`, `key`, `secret`, `client_kwargs`, `config_kwargs`, …).
 
     Open it when the server starts and close it when it ends: `async with store:`, or `open` and
     `aclose`. What was not opened is opened by the first request.
