@@ -54,9 +54,10 @@ async def _pass(reader: StreamReader, writer: StreamWriter) -> None:
     free_at = now()
     try:
         while data := await reader.read(_PIECE):
-            free_at = max(free_at, now()) + len(data) / RATE
+            # Late wakes are made up for, or a busy machine would limit the rate.
+            free_at = max(free_at, now() - DELAY) + len(data) / RATE
             await asyncio.sleep(free_at - now())
-            await pieces.put((free_at + DELAY, data))
+            await pieces.put((now() + DELAY, data))
         await pieces.put((now() + DELAY, b""))
         await leaving
     finally:
