@@ -15,8 +15,11 @@ from tusasgi.testing import StoreSuite
 MIB = 1024 * 1024
 
 
+PART = 5 * MIB
+
+
 class S3Suite(StoreSuite):
-    memory_bound = 3 * 5 * MIB
+    memory_bound = 3 * PART
 
     @pytest.fixture
     def server(self) -> S3Server:
@@ -43,7 +46,7 @@ class S3Suite(StoreSuite):
 
     def make_store(self, place: Path) -> S3Store:
         prefix = place.parent.name.strip("-_.")
-        store = store_on(self._server, prefix, part_size=5 * MIB, check=False)
+        store = store_on(self._server, prefix, part_size=PART, memory=2 * PART, check=False)
         self._stores.append(store)
         return store
 
