@@ -419,10 +419,7 @@ def _record_of(upload: Upload) -> Upload:
 
 
 def _at_once(content: Rope) -> bytes | Rope:
-    """Return a body that the SDK sends along with the head if it is short.
-
-    With what can be read as a file it waits for the server to ask for it (`100 Continue`).
-    """
+    """Return a short body as bytes, which the client sends along with the head."""
     return bytes(content) if len(content) <= _SHORT else content
 
 
