@@ -135,7 +135,7 @@ def make_stage(
     **options: Any,
 ) -> Stage:
     """Set up a stage; `engine` holds options of `Uploads`, the rest are those of `TusApp`."""
-    clock = Clock()
+    clock = store._clock = Clock()
     hooks = Recorder() if hooks is None else hooks
     uploads = Uploads(store, hooks=hooks, clock=clock, **(engine or {}))
     return Stage(store, uploads, TusApp(uploads, **options), clock, hooks)

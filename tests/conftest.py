@@ -43,6 +43,8 @@ def blockbuster() -> Iterator[BlockBuster]:
         for function in detector.functions.values():
             # It has an event loop of its own, in a thread, so as not to block ours.
             function.can_block_in("tusasgi/stores/s3/client.py", "_read_files")
+        # What the system knows of a file of a local file system is asked in the event loop.
+        detector.functions["os.stat"].can_block_in("tusasgi/stores/file/directory.py", "recall")
         yield detector
 
 

@@ -32,7 +32,7 @@ PACKAGES: dict[str, set[str]] = {
     "stores.s3": {"errors", "models", "repeating", "stores", "threads"},
     "lockers": set(),
     "lockers.memory": {"errors", "models", "lockers"},
-    "lockers.file": {"errors", "models", "lockers", "lockers.memory"},
+    "lockers.file": {"errors", "models"},
     "lockers.redis": {"errors", "models", "lockers"},
     "protocols": {"errors", "models", "fields", "checksums"},
     "engine": {
@@ -77,7 +77,7 @@ PACKAGES: dict[str, set[str]] = {
 """What a package may import of ours; the empty name stands for the public names."""
 
 EXTRAS = {
-    "lockers.file.inbox": {"trio"},  # where it runs the event loop, and so is there
+    "lockers.file.claim": {"trio"},  # where it runs the event loop, and so is there
     "checksums": {"google_crc32c"},
     "metrics": {"prometheus_client"},
     "server.monitor": {"prometheus_client"},

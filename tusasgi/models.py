@@ -2,9 +2,9 @@
 
 import enum
 import re
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
 
 from tusasgi.errors import InvalidUploadId
@@ -28,6 +28,11 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 FRAMING_HEADERS = ("content-length", "transfer-encoding", "connection")
+
+
+def utc_now() -> datetime:
+    """Return the time, as aware UTC: what every `clock` returns that may be set."""
+    return datetime.now(UTC)
 
 
 def check_upload_id(upload_id: str) -> str:
@@ -116,6 +121,10 @@ class Upload:
     facts: Mapping[str, Fact] = field(default_factory=dict)
     """What the `inspect` hook returned."""
     expires: datetime | None = None
+    expires_after: timedelta | None = None
+    """How long it is kept after an append that stored something, whatever `expires` was."""
+    grace: timedelta | None = None
+    """How long it is kept after its last bytes otherwise, if `expires` comes before that."""
     is_partial: bool = False
     """True for a piece that will be joined with others into a final upload."""
     parts: tuple[str, ...] = ()
@@ -139,6 +148,26 @@ class Upload:
     """The request that it stands for, if it is one of `Resumable`."""
     version: str | None = field(default=None, compare=False, repr=False)
     """A mark of stores that refuse to change what was changed since it was read. Opaque."""
+
+    def renewed(self, at: datetime) -> "Upload":
+        """Return the upload with the date that bytes leave which came at this time."""
+        if self.expires_after is not None:
+            return replace(self, expires=at + self.expires_after)
+        return self.alive(at)
+
+    def alive(self, at: datetime) -> "Upload":
+        """Return the upload with a later date if it would expire soon after this time.
+
+        Its bytes come, or have just come: it has as long again as after each append, or its grace.
+        """
+        if self.expires is None or self.window is None or self.expires >= at + self.window:
+            return self
+        return replace(self, expires=at + self.window)
+
+    @property
+    def window(self) -> timedelta | None:
+        """How long it is kept, at least, from when bytes last came, if it has a date at all."""
+        return self.grace if self.expires_after is None else self.expires_after
 
     @property
     def has_all_bytes(self) -> bool:
@@ -189,14 +218,17 @@ class Limits:
             raise ValueError("max_size must not be below min_size")
 
 
+_GRACE = timedelta(minutes=1)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expiry:
     """How long an unfinished upload is kept.
 
-    `initial` counts from the creation, `after_append` from the end of each append that stored
+    `initial` counts from its creation, `after_append` from the end of each append that stored
     something and replaces what was left. None leaves the date alone, but an upload whose bytes
-    are arriving does not expire: it has up to a minute more from then. With `hide`, a request
-    for an expired upload is answered 404 as if there had never been one, not 410.
+    are arriving does not expire: it has up to a minute more from then. With `hide`, a request for
+    an expired upload is answered 404 as if there had never been one, not 410.
     """
 
     initial: timedelta | None = None
@@ -212,42 +244,13 @@ class Expiry:
     def is_on(self) -> bool:
         return self.initial is not None or self.after_append is not None
 
-
-# What an upload that would expire while its bytes come is given, where no window says so.
-_GRACE = timedelta(minutes=1)
-_REST = 0.75  # of the window: with more than this left there is no hurry
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Renewal:
-    """Moves the date of expiry of an upload as its bytes come. `clock` returns aware UTC."""
-
-    expiry: Expiry
-    clock: Callable[[], datetime]
-
-    @property
-    def interval(self) -> float:
-        """Seconds, after which to ask `during` again at the latest while bytes are on their way."""
-        return min(self._window, _GRACE).total_seconds() / 4
-
-    def during(self, upload: Upload) -> Upload:
-        """Return the upload with a later date if it would soon expire, though its bytes come."""
-        now = self.clock()
-        if upload.expires is None or upload.expires - now > self._window * _REST:
+    def given_to(self, upload: Upload) -> Upload:
+        """Return the upload with how long it is kept after its bytes, if it has not that yet."""
+        if upload.window is not None or not self.is_on or upload.parts:
             return upload
-        return replace(upload, expires=now + self._window)
-
-    @property
-    def _window(self) -> timedelta:
-        return self.expiry.after_append or min(self.expiry.initial or _GRACE, _GRACE)
-
-    def after(self, upload: Upload) -> Upload:
-        """Return the upload with the date that an append leaves, if it waits for more bytes."""
-        if upload.has_all_bytes:
-            return upload
-        if self.expiry.after_append is None:
-            return self.during(upload)
-        return replace(upload, expires=self.clock() + self.expiry.after_append)
+        if self.after_append is not None:
+            return replace(upload, expires_after=self.after_append)
+        return replace(upload, grace=min(self.initial or _GRACE, _GRACE))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,7 @@
 """What stands behind the replicas, and before them: PostgreSQL, SeaweedFS, the balancer."""
 
 import asyncio
+import contextlib
 import glob
 import json
 import os
@@ -11,10 +12,10 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-import httpx
-
+from examples.roughy.app import utc_now
 from examples.roughy.bucket import Bucket
 from examples.roughy.keys import new_key
 from examples.roughy.private import read_or_make
@@ -148,7 +149,7 @@ def _takes_uploads(folder: Path, environ: Mapping[str, str]) -> bool:
     settings = Settings.of(folder, environ).bucket
     assert settings is not None
     try:
-        asyncio.run(_try(Bucket(settings)))
+        asyncio.run(_try(Bucket(settings, utc_now)))
     except SettingsError:
         return False
     return True
@@ -209,7 +210,8 @@ def balancer(name: str, folder: Path, port: int, replicas: list[int]) -> Iterato
 
 
 def is_healthy(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/health").is_success
-    except httpx.TransportError:
-        return False
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    with contextlib.closing(connection), contextlib.suppress(OSError, HTTPException):
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    return False

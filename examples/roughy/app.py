@@ -159,7 +159,7 @@ def _place(settings: Settings, urls: Urls, clock: Callable[[], datetime]) -> Pla
     # Only here: S3 is an extra, and its client takes a while to load.
     from .bucket import Bucket
 
-    return Bucket(settings.bucket)
+    return Bucket(settings.bucket, clock)
 
 
 def own_key(settings: Settings) -> str:

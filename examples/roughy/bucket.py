@@ -1,7 +1,8 @@
 """Bytes in a bucket of an S3 server, for any number of processes on any number of machines."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from botocore.exceptions import BotoCoreError, ClientError
 from starlette.requests import Request
@@ -27,9 +28,10 @@ class Bucket:
     in common: that of a process spares its own requests from getting in each other's way.
     """
 
-    def __init__(self, settings: BucketSettings) -> None:
+    def __init__(self, settings: BucketSettings, clock: Callable[[], datetime]) -> None:
         self.store = S3Store(
             settings.url,
+            clock=clock,
             describe=object_of,
             endpoint_url=settings.endpoint_url,
             key=settings.key,

@@ -105,12 +105,13 @@ def _server(data: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 def _wait_until_up(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
     give_up = time.monotonic() + _START_SECONDS
-    while time.monotonic() < give_up and server.poll() is None:
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/health").is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        while time.monotonic() < give_up and server.poll() is None:
+            try:
+                if client.get("/health").is_success:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
     raise DemoFailed(f"the server did not start:\n{log.read_text(errors='replace')[-2000:]}")
 
 

@@ -25,7 +25,7 @@ class Folder:
     """Roughy serves the bytes itself, to links that it has signed."""
 
     def __init__(self, data: Path, urls: Urls, clock: Callable[[], datetime]) -> None:
-        self.store = FileStore(data / "uploads")
+        self.store = FileStore(data / "uploads", clock=clock)
         self.locker = FileLocker(data / "locks")
         self._folder = data / "uploads"
         self._urls = urls

@@ -62,7 +62,7 @@ class Endpoint:
 class Stage:
     def __init__(self, store: Any, app: Any, **options: Any) -> None:
         self.hooks = Recorder()
-        self.clock = Clock()
+        self.clock = store._clock = Clock()
         self.store = store
         self.uploads = Uploads(
             store, hooks=self.hooks, clock=self.clock, expiry=Expiry(initial=HOUR), **options

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -16,7 +15,7 @@ import pytest
 from examples.roughy.bad_network import BadNetwork
 from tests.clients.needs import HERE, chromium, java_classes, need
 from tests.clients.scripts import starting
-from tests.hosts._process import Server, free_port, running
+from tests.hosts._process import free_port, running
 from tests.hosts._wire import wait_until
 
 MIB = 1024 * 1024
@@ -68,15 +67,17 @@ def client(request: pytest.FixtureRequest) -> Command:
 class Upload:
     """One client that sends the file through a network that can be cut."""
 
-    def __init__(self, server: Server, network: BadNetwork, process: subprocess.Popen[str]) -> None:
+    def __init__(
+        self, network: BadNetwork, process: subprocess.Popen[str], http: httpx.Client
+    ) -> None:
         self.network = network
         self.process = process
-        self._url = server.url
+        self._http = http
         self.told: dict[str, Any] = {}
         """What the server said when it was asked last."""
 
     def look(self) -> dict[str, Any]:
-        self.told = httpx.get(f"{self._url}/told").json()
+        self.told = self._http.get("/told").json()
         return self.told
 
     def answers(self, operation: str) -> Counter[int]:
@@ -95,7 +96,7 @@ class Upload:
         self.wait(lambda: any(status >= 400 for status in self.answers("get")))
 
     def calm(self) -> None:
-        httpx.get(f"{self._url}/calm")
+        self._http.get("/calm")
 
     def end(self) -> None:
         """Fail unless the client ends well, created once, and sent hardly a byte twice."""
@@ -106,8 +107,7 @@ class Upload:
         assert self.answers("create") == {201: 1}
         # A chunk that is refused on its way is the only one that may come again.
         assert len(DATA) <= self.told["received"] <= len(DATA) + CHUNK
-        url = urljoin(self._url, url_in(printed))  # to a page, it is a path
-        assert httpx.get(url).content == DATA
+        assert self._http.get(url_in(printed)).content == DATA  # to a page, it is a path
 
 
 @contextmanager
@@ -122,8 +122,9 @@ def uploading(trouble: str, command: Command, folder: Path) -> Iterator[Upload]:
         running(trouble, serve, port, folder / trouble, TUSASGI_TEST_TROUBLE=trouble) as server,
         BadNetwork(port) as network,
         starting(command(network.url, file), HERE, CHROMIUM=chromium() or "") as process,
+        httpx.Client(base_url=server.url) as http,
     ):
-        upload = Upload(server, network, process)
+        upload = Upload(network, process, http)
         yield upload
         upload.end()
 

@@ -89,10 +89,6 @@ class Kept:
             return False
         return self.expires <= now
 
-    def expires_soon(self, now: datetime) -> bool:
-        """True if the date moves with a byte, whether that is the last one or not."""
-        return self.expires is not None and self.expires - now <= AFTER_APPEND * 0.75
-
 
 def _of_draft(kept: Kept, size: int | None, *, is_last: bool) -> Append:
     """Return what an append of the draft says: the last one tells the length by where it ends."""
@@ -369,6 +365,7 @@ class LivesOfUploads(RuleBasedStateMachine):
         declared = kept.length if length is None else length
         if len(sent) > replace(kept, length=declared).room:
             self.refused(call, TooLarge)
+            self._bytes_came(upload_id, kept)
             return
         upload = self.run(call)
         kept.length = declared
@@ -451,6 +448,8 @@ class LivesOfUploads(RuleBasedStateMachine):
             if refusal is Overrun and append.overrun_terminates and not kept.is_complete:
                 assert self.hooks.gone_ids.pop() == upload_id
                 del self.model[upload_id]
+            else:
+                self._bytes_came(upload_id, kept)
             return
         upload = self.run(call)
         is_whole = ending is END or append.size == 0
@@ -465,8 +464,14 @@ class LivesOfUploads(RuleBasedStateMachine):
 
     def _grow(self, kept: Kept, sent: bytes) -> None:
         kept.content += sent
-        if sent and (not kept.is_complete or kept.expires_soon(self.now)):
+        if sent:
             kept.expires = self.now + AFTER_APPEND
+
+    def _bytes_came(self, upload_id: str, kept: Kept) -> None:
+        """Take over the date of an upload whose bytes may have moved it, kept or not."""
+        found = self.run(lambda: self.store.get(upload_id)).expires
+        assert kept.is_complete or found in (kept.expires, self.now + AFTER_APPEND)
+        kept.expires = found
 
     @rule(upload_id=ids, fits=st.floats(0, 1), more=st.integers(1, 10))
     def run_past_the_end(self, upload_id: str, fits: float, more: int) -> None:
@@ -499,6 +504,7 @@ class LivesOfUploads(RuleBasedStateMachine):
         if offset > before:
             kept.is_open = False
         kept.content += sent[: offset - before]
+        self._bytes_came(upload_id, kept)
         self.run(lambda: self.uploads.get(upload_id))  # completes it if all bytes are there
 
     @rule(upload_id=ids, chunks=bodies, is_last=st.sampled_from([None, False, True]))
@@ -641,7 +647,7 @@ class LivesOfUploads(RuleBasedStateMachine):
 class InMemory(LivesOfUploads):
     def open_store(self) -> MemoryStore:
         # What memory keeps ends with its object: a restart is one of the engine alone.
-        return getattr(self, "store", None) or MemoryStore()
+        return getattr(self, "store", None) or MemoryStore(clock=lambda: self.now)
 
 
 class InFiles(LivesOfUploads):
@@ -652,7 +658,7 @@ class InFiles(LivesOfUploads):
         super().__init__()
 
     def open_store(self) -> FileStore:
-        return FileStore(self.folder)
+        return FileStore(self.folder, clock=lambda: self.now)
 
     def teardown(self) -> None:
         try:

@@ -349,7 +349,7 @@ async def test_an_upload_with_another_checksum_is_removed_and_never_handed_on(
 async def test_a_sweep_that_finds_another_checksum_removes_the_upload(
     store: MemoryStore | FileStore, hooks: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = Clock()
+    clock = store._clock = Clock()
     uploads = Uploads(store, hooks=hooks, clock=clock, expiry=Expiry(initial=timedelta(hours=1)))
     upload = await opened(uploads, checksum=sha(b"something else"))
 

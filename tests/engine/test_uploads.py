@@ -138,8 +138,8 @@ def hooks() -> Recorder:
 
 
 @pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
+def store(clock: Clock) -> MemoryStore:
+    return MemoryStore(clock=clock)
 
 
 @pytest.fixture

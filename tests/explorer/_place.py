@@ -47,7 +47,7 @@ def a_place(kind: str, schedule: Schedule, clock: Callable[[], datetime]) -> Ite
 
 @contextmanager
 def _memory(schedule: Schedule, clock: Callable[[], datetime]) -> Iterator[Place]:
-    store = MemoryStore()
+    store = MemoryStore(clock=clock)
     with in_place(schedule, Disk(schedule, "/")):
         yield Place(
             new_store=lambda: store,
@@ -75,7 +75,7 @@ def _file(schedule: Schedule, clock: Callable[[], datetime]) -> Iterator[Place]:
     try:
         with in_place(schedule, disk):
             yield Place(
-                new_store=lambda: FileStore(root),
+                new_store=lambda: FileStore(root, clock=clock),
                 left=left,
                 ids=ids,
                 open_files=disk.close_all,
@@ -91,7 +91,7 @@ def _s3(schedule: Schedule, clock: Callable[[], datetime]) -> Iterator[Place]:
     server = Server(clock)
 
     def new_store() -> S3Store:
-        store = S3Store("s3://bucket", integrity="none")
+        store = S3Store("s3://bucket", integrity="none", clock=clock)
         store._part_size = PART
         store._window = Window(2)  # two parts may arrive in either order
         return store

@@ -29,4 +29,3 @@ def calls_on_lock_files_are_short(blockbuster: BlockBuster) -> None:
     )
     for name in _SHORT_CALLS:
         blockbuster.functions[name].can_block_in("tusasgi/lockers/file/locker.py", "lock")
-        blockbuster.functions[name].can_block_in("tusasgi/lockers/file/locks.py", "_receive")

@@ -49,8 +49,9 @@ def blockbuster() -> Iterator[BlockBuster]:
             if name.startswith("os."):
                 # Calls on lock files are short; asyncpg looks for its settings as it connects.
                 call.can_block_in("tusasgi/lockers/file/locker.py", "lock")
-                call.can_block_in("tusasgi/lockers/file/locks.py", "_receive")
                 call.can_block_in("asyncpg/connect_utils.py", _IN_ASYNCPG)
+        # What the system knows of a file of a local file system is asked in the event loop.
+        detector.functions["os.stat"].can_block_in("tusasgi/stores/file/directory.py", "recall")
         yield detector
 
 

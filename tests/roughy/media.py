@@ -2,6 +2,7 @@
 
 import io
 import os
+from array import array
 from fractions import Fraction
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def video(
 def _free_box(size: int) -> bytes:
     """A box that players skip, each byte of it different from where it would be out of place."""
     size = max(size, 8)
-    pattern = b"".join(number.to_bytes(4, "big") for number in range(size // 4))
+    pattern = array("I", range(size // 4)).tobytes()
     return size.to_bytes(4, "big") + b"free" + pattern[: size - 8].ljust(size - 8, b".")
 
 

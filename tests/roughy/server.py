@@ -108,10 +108,11 @@ def path_of(url: str) -> str:
 
 
 def wait_for(holds, what: str, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
+    end, pause = time.monotonic() + seconds, 0.02
     while not holds():
         assert time.monotonic() < end, f"waited in vain for {what}"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(1.5 * pause, 0.25)  # asking costs a server more than waiting
 
 
 def _free_port() -> int:

@@ -86,7 +86,9 @@ async def test_an_upload_whose_first_bytes_are_judged_does_not_expire(
     head: bytes, kept: Any, clock: Clock
 ) -> None:
     scanner, window = Scanner(), timedelta(seconds=1)
-    uploads = Uploads(kept, hooks=scanner, clock=clock, expiry=Expiry(initial=window))
+    uploads = Uploads(
+        kept, hooks=scanner, clock=clock, expiry=Expiry(initial=window, after_append=window)
+    )
     upload = await uploads.create(length=6)
     client = Client()
     source = Body(client.receive, timeout=None)
@@ -116,7 +118,10 @@ async def test_an_upload_expires_while_nothing_of_its_first_bytes_comes(
     kept: Any, clock: Clock
 ) -> None:
     uploads = Uploads(
-        kept, hooks=Scanner(), clock=clock, expiry=Expiry(initial=timedelta(seconds=1))
+        kept,
+        hooks=Scanner(),
+        clock=clock,
+        expiry=Expiry(initial=timedelta(seconds=1)),
     )
     upload = await uploads.create(length=6)
     client = Client()

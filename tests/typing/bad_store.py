@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterable
 from datetime import datetime
 
-from tusasgi import Renewal, Upload, Uploads
+from tusasgi import Upload, Uploads
 from tusasgi.stores import SupportsSweep, SupportsTerminate
 
 
@@ -29,7 +29,6 @@ class NoUpdate:
         chunks: AsyncIterable[bytes],
         *,
         staged: bool = False,
-        renewal: Renewal | None = None,
     ) -> Upload:
         return upload
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterable, AsyncIterator
 from datetime import datetime
 
-from tusasgi import Renewal, Upload, Uploads
+from tusasgi import Upload, Uploads
 from tusasgi.lockers import Locker
 from tusasgi.lockers.file import FileLocker
 from tusasgi.lockers.memory import MemoryLocker
@@ -32,7 +32,6 @@ class GoodStore:
         chunks: AsyncIterable[bytes],
         *,
         staged: bool = False,
-        renewal: Renewal | None = None,
     ) -> Upload:
         return upload
 

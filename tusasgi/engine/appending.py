@@ -9,7 +9,7 @@ from tusasgi.engine.inspection import Inspection
 from tusasgi.engine.rules import check_append, check_takes_bytes, declared
 from tusasgi.errors import Overrun
 from tusasgi.lifecycle import Event
-from tusasgi.models import Append, FinalResponse, Limits, Renewal, Source, Upload
+from tusasgi.models import Append, Expiry, FinalResponse, Limits, Source, Upload
 from tusasgi.observer import Observer
 from tusasgi.stores import Store
 from tusasgi.stores.capabilities import Capabilities
@@ -29,7 +29,7 @@ class Appending:
         completion: Completion,
         observer: Observer,
         limits: Limits,
-        renewal: Renewal | None,
+        expiry: Expiry,
     ) -> None:
         self._store = store
         self._capabilities = capabilities
@@ -37,7 +37,7 @@ class Appending:
         self._completion = completion
         self._observer = observer
         self._limits = limits
-        self._renewal = renewal
+        self._expiry = expiry
 
     def check(self, upload: Upload, append: Append) -> None:
         """Refuse an append that does not fit the upload as it was read, before it is held.
@@ -78,7 +78,7 @@ class Appending:
         self, upload: Upload, append: Append, source: Source, conclude: Conclude | None
     ) -> Upload:
         """Store the bytes and what the append declares, and return the upload as it is then."""
-        target = declared(upload, append)
+        target = self._expiry.given_to(declared(upload, append))
         if conclude is not None:
             target = replace(target, is_open=True)  # whatever comes: it is not concluded yet
         chunks = Chunks(source, target, append, self._limits)
@@ -102,7 +102,7 @@ class Appending:
                 return upload
             with store_errors_answered():
                 stored = await self._store.append(
-                    judged, chunks, staged=append.checksum is not None, renewal=self._renewal
+                    judged, chunks, staged=append.checksum is not None
                 )
         except CutShort:
             return upload

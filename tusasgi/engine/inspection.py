@@ -1,18 +1,19 @@
 """The first bytes of an upload, judged by the `inspect` hook before one of them is stored."""
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import partial
+from datetime import datetime
 from typing import TypeVar
 
 from tusasgi.engine.chunks import Chunks
 from tusasgi.engine.completion import Completion, store_errors_answered
 from tusasgi.errors import TooSmall, TusError, will_pass
 from tusasgi.hooks import Hooks
-from tusasgi.models import Fact, Renewal, Upload
+from tusasgi.models import Fact, Upload
 from tusasgi.repeating import repeating
 from tusasgi.stores import Store
 from tusasgi.stores.capabilities import Capabilities
+from tusasgi.stores.renewal import renewal_interval, renewed_if_due
 
 T = TypeVar("T")
 
@@ -26,13 +27,13 @@ class Inspection:
         capabilities: Capabilities,
         hooks: Hooks,
         completion: Completion,
-        renewal: Renewal | None,
+        clock: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._capabilities = capabilities
         self._hooks = hooks
         self._completion = completion
-        self._renewal = renewal
+        self._clock = clock
 
     async def judge_whole(self, upload: Upload, parts: Iterable[Upload]) -> Upload:
         """Return a new upload with its facts, which has all its bytes already: those of `parts`.
@@ -58,7 +59,8 @@ class Inspection:
         """
         if not self._is_wanted(target):
             return target
-        living = _Living(self._store, stored, self._renewal, chunks)
+        stored = replace(stored, expires_after=target.expires_after, grace=target.grace)
+        living = _Living(self._store, stored, self._clock, chunks)
         head = await living.until(chunks.head(self._hooks.head_size))
         if self._is_too_short(head, target, chunks):
             return None
@@ -114,11 +116,11 @@ class _Living:
     """An upload that does not expire while its first bytes are gathered and judged."""
 
     def __init__(
-        self, store: Store, upload: Upload, renewal: Renewal | None, chunks: Chunks
+        self, store: Store, upload: Upload, clock: Callable[[], datetime], chunks: Chunks
     ) -> None:
         self._upload = upload  # as it is stored
         self._store = store
-        self._renewal = renewal
+        self._clock = clock
         self._chunks = chunks
 
     def dated(self, target: Upload) -> Upload:
@@ -127,12 +129,10 @@ class _Living:
 
     async def until(self, work: Awaitable[T]) -> T:
         """Return what the work returns, or raise what it raises."""
-        if self._renewal is None or self._upload.expires is None:
-            return await work
-        renew = partial(self._renew, self._renewal)
-        return await repeating(work, renew, interval=self._renewal.interval)
+        interval = renewal_interval(self._upload)
+        return await (work if interval is None else repeating(work, self._renew, interval=interval))
 
-    async def _renew(self, renewal: Renewal) -> None:
-        renewed = renewal.during(self._upload)
+    async def _renew(self) -> None:
+        renewed = renewed_if_due(self._upload, self._clock())
         if self._chunks.have_come and renewed != self._upload:
             self._upload = await self._store.update(renewed)

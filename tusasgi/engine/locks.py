@@ -2,8 +2,9 @@
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from tusasgi.errors import ShuttingDown
 from tusasgi.lockers import Locker
@@ -24,23 +25,16 @@ class Locks:
         self._observer = observer
         self._sources: set[Source] = set()
 
-    @asynccontextmanager
-    async def hold(
+    def hold(
         self,
         upload_id: str,
         interrupt: Callable[[], None] = _no_interrupt,
         *,
         take_over: bool = True,
-    ) -> AsyncIterator[None]:
+    ) -> "_Holding":
         """Hold the upload as `Locker.lock` does."""
         lock = self._locker.lock(upload_id, interrupt=interrupt, take_over=take_over)
-        async with AsyncExitStack() as held:
-            began = time.perf_counter()
-            try:
-                await held.enter_async_context(lock)
-            finally:
-                self._observer.lock_waited(time.perf_counter() - began)
-            yield
+        return _Holding(lock, self._observer)
 
     @contextlib.contextmanager
     def interruptible(self, source: Source) -> Iterator[None]:
@@ -58,3 +52,21 @@ class Locks:
         self.is_shut_down = True
         for source in self._sources:
             source.interrupt()
+
+
+class _Holding:
+    """A lock of a locker that tells the observer how long it was waited for, in vain or not."""
+
+    def __init__(self, lock: AbstractAsyncContextManager[object], observer: Observer) -> None:
+        self._lock = lock
+        self._observer = observer
+
+    async def __aenter__(self) -> None:
+        began = time.perf_counter()
+        try:
+            await self._lock.__aenter__()
+        finally:
+            self._observer.lock_waited(time.perf_counter() - began)
+
+    async def __aexit__(self, *raised: Any) -> bool | None:
+        return await self._lock.__aexit__(*raised)

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 import anyio
@@ -38,20 +38,15 @@ from tusasgi.models import (
     Limits,
     Operation,
     Removal,
-    Renewal,
     Request,
     Source,
     Upload,
     check_upload_id,
+    utc_now,
 )
 from tusasgi.observer import Guarded, Observer
 from tusasgi.stores import Store
 from tusasgi.stores.capabilities import Capabilities
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
 
 _TURN = 1.0  # seconds that those who only look wait for somebody who completes the upload
 
@@ -84,7 +79,7 @@ class Uploads:
         digest: Literal["sha256"] | None = None,
         observer: Observer | None = None,
         hook_timeout: float | None = 600.0,
-        clock: Callable[[], datetime] = _utc_now,
+        clock: Callable[[], datetime] = utc_now,
         new_id: Callable[[], str] = _random_id,
     ) -> None:
         self.store = store
@@ -105,7 +100,6 @@ class Uploads:
             raise ValueError(f"{type(store).__name__} cannot read uploads back for a digest")
         if hook_timeout is not None and hook_timeout <= 0:
             raise ValueError("hook_timeout must be a positive number of seconds, or None")
-        renewal = Renewal(expiry=self.expiry, clock=clock) if self.expiry.is_on else None
         self._locks = Locks(MemoryLocker() if locker is None else locker, self.observer)
         self._completion = Completion(
             store,
@@ -115,9 +109,7 @@ class Uploads:
             has_digest=digest is not None,
             hook_timeout=hook_timeout,
         )
-        self._inspection = Inspection(
-            store, self.capabilities, self.hooks, self._completion, renewal
-        )
+        self._inspection = Inspection(store, self.capabilities, self.hooks, self._completion, clock)
         self._appending = Appending(
             store,
             self.capabilities,
@@ -125,7 +117,7 @@ class Uploads:
             self._completion,
             self.observer,
             self.limits,
-            renewal,
+            self.expiry,
         )
 
     @property
@@ -429,7 +421,7 @@ class Uploads:
             target=creation.target,
         )
         check_size(creation.size or 0, upload, self.limits)
-        return upload
+        return self.expiry.given_to(upload)
 
     async def _create(self, upload: Upload) -> Upload:
         upload = await self.store.create(upload)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from tusasgi.models import Renewal, Upload
+from tusasgi.models import Upload
 
 
 class StoreError(Exception):
@@ -54,14 +54,13 @@ class Store(Protocol):
         chunks: AsyncIterable[bytes],
         *,
         staged: bool = False,
-        renewal: Renewal | None = None,
     ) -> Upload:
         """Add the chunks at the end and return the upload with its new offset.
 
         With the first byte that is kept, the record becomes that of `upload`. While bytes come,
-        staged ones too, `renewal.during` may give the upload a later date, and at the end
-        `renewal.after` if bytes were kept and some are still to come: the record keeps both.
-        What takes its time over bytes that have come asks every `renewal.interval` seconds.
+        are gathered or are on their way, staged ones too, the upload does not expire, however
+        long that takes: see `Upload.alive`. At the end, if bytes were kept, its date is that of
+        `Upload.renewed`.
 
         The *end* of the chunks means: keep what came, also when the client left. An
         *exception* from them means: keep nothing of this call; it is raised again. A failure

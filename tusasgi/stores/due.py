@@ -24,9 +24,9 @@ def hours_of(upload: Upload) -> set[int]:
     return hours
 
 
-def marked_hours(upload: Upload) -> set[int]:
-    """Return the hours under which an upload may be marked, for whatever reason."""
-    return {NOW} if upload.expires is None else {NOW, hour_of(upload.expires)}
+def marked_hours(expires: datetime | None) -> set[int]:
+    """Return the hours under which an upload of this date may be marked, for whatever reason."""
+    return {NOW} if expires is None else {NOW, hour_of(expires)}
 
 
 def due_hours(names: Iterable[str], now: datetime) -> list[int]:

@@ -1,13 +1,12 @@
 """Uploads in the memory of one process, for tests and small things."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import replace
 from datetime import datetime
 
 from tusasgi.errors import UploadExists, UploadNotFound
-from tusasgi.models import Renewal, Upload, check_upload_id
+from tusasgi.models import Upload, check_upload_id, utc_now
 from tusasgi.stores import BytesLost, PartLost
-from tusasgi.stores.records import after, during
 
 _READ_SIZE = 256 * 1024
 
@@ -15,10 +14,12 @@ _READ_SIZE = 256 * 1024
 class MemoryStore:
     """Keeps everything in memory, and nothing when the process ends.
 
-    Supports termination, deferred lengths, concatenation, sweeping and reading.
+    Supports termination, deferred lengths, concatenation, sweeping and reading. `clock` says
+    when bytes come, which dates of expiry follow from.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._clock = clock
         self._records: dict[str, Upload] = {}
         self._bytes: dict[str, bytearray] = {}
 
@@ -39,7 +40,6 @@ class MemoryStore:
         chunks: AsyncIterable[bytes],
         *,
         staged: bool = False,
-        renewal: Renewal | None = None,
     ) -> Upload:
         stored, before = self._bytes_of(upload.id), self._records[upload.id]
         start = len(stored)
@@ -48,7 +48,7 @@ class MemoryStore:
             async for chunk in chunks:
                 arriving += chunk
                 # At once, so that a cancellation finds bytes and record as they belong together.
-                self._keep(stored, during(before if staged else upload, renewal))
+                self._keep(stored, (before if staged else upload).alive(self._clock()))
         except Exception:
             self._take_back(stored, start, before)
             raise
@@ -56,8 +56,8 @@ class MemoryStore:
             stored += arriving
         if len(stored) == start:
             return upload
-        upload = during(replace(upload, offset=len(stored)), renewal)
-        return self._keep(stored, after(upload, renewal))
+        upload = replace(upload, offset=len(stored))
+        return self._keep(stored, upload.renewed(self._clock()))
 
     async def update(self, upload: Upload) -> Upload:
         self._bytes_of(upload.id)

@@ -3,10 +3,10 @@
 import base64
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tusasgi.models import Checksum, FinalResponse, Renewal, Target, Upload
+from tusasgi.models import Checksum, FinalResponse, Target, Upload
 
 _VERSION = 1
 _VERSION_OF_OPEN = 2
@@ -78,6 +78,8 @@ def _upload_of(record: dict[str, Any]) -> Upload:
         owner=record["owner"],
         facts=record["facts"],
         expires=_moment(record["expires"]) if record["expires"] else None,
+        expires_after=_window_of(record.get("expires_after")),
+        grace=_window_of(record.get("grace")),
         is_partial=record.get("is_partial", False),
         parts=tuple(record.get("parts", ())),
         concat_header=record.get("concat_header"),
@@ -95,6 +97,10 @@ def _upload_of(record: dict[str, Any]) -> Upload:
 def _seldom_fields(upload: Upload) -> dict[str, Any]:
     """Return what most uploads do not have, and their records need not have."""
     fields: dict[str, Any] = {}
+    if upload.expires_after is not None:
+        fields["expires_after"] = upload.expires_after.total_seconds()
+    if upload.grace is not None:
+        fields["grace"] = upload.grace.total_seconds()
     if upload.protocol != "tus":
         fields["protocol"] = upload.protocol
     if upload.is_open:
@@ -122,6 +128,10 @@ def _seldom_fields(upload: Upload) -> dict[str, Any]:
     return fields
 
 
+def _window_of(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
+
+
 def _checksum_of(record: dict[str, str] | None) -> Checksum | None:
     if record is None:
         return None
@@ -146,16 +156,6 @@ def _target_of(record: dict[str, Any] | None) -> Target | None:
         query_string=record["query_string"].encode("latin-1"),
         headers=tuple((name, value) for name, value in record["headers"]),
     )
-
-
-def during(upload: Upload, renewal: Renewal | None) -> Upload:
-    """Return the upload with the date that it has while its bytes come."""
-    return upload if renewal is None else renewal.during(upload)
-
-
-def after(upload: Upload, renewal: Renewal | None) -> Upload:
-    """Return the upload with the date that an append leaves."""
-    return upload if renewal is None else renewal.after(upload)
 
 
 def _moment(text: str) -> datetime:

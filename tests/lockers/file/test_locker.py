@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from anyio.to_thread import run_sync
 
+from tests.lockers.file.conftest import wait_until_closed
 from tusasgi.lockers.file import FileLocker, inbox, lock_file, locks
 from tusasgi.testing import LockerSuite
 
@@ -19,7 +20,16 @@ class TestFileLocker(LockerSuite):
         return FileLocker(place, patience=patience)
 
     async def leftovers(self, locker: FileLocker, place: Path) -> object:
-        return await run_sync(lambda: [*_open_files(place), *inbox._inboxes, *lock_file._files])
+        await run_sync(wait_until_closed)
+        return await run_sync(_open_files, place)
+
+
+class TestFileLockersOfSeveralProcesses(TestFileLocker):
+    """As it is where each locker is of a process of its own, and they share but the folder."""
+
+    @pytest.fixture(autouse=True)
+    def _nobody_shares(self, apart: None) -> None:
+        pass
 
 
 class TestFileLockerWithLocksOfProcesses(TestFileLocker):
@@ -32,9 +42,7 @@ class TestFileLockerWithLocksOfProcesses(TestFileLocker):
 
 
 class TestFileLockerWithoutPipes(TestFileLocker):
-    """As it is where no pipe can be made: others cannot be asked to let go, but one's own can."""
-
-    is_shared = False
+    """As it is where no pipe can be made: processes cannot ask each other, but themselves."""
 
     @pytest.fixture(autouse=True)
     def _no_pipe_can_be_made(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import fcntl
 import os
 import shutil
@@ -20,7 +21,7 @@ from anyio.streams.text import TextReceiveStream
 from anyio.to_thread import run_sync
 
 from tusasgi import InvalidUploadId, UploadLocked
-from tusasgi.lockers.file import FileLocker, inbox, lock_file, locks
+from tusasgi.lockers.file import FileLocker, claim, inbox, lock_file, locks
 from tusasgi.lockers.file import locker as locker_module
 from tusasgi.lockers.file.inbox import Message
 from tusasgi.lockers.file.lock_file import LockFile
@@ -33,7 +34,7 @@ _NEXT_TO_NOTHING = 0.25  # seconds of one core in a second
 
 
 @pytest.fixture(autouse=True)
-def _nobody_looks_for_himself(monkeypatch: pytest.MonkeyPatch) -> None:
+def _nobody_looks_for_himself(monkeypatch: pytest.MonkeyPatch, apart: None) -> None:
     monkeypatch.setattr(locks, "_RETRY", 60.0)  # so that messages have to be received
 
 
@@ -118,14 +119,11 @@ class Child:
     def kill_at_once(self) -> None:
         """Kill the process, and return when it is dead; nothing else runs meanwhile."""
         self.process.send_signal(signal.SIGKILL)
-        while self._state() != "Z":
-            pass
+        with contextlib.suppress(ChildProcessError):  # dead, and somebody has waited for it
+            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
 
     def _state(self) -> str:
-        try:
-            status = Path(f"/proc/{self.process.pid}/stat").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            return "Z"  # and somebody has waited for it
+        status = Path(f"/proc/{self.process.pid}/stat").read_text()
         return status.rpartition(")")[2].split()[0]
 
 
@@ -230,7 +228,7 @@ async def test_a_newcomer_is_woken_though_another_takes_a_killed_holders_lock_at
             holder.kill_at_once()
             # A request that came first, but was slow to try the lock.
             with monkeypatch.context() as patches:
-                patches.setattr(locks, "time", SimpleNamespace(monotonic=lambda: earlier))
+                patches.setattr(claim, "time", SimpleNamespace(monotonic=lambda: earlier))
                 slow = FileLocker(tmp_path).lock("a", interrupt=interrupted.set, take_over=False)
                 await slow.__aenter__()
             try:
@@ -426,16 +424,6 @@ async def test_a_folder_that_somebody_removed_is_made_anew(tmp_path: Path) -> No
             shutil.rmtree(tmp_path / "data")
 
 
-async def test_a_locker_uses_its_pipe_again_though_another_has_the_file_open(
-    tmp_path: Path,
-) -> None:
-    async with FileLocker(tmp_path).lock("a", interrupt=pytest.fail):
-        for _ in range(3):
-            async with FileLocker(tmp_path).lock("b", interrupt=pytest.fail):
-                pass
-    assert left_in(tmp_path) == ["1.pipe", "2.pipe", "locks"]
-
-
 async def test_processes_use_the_pipes_again_that_others_left(tmp_path: Path) -> None:
     for _ in range(3):
         async with child(_HOLDER, tmp_path, "holds-on") as holder:
@@ -491,6 +479,18 @@ async def test_what_strangers_write_into_a_pipe_does_no_harm(noise: bytes, tmp_p
             assert newcomer.process.returncode is None
 
 
+def test_a_pipe_that_a_stranger_has_read_is_only_empty(tmp_path: Path) -> None:
+    (tmp_path / "locks").touch()
+    file = lock_file.open_lock_file(str(tmp_path / "locks"))
+    mine = inbox.open_inbox(file, str(tmp_path))
+    assert mine is not None
+    inbox.send(str(tmp_path), mine.number, Message(1))
+    assert mine._read() == [Message(1)]
+    assert mine._read() == []
+    mine.close()
+    file.close()
+
+
 def _make_file(path: Path) -> None:
     path.touch()
 
@@ -541,7 +541,8 @@ async def test_a_holder_that_lets_go_while_a_newcomer_is_about_to_ask_is_not_wai
     monkeypatch.setattr(locks, "_RETRY_UNANSWERED", 60.0)
     with anyio.fail_after(5):
         async with FileLocker(tmp_path, patience=30).lock("a", interrupt=_unexpected):
-            pass
+            for _ in range(20):  # nor is there a message left that would disturb the newcomer
+                await anyio.lowlevel.checkpoint()
 
 
 async def test_uploads_whose_locks_begin_at_one_byte_only_wait_for_each_other(
@@ -564,67 +565,10 @@ def test_locks_lie_apart_and_in_the_range_of_the_kernel() -> None:
     starts = sorted({locker_module._start_of(f"upload-{number}") for number in range(5000)})
     assert len(starts) == 5000
     # However near two hashes are, a lock ends before the next one begins.
-    assert all(start % 2**locker_module._LENGTHS == 0 for start in starts)
-    assert inbox.MOST + 1 < 2**locker_module._LENGTHS
+    assert all(start % 2**locks.LENGTHS == 0 for start in starts)
+    assert inbox.MOST + 1 < 2**locks.LENGTHS
     assert starts[-1] + inbox.MOST < inbox._FIRST_START
     assert inbox._start_of(inbox.MOST) < 2**63
-
-
-def test_event_loops_of_one_process_exclude_each_other_and_hand_over(
-    anyio_backend_name: str, tmp_path: Path
-) -> None:
-    locker, inside, most, served = FileLocker(tmp_path, patience=30), [0], [0], []
-
-    async def take_often() -> None:
-        for _ in range(50):
-            async with locker.lock("a", interrupt=lambda: None):
-                inside[0] += 1
-                most[0] = max(most[0], inside[0])
-                await anyio.lowlevel.checkpoint()
-                inside[0] -= 1
-        served.append(None)
-
-    threads = [
-        threading.Thread(
-            target=anyio.run, args=(take_often,), kwargs={"backend": anyio_backend_name}
-        )
-        for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert len(served) == len(threads)
-    assert most == [1]
-    assert not lock_file._files
-
-
-async def test_a_holder_in_another_thread_is_interrupted_in_its_own_event_loop(
-    anyio_backend_name: str, tmp_path: Path
-) -> None:
-    locker, holds, interrupted_in = FileLocker(tmp_path, patience=30), threading.Event(), []
-
-    async def hold() -> None:
-        interrupted = anyio.Event()
-
-        def interrupt() -> None:
-            interrupted_in.append(threading.get_ident())
-            interrupted.set()
-
-        async with locker.lock("a", interrupt=interrupt):
-            holds.set()
-            await interrupted.wait()
-
-    thread = threading.Thread(
-        target=anyio.run, args=(hold,), kwargs={"backend": anyio_backend_name}
-    )
-    thread.start()
-    await run_sync(holds.wait, 20)
-    with anyio.fail_after(5):
-        async with locker.lock("a", interrupt=_unexpected):
-            pass
-    await run_sync(thread.join, 20)
-    assert interrupted_in == [thread.ident]
 
 
 @pytest.mark.skipif(not hasattr(fcntl, "F_OFD_SETLK"), reason="locks belong to processes here")
@@ -638,20 +582,6 @@ async def test_whoever_reads_the_file_in_the_same_process_takes_no_lock_away(
                 await other._output.receive()
 
 
-async def test_the_kinds_of_locks_exclude_each_other(tmp_path: Path) -> None:
-    async with child(_HOLDER, tmp_path, "lets-go") as holder:
-        await holder.holds()
-        with pytest.MonkeyPatch.context() as patches:
-            patches.setattr(lock_file, "_SET", fcntl.F_SETLK)
-            patches.setattr(lock_file, "_GET", fcntl.F_GETLK)
-            with pytest.raises(UploadLocked):
-                async with FileLocker(tmp_path).lock("a", interrupt=_unexpected, take_over=False):
-                    pytest.fail("two holders")
-            with anyio.fail_after(_HANDOVER):
-                async with FileLocker(tmp_path).lock("a", interrupt=_unexpected):
-                    pass
-
-
 def test_a_system_without_file_locks_is_told_what_to_use(tmp_path: Path) -> None:
     program = "import sys; sys.modules['fcntl'] = None; import tusasgi.lockers.file"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -660,17 +590,45 @@ def test_a_system_without_file_locks_is_told_what_to_use(tmp_path: Path) -> None
     assert "During handling" not in ended.stderr
 
 
-async def test_a_holder_that_leaves_answers_what_it_had_no_time_to_hear(tmp_path: Path) -> None:
-    start = locker_module._start_of("a")
+@asynccontextmanager
+async def listening(folder: Path) -> AsyncIterator[tuple[int, list[Message]]]:
+    """Have an inbox as another process has one; give its number, and what came."""
+    messages: list[Message] = []
+    may_end = threading.Event()
+    file = await run_sync(lock_file.open_lock_file, str(folder / "locks"))
+    mine = inbox.open_inbox(file, str(folder))
+    assert mine is not None
+    thread = threading.Thread(target=mine.listen, args=(messages.append, may_end.is_set))
+    thread.start()
+    try:
+        yield mine.number, messages
+    finally:
+        may_end.set()
+        await run_sync(thread.join)
+        mine.close()
+        file.close()
+
+
+async def until(is_true: Callable[[], object]) -> None:
+    """Wait for what another thread does."""
+    with anyio.fail_after(5):
+        while not is_true():  # noqa: ASYNC110 (no event of this loop tells)
+            await anyio.sleep(0.001)
+
+
+async def test_a_holder_that_leaves_answers_whoever_has_asked(tmp_path: Path) -> None:
+    start, interrupted = locker_module._start_of("a"), anyio.Event()
     os.mkfifo(tmp_path / "2.pipe")
-    async with FileLocker(tmp_path).lock("a", interrupt=_unexpected):
-        file = await run_sync(lock_file.open_lock_file, str(tmp_path / "locks"))
-        mine = inbox.open_inbox(file, str(tmp_path), _nothing)
-        assert mine is not None
-        inbox.send(str(tmp_path), 1, Message(start, mine.number, time.monotonic()))
-    assert mine.read() == [Message(start, is_freed=True)]
-    mine.close()
-    file.close()
+    async with AsyncExitStack() as held:
+        await held.enter_async_context(FileLocker(tmp_path).lock("a", interrupt=interrupted.set))
+        async with listening(tmp_path) as (number, messages):
+            inbox.send(str(tmp_path), 1, Message(start, number, time.monotonic()))
+            with anyio.fail_after(5):
+                await interrupted.wait()
+            assert messages == []
+            await held.aclose()
+            await until(lambda: messages)
+            assert messages == [Message(start, is_freed=True)]
 
 
 async def test_a_newcomer_behind_one_that_came_too_early_interrupts_the_holder(
@@ -687,7 +645,7 @@ async def test_a_newcomer_behind_one_that_came_too_early_interrupts_the_holder(
         anyio.create_task_group() as tasks,
     ):
         with monkeypatch.context() as patches:
-            patches.setattr(locks, "time", SimpleNamespace(monotonic=lambda: early))
+            patches.setattr(claim, "time", SimpleNamespace(monotonic=lambda: early))
             tasks.start_soon(wait)
             await anyio.wait_all_tasks_blocked()
         assert not interrupted.is_set()
@@ -717,38 +675,6 @@ async def test_one_that_gets_the_lock_while_a_newer_waits_behind_it_is_interrupt
             await interrupted.wait()
 
 
-async def test_the_time_in_the_queue_counts_as_time_of_waiting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other, first, refused = FileLocker(tmp_path, patience=30), anyio.CancelScope(), anyio.Event()
-
-    async def wait() -> None:
-        async with other.lock("a", interrupt=_nothing):
-            pytest.fail("two holders")
-
-    async def wait_and_leave() -> None:
-        with first:
-            await wait()
-
-    async def be_refused() -> None:
-        with pytest.raises(UploadLocked):
-            await wait()
-        refused.set()
-
-    async with (
-        FileLocker(tmp_path).lock("a", interrupt=_nothing),
-        anyio.create_task_group() as tasks,
-    ):
-        for newcomer in (wait_and_leave, be_refused):
-            tasks.start_soon(newcomer)
-            await anyio.wait_all_tasks_blocked()
-        later = time.monotonic() + 60
-        monkeypatch.setattr(locks, "time", SimpleNamespace(monotonic=lambda: later))
-        first.cancel()
-        with anyio.fail_after(5):
-            await refused.wait()
-
-
 async def test_a_newcomer_is_told_by_a_holder_that_goes_on_with_other_uploads(
     tmp_path: Path,
 ) -> None:
@@ -768,14 +694,10 @@ async def test_a_newcomer_is_told_by_a_holder_that_goes_on_with_other_uploads(
 async def test_a_wish_that_comes_after_the_lock_was_freed_is_answered(tmp_path: Path) -> None:
     start, locker = locker_module._start_of("a"), FileLocker(tmp_path)
     os.mkfifo(tmp_path / "2.pipe")
-    async with locker.lock("b", interrupt=_unexpected):
-        answered = anyio.Event()
-        file = await run_sync(lock_file.open_lock_file, str(tmp_path / "locks"))
-        mine = inbox.open_inbox(file, str(tmp_path), answered.set)
-        assert mine is not None
-        inbox.send(str(tmp_path), 1, Message(start, mine.number, time.monotonic()))
-        with anyio.fail_after(5):
-            await answered.wait()
-        assert mine.read() == [Message(start, is_freed=True)]
-        mine.close()
-        file.close()
+    async with (
+        locker.lock("b", interrupt=_unexpected),
+        listening(tmp_path) as (number, messages),
+    ):
+        inbox.send(str(tmp_path), 1, Message(start, number, time.monotonic()))
+        await until(lambda: messages)
+        assert messages == [Message(start, is_freed=True)]

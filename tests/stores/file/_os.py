@@ -20,6 +20,7 @@ CHANGES = frozenset(
         "pwritev",
         "pwrite",
         "ftruncate",
+        "utime",
         "rmdir",
         "copy_file_range",
     }

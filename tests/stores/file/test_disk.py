@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio.from_thread
 import pytest
 from anyio.to_thread import run_sync
 
@@ -213,6 +214,24 @@ async def test_a_store_that_only_looked_knows_that_it_was_there(tmp_path: Path) 
     assert await store.get(upload.id) == upload
 
 
+async def test_a_folder_that_another_request_makes_meanwhile_was_never_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await run_sync(FileStore, tmp_path / "store")
+    look, upload, other = os.path.isdir, new_upload(), new_upload()
+
+    def looked_too_early(path: str) -> bool:
+        found = look(path)
+        monkeypatch.setattr(os.path, "isdir", look)
+        anyio.from_thread.run(store.create, other)
+        anyio.from_thread.run(store.get, other.id)
+        return found
+
+    monkeypatch.setattr(os.path, "isdir", looked_too_early)
+    await store.create(upload)
+    assert [await store.get(created.id) for created in (upload, other)] == [upload, other]
+
+
 @pytest.mark.parametrize("code", [errno.ENOTCONN, errno.ESTALE, errno.EIO, errno.EMFILE])
 async def test_a_disk_or_system_that_fails_for_now_is_reported_as_that(
     code: int, tmp_path: Path
@@ -240,12 +259,14 @@ async def test_a_disk_or_system_that_fails_for_now_is_reported_as_that(
 async def test_without_descriptors_requests_are_asked_to_come_again(tmp_path: Path) -> None:
     store = await run_sync(FileStore, tmp_path)
     upload = await created(store, b"abc")
-    await store.get(upload.id)
+    assert await store.get(upload.id) == upload  # which starts the thread
+    unknown = await created(await run_sync(FileStore, tmp_path), b"abc")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
     try:
+        assert await store.get(upload.id) == upload
         with pytest.raises(StoreUnavailable):
-            await store.get(upload.id)
+            await store.get(unknown.id)
         with pytest.raises(StoreUnavailable):
             await store.append(upload, Arriving(b"x"))
     finally:

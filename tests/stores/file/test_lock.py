@@ -17,7 +17,7 @@ from anyio.to_thread import run_sync
 from tests.stores.file._os import Os, seen_by
 from tests.stores.file.test_store import Held as Held_
 from tests.stores.file.test_suite import open_below
-from tusasgi import Expiry, Renewal, Upload, UploadNotFound, Uploads
+from tusasgi import Upload, UploadNotFound, Uploads
 from tusasgi.stores import WriteConflict
 from tusasgi.stores.file import FileStore, files
 from tusasgi.testing import Arriving, new_upload
@@ -344,18 +344,16 @@ async def test_bytes_that_were_refused_are_taken_back_although_no_thread_is_free
 
 @pytest.mark.parametrize("is_staged", [False, True], ids=["at-once", "staged"])
 async def test_an_append_that_keeps_nothing_leaves_the_record_as_it_was_but_for_its_date(
-    is_staged: bool, stores: tuple[FileStore, FileStore]
+    is_staged: bool, tmp_path: Path
 ) -> None:
-    store, _ = stores
     minute = timedelta(minutes=1)
-    upload = await created(store, length=None, expires=NOW + minute)
-    renewal = Renewal(expiry=Expiry(initial=minute), clock=lambda: NOW + minute)
+    store = await run_sync(lambda: FileStore(tmp_path, clock=lambda: NOW + minute))
+    upload = await created(store, length=None, expires=NOW + minute, expires_after=minute)
     given = replace(upload, facts={"kind": "audio"}, length=9)
-    chunks = Arriving(b"abc", error=ValueError("wrong"))
+    chunks = Arriving(bytes(1_000_000), error=ValueError("wrong"))
     with pytest.raises(ValueError, match="wrong"):
-        await store.append(given, chunks, staged=is_staged, renewal=renewal)
-    kept = await store.get(upload.id)
-    assert kept == replace(upload, expires=kept.expires)
+        await store.append(given, chunks, staged=is_staged)
+    assert await store.get(upload.id) == replace(upload, expires=NOW + 2 * minute)
 
 
 # Threads.

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,24 @@ import pytest
 from anyio.to_thread import run_sync
 
 from tusasgi import Append, Upload, Uploads
-from tusasgi.stores.file import FileStore, records
+from tusasgi.stores.file import FileStore, files, known, records
 from tusasgi.testing import Arriving, new_upload
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(autouse=True)
-def nothing_parsed() -> Iterator[None]:
-    records._parse.cache_clear()
-    yield
-    records._parse.cache_clear()
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What was parsed of the records of this test."""
+    texts = []
+
+    def load(text: bytes) -> records.Record:
+        texts.append(text)
+        return load_record(text)
+
+    load_record = records.load
+    monkeypatch.setattr(records, "load", load)
+    return texts
 
 
 @pytest.fixture
@@ -43,22 +49,71 @@ class Ended(Arriving):
         raise AssertionError("nobody else is here")
 
 
-async def test_the_record_of_an_upload_is_parsed_once_in_many_appends(store: FileStore) -> None:
+async def test_the_record_of_an_upload_is_parsed_when_it_is_written_and_not_again(
+    store: FileStore, parsed: list[bytes]
+) -> None:
     uploads = Uploads(store)
     upload = await uploads.create(length=100)
     for offset in range(20):
         admitted = await store.get(upload.id)
         append = Append(offset=offset)
         await uploads.append(upload.id, append, Ended(b"x"), admitted=admitted)
-    parsed = records._parse.cache_info()
-    assert parsed.misses == 1
-    assert parsed.hits >= 3 * 20 - 1
+    assert len(parsed) == 1
 
 
-async def test_the_parsed_records_that_are_kept_are_bounded(store: FileStore) -> None:
-    for _ in range(records._PARSED + 10):
-        await store.get((await created(store)).id)
-    assert records._parse.cache_info().currsize == records._PARSED
+async def test_a_known_upload_is_found_without_a_thread(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = await created(store, length=9)
+    monkeypatch.setattr(store._reading, "run", None)
+    assert await store.get(upload.id) == upload
+    upload = await store.append(upload, Arriving(b"abc"))
+    assert await store.get(upload.id) == upload
+
+
+async def test_what_another_process_made_needs_a_thread_once(
+    store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await run_sync(FileStore, tmp_path / "place")
+    upload = await created(other)
+    assert await store.get(upload.id) == upload
+    monkeypatch.setattr(store._reading, "run", None)
+    assert await store.get(upload.id) == upload
+    upload = await other.append(upload, Arriving(b"abc"))
+    assert await store.get(upload.id) == upload
+
+
+async def test_on_a_file_system_that_may_be_on_a_network_every_look_takes_a_thread(
+    store: FileStore, parsed: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "is_local", lambda device: False)
+    upload = await created(store)
+    for _ in range(2):
+        parsed.clear()
+        assert await store.get(upload.id) == upload
+        assert parsed
+
+
+async def test_on_a_file_system_that_rounds_times_every_look_takes_a_thread(
+    store: FileStore, parsed: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def set_times(file: int, *, ns: tuple[int, int]) -> None:
+        second = 1_000_000_000
+        utime(file, ns=(ns[0] // second * second, ns[1] // second * second))
+
+    utime = os.utime
+    monkeypatch.setattr(os, "utime", set_times)
+    upload = await created(store)
+    for _ in range(2):
+        parsed.clear()
+        assert await store.get(upload.id) == upload
+        assert parsed
+
+
+async def test_the_records_that_are_known_are_bounded(store: FileStore) -> None:
+    for _ in range(known._MOST + 10):
+        await created(store)
+    assert len(store._directory.known._known) == known._MOST
 
 
 _UPDATE = """
@@ -98,6 +153,7 @@ async def test_of_records_that_replace_each_other_at_once_the_last_one_is_seen(
                 new.write_bytes(text.replace(b'"000"', b'"%03d"' % owner))
                 os.rename(new, path)
             assert store._directory.load(upload.id).upload.owner == f"{number + 500:03}"
+            assert store._directory.recall(upload.id) is None  # that is for files of ours
 
     await run_sync(replaced_and_read)
 

@@ -19,6 +19,7 @@ import anyio.from_thread
 import anyio.lowlevel
 import pytest
 from anyio.to_thread import run_sync
+from blockbuster import BlockBuster
 
 from tests.stores.file._os import Counts, Disk, Os, seen_by
 from tusasgi import (
@@ -536,11 +537,16 @@ async def test_what_comes_up_for_nothing_stays_as_it_is_and_comes_up_once(
     assert [upload_id async for upload_id in store.due(NOW)] == []
 
 
+@pytest.mark.parametrize("is_known", [True, False], ids=["known", "unknown"])
 @pytest.mark.parametrize("step", ["the bytes", "all"])
 async def test_an_upload_that_is_removed_while_it_is_read_is_never_an_empty_one(
-    step: str, store: FileStore
+    step: str, is_known: bool, store: FileStore, fast_place: Path, blockbuster: BlockBuster
 ) -> None:
+    for function in blockbuster.functions.values():
+        function.can_block_in("test_store.py", "stat")
     upload = await created(store, b"abc")
+    if not is_known:
+        store = await run_sync(FileStore, fast_place / "place")
 
     def stat(path: str) -> os.stat_result:
         if path == store.path(upload.id) and os.path.exists(path):

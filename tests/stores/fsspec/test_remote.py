@@ -19,8 +19,7 @@ from anyio.to_thread import run_sync
 
 from tests.stores.fsspec import _sftp as _fsspec_sftp
 from tests.stores.fsspec._sftp import SftpServer
-from tusasgi import Expiry, OffsetConflict, StoreUnavailable, UploadExists, UploadNotFound
-from tusasgi.models import Renewal
+from tusasgi import OffsetConflict, StoreUnavailable, UploadExists, UploadNotFound
 from tusasgi.stores import WriteConflict
 from tusasgi.stores.fsspec import FsspecStore, pieces
 from tusasgi.stores.fsspec.pieces import exclusive_name
@@ -104,14 +103,12 @@ def close_sftp(store: FsspecStore) -> None:
 
 async def test_an_upload_in_several_appends_is_joined_and_read(make_store: MakeStore) -> None:
     sent = random.Random(0).randbytes(MIB + MIB // 2)
-    upload = await make_store().create(new_upload(length=len(sent), expires=NOW))
+    dates = {"expires": NOW, "expires_after": timedelta(hours=2)}
+    upload = await make_store().create(new_upload(length=len(sent), **dates))
     cuts = [0, 1, 300_000, 300_001, MIB, len(sent)]
     store = make_store()
-    renewal = Renewal(expiry=Expiry(after_append=timedelta(hours=2)), clock=lambda: NOW)
     for start, stop in pairwise(cuts):
-        upload = await store.append(
-            upload, Arriving(sent[start:stop]), staged=start == MIB, renewal=renewal
-        )
+        upload = await store.append(upload, Arriving(sent[start:stop]), staged=start == MIB)
         assert await store.get(upload.id) == upload
     other = make_store()
     assert await other.get(upload.id) == upload

@@ -37,7 +37,6 @@ from tests.stores.fsspec._filesystems import (
     over_memory,
 )
 from tusasgi import (
-    Expiry,
     InvalidUploadId,
     OffsetConflict,
     StoreFull,
@@ -48,7 +47,6 @@ from tusasgi import (
     UploadNotFound,
     Uploads,
 )
-from tusasgi.models import Renewal
 from tusasgi.stores import WriteConflict
 from tusasgi.stores.fsspec import FsspecStore, connection
 from tusasgi.stores.fsspec import store as store_module
@@ -934,9 +932,10 @@ async def test_a_refusal_takes_everything_back_but_a_later_date(
     is_staged: bool, watched: Watched, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_module, "_LINGER", 0.01)
-    store, now, window = FsspecStore(watched, root), NOW, timedelta(minutes=1)
-    upload = await created(store, b"abc", length=None, expires=NOW + window)
-    renewal = Renewal(expiry=Expiry(initial=window), clock=lambda: now)
+    now, window = NOW, timedelta(minutes=1)
+    store = FsspecStore(watched, root, clock=lambda: now)
+    dates = {"expires": NOW + window, "expires_after": window}
+    upload = await created(store, b"abc", length=None, **dates)
 
     async def one_too_many() -> AsyncIterator[bytes]:
         nonlocal now
@@ -949,7 +948,7 @@ async def test_a_refusal_takes_everything_back_but_a_later_date(
 
     changed = replace(upload, facts={"kind": "mp4"}, length=11)
     with pytest.raises(TooLarge):
-        await store.append(changed, one_too_many(), staged=is_staged, renewal=renewal)
+        await store.append(changed, one_too_many(), staged=is_staged)
     kept = await FsspecStore(watched, root).get(upload.id)
     assert not kept.is_expired(now)
     assert replace(kept, expires=upload.expires) == upload
@@ -1017,9 +1016,9 @@ async def test_the_date_moves_however_long_a_piece_is_on_its_way(
     kind: type[SlowObjects] | type[SlowFiles], is_staged: bool, size: int, root: str
 ) -> None:
     fs, slow = kind(), Slow()
-    store, now, window = FsspecStore(fs, root, piece_size=LEAST), NOW, timedelta(seconds=0.2)
-    upload = await created(store, length=None, expires=NOW + window)
-    renewal = Renewal(expiry=Expiry(after_append=window), clock=lambda: now)
+    now, window = NOW, timedelta(seconds=0.2)
+    store = FsspecStore(fs, root, piece_size=LEAST, clock=lambda: now)
+    upload = await created(store, length=None, expires=NOW + window, expires_after=window)
     fs.slow = slow
     kept = before = replace(upload, facts={"kind": "mp4"})
     async with anyio.create_task_group() as tasks:
@@ -1027,7 +1026,7 @@ async def test_the_date_moves_however_long_a_piece_is_on_its_way(
         async def append() -> None:
             nonlocal kept
             chunks = Arriving(CONTENT[:size])
-            kept = await store.append(kept, chunks, staged=is_staged, renewal=renewal)
+            kept = await store.append(kept, chunks, staged=is_staged)
 
         tasks.start_soon(append)
         await run_sync(slow.reached.wait)
@@ -1043,9 +1042,9 @@ async def test_the_date_moves_however_long_a_piece_is_on_its_way(
 
 
 async def test_pieces_that_take_long_to_be_shown_keep_the_date(watched: Watched, root: str) -> None:
-    store, now, window = FsspecStore(watched, root, piece_size=LEAST), NOW, timedelta(minutes=1)
-    upload = await created(store, length=None, expires=NOW + window)
-    renewal = Renewal(expiry=Expiry(initial=window), clock=lambda: now)
+    now, window = NOW, timedelta(minutes=1)
+    store = FsspecStore(watched, root, piece_size=LEAST, clock=lambda: now)
+    upload = await created(store, length=None, expires=NOW + window, expires_after=window)
     chunks = b"x" * (9 * LEAST)
     seen: list[bool] = []
 
@@ -1063,7 +1062,7 @@ async def test_pieces_that_take_long_to_be_shown_keep_the_date(watched: Watched,
             now += window / 4
             seen.append(store._connection.get().get(upload.id).is_expired(now))
 
-    kept = await store.append(upload, Ended(chunks), staged=True, renewal=renewal)
+    kept = await store.append(upload, Ended(chunks), staged=True)
     assert kept.offset == len(chunks) and not kept.is_expired(now)
     assert now > NOW + window and not any(seen)
     assert await FsspecStore(watched, root).get(upload.id) == kept

@@ -260,7 +260,7 @@ OPERATIONS = [
     ),
     Operation("concat-short", _joinable(300 * KIB, MIB), _concat),
     Operation("concat", _joinable(6 * MIB, 7 * MIB), _concat),
-    Operation("due", begun(300 * KIB, 6 * MIB, length=13 * MIB, more=0), _sweep),
+    Operation("due", begun(300 * KIB, PART, length=6 * MIB, more=0), _sweep),
 ]
 BY_NAME = {operation.name: operation for operation in OPERATIONS}
 
@@ -293,10 +293,6 @@ class Place:
         # As if it had been found that several parts at once pay: their order is more than one.
         store._window = Window(4)
         return store
-
-    async def aclose(self) -> None:
-        for client in self._clients.values():
-            await client.aclose()
 
     async def left(self) -> list[str]:
         """Return the names of all that is stored below the prefix, unfinished uploads too."""

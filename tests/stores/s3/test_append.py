@@ -14,7 +14,7 @@ from anyio.to_thread import run_sync
 from botocore.exceptions import ClientError
 
 from tests.services.faults import Call, FaultProxy
-from tests.services.s3 import Moto, SeaweedFS
+from tests.services.s3 import Moto
 from tests.stores.s3._scenes import (
     CONTENT,
     KIB,
@@ -28,8 +28,7 @@ from tests.stores.s3._scenes import (
     filled,
     new_place,
 )
-from tusasgi import Expiry, TooLarge, Upload
-from tusasgi.models import Renewal
+from tusasgi import TooLarge, Upload
 from tusasgi.stores import WriteConflict
 from tusasgi.stores.s3 import S3Store, bucket, committing, writer
 from tusasgi.stores.s3.bucket import Bucket
@@ -39,13 +38,6 @@ from tusasgi.stores.s3.window import Window
 from tusasgi.testing.stores import NOW, new_upload
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def place(seaweedfs: SeaweedFS) -> AsyncIterator[Place]:
-    place = new_place(seaweedfs)
-    yield place
-    await place.aclose()
 
 
 @pytest.fixture
@@ -119,7 +111,6 @@ async def test_the_whole_is_not_shown_while_its_last_part_is_on_its_way(
             stalled.release()
         assert seen.offset == upload.offset
         assert (await other.get(upload.id)).offset == length
-        await place.aclose()
 
 
 def segment_puts(proxy: FaultProxy) -> list[Call]:
@@ -161,7 +152,6 @@ async def test_a_part_is_sent_under_a_number_that_nobody_else_will_use(moto: Mot
             used_to = (await other._bucket.read(upload.id)).used_to
             stalled.release()
         assert used_to >= int(call.query["partNumber"])
-        await place.aclose()
 
 
 async def test_the_number_of_a_refused_part_is_not_used_again(moto: Moto) -> None:
@@ -177,7 +167,6 @@ async def test_the_number_of_a_refused_part_is_not_used_again(moto: Moto) -> Non
         await appended(store, await place.store().get(upload.id), CONTENT[6 * MIB :])
         numbers = part_numbers(proxy)
         assert refused and len(set(numbers)) == len(numbers)
-        await place.aclose()
 
 
 def part_numbers(proxy: FaultProxy) -> list[str]:
@@ -202,7 +191,6 @@ async def test_a_failure_of_the_store_waits_for_no_client(wait: str, moto: Moto)
         proxy.fail("error_501", operation="UploadPart")
         with anyio.fail_after(60), pytest.raises(ClientError, match="NotImplemented"):
             await store.append(upload, endless())
-        await place.aclose()
 
 
 # The date.
@@ -213,22 +201,21 @@ class Slow:
 
     window = timedelta(minutes=1)
 
-    def __init__(self, other: S3Store, upload: Upload) -> None:
+    def __init__(self, place: Place) -> None:
         self.now = NOW
-        self.renewal = Renewal(expiry=Expiry(initial=self.window), clock=lambda: self.now)
         self.seen: list[Upload] = []
-        self._other = other
-        self._upload = upload
+        self.store = place.store(name="one", clock=lambda: self.now)
+        self._other = place.store(name="other")
 
-    async def bytes(self, count: int) -> AsyncIterator[bytes]:
+    async def bytes(self, upload: Upload, count: int) -> AsyncIterator[bytes]:
         for number in range(count):
             self.now += self.window / 4
             yield CONTENT[number : number + 1]
-            self.seen.append(await self._renewed())
+            self.seen.append(await self._renewed(upload))
 
-    async def _renewed(self) -> Upload:
+    async def _renewed(self, upload: Upload) -> Upload:
         for _ in range(500):  # it may be on its way to the store for a while
-            found = await self._other.get(self._upload.id)
+            found = await self._other.get(upload.id)
             assert found.expires is not None
             if found.expires == self.now + self.window:
                 return found
@@ -237,22 +224,21 @@ class Slow:
 
 
 async def test_the_last_byte_moves_the_date_and_is_not_shown(place: Place) -> None:
-    store = place.store(name="one")
-    upload = await store.create(new_upload(length=8, expires=NOW + Slow.window))
-    slow = Slow(place.store(name="other"), upload)
-    kept = await store.append(upload, slow.bytes(8), renewal=slow.renewal)
+    slow = Slow(place)
+    new = new_upload(length=8, expires=NOW + Slow.window, expires_after=Slow.window)
+    upload = await slow.store.create(new)
+    kept = await slow.store.append(upload, slow.bytes(upload, 8))
     assert [found.offset for found in slow.seen][-1] < 8
     assert kept.offset == 8
 
 
 @pytest.mark.parametrize("begun", [0, 3, 6 * MIB])
 async def test_staged_bytes_move_the_date_and_nothing_else(begun: int, place: Place) -> None:
-    store, expires = place.store(name="one"), NOW + Slow.window
-    upload = await filled(store, CONTENT[: 12 * MIB], begun, expires=expires)
-    slow = Slow(place.store(name="other"), upload)
-    chunks = slow.bytes(9)
+    slow, expires = Slow(place), NOW + Slow.window
+    dates = {"expires": expires, "expires_after": Slow.window}
+    upload = await filled(slow.store, CONTENT[: 12 * MIB], begun, **dates)
     changed = replace(upload, facts={"kind": "mp4"})
-    kept = await store.append(changed, chunks, staged=True, renewal=slow.renewal)
+    kept = await slow.store.append(changed, slow.bytes(upload, 9), staged=True)
     for found in slow.seen:
         assert replace(found, expires=upload.expires) == upload
     assert slow.seen[-1].expires is not None and slow.seen[-1].expires > expires
@@ -264,18 +250,18 @@ async def test_staged_bytes_move_the_date_and_nothing_else(begun: int, place: Pl
 async def test_a_refusal_takes_everything_back_but_a_later_date(
     is_staged: bool, place: Place
 ) -> None:
-    store = place.store(name="one")
-    upload = await filled(store, CONTENT[:MIB], 10, expires=NOW + Slow.window)
-    slow = Slow(place.store(name="other"), upload)
+    slow = Slow(place)
+    dates = {"expires": NOW + Slow.window, "expires_after": Slow.window}
+    upload = await filled(slow.store, CONTENT[:MIB], 10, **dates)
 
     async def refused() -> AsyncIterator[bytes]:
-        async for chunk in slow.bytes(9):
+        async for chunk in slow.bytes(upload, 9):
             yield chunk
         raise TooLarge("one too many")
 
     changed = replace(upload, facts={"kind": "mp4"})
     with pytest.raises(TooLarge):
-        await store.append(changed, refused(), staged=is_staged, renewal=slow.renewal)
+        await slow.store.append(changed, refused(), staged=is_staged)
     kept = await place.store().get(upload.id)
     assert not kept.is_expired(slow.now)
     assert replace(kept, expires=upload.expires) == upload
@@ -299,7 +285,6 @@ async def test_the_date_moves_while_what_has_come_waits(
     size, fault = WAITS[wait]
     length = size if "part" in wait else 7 * MIB
     now, window = NOW, timedelta(seconds=0.2)
-    renewal = Renewal(expiry=Expiry(after_append=window), clock=lambda: now)
     done = anyio.Event()
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -310,8 +295,11 @@ async def test_the_date_moves_while_what_has_come_waits(
 
     with FaultProxy(moto.endpoint) as proxy:
         place = new_place(moto, proxy.endpoint, memory=2 * PART)
-        store, other = place.store(name="one"), place.store(moto.endpoint, name="other")
-        upload = await store.create(new_upload(length=length, expires=NOW + window))
+        store = place.store(name="one", clock=lambda: now)
+        other = place.store(moto.endpoint, name="other")
+        upload = await store.create(
+            new_upload(length=length, expires=NOW + window, expires_after=window)
+        )
         before = upload
         held = await store._budget.take(2 * PART if fault is None else 0)
         stalled = None if fault is None else proxy.fail("stall", **fault)
@@ -319,8 +307,7 @@ async def test_the_date_moves_while_what_has_come_waits(
 
             async def append() -> None:
                 nonlocal upload
-                chunked = chunks()
-                upload = await store.append(upload, chunked, staged=is_staged, renewal=renewal)
+                upload = await store.append(upload, chunks(), staged=is_staged)
 
             tasks.start_soon(append)
             if stalled is not None:
@@ -338,16 +325,18 @@ async def test_the_date_moves_while_what_has_come_waits(
                 done.set()
         assert upload == await place.store(moto.endpoint).get(upload.id)
         assert await place.content(other, upload) == CONTENT[:size]
-        await place.aclose()
 
 
-async def test_a_date_that_has_moved_stays_when_numbers_are_reserved(moto: Moto) -> None:
+async def test_a_date_that_has_moved_stays_when_numbers_are_reserved(
+    moto: Moto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_FIRST_SAVE", 600.0)  # the date alone is what is stored
     now, window = NOW, timedelta(seconds=0.2)
-    renewal = Renewal(expiry=Expiry(after_append=window), clock=lambda: now)
     with FaultProxy(moto.endpoint) as proxy:
         place = new_place(moto, proxy.endpoint)
-        store, other = place.store(name="one"), place.store(moto.endpoint, name="other")
-        upload = await filled(store, CONTENT, 6 * MIB, expires=NOW)
+        store = place.store(name="one", clock=lambda: now)
+        other = place.store(moto.endpoint, name="other")
+        upload = await filled(store, CONTENT, 6 * MIB, expires=NOW, expires_after=window)
         stalled = proxy.fail("stall", operation="UploadPart")
 
         async def chunks() -> AsyncIterator[bytes]:
@@ -361,36 +350,35 @@ async def test_a_date_that_has_moved_stays_when_numbers_are_reserved(moto: Moto)
             stalled.release()
             assert (kept.offset, kept.expires) == (upload.offset, now + window)
 
-        await store.append(upload, chunks(), renewal=renewal)
-        await place.aclose()
+        await store.append(upload, chunks())
 
 
 async def test_the_date_that_an_append_leaves_is_not_moved_again(moto: Moto) -> None:
     window = timedelta(seconds=0.2)
     with FaultProxy(moto.endpoint) as proxy:
         place = new_place(moto, proxy.endpoint)
-        store = place.store()
-        upload = await store.create(new_upload(length=10, expires=NOW + window))
-        puts = len(state_puts(proxy))
+        puts = 1  # of the creation
 
         def clock() -> datetime:  # time passes while the last manifest is on its way
             return NOW if len(state_puts(proxy)) == puts else NOW + window
 
-        renewal = Renewal(expiry=Expiry(after_append=window), clock=clock)
+        store = place.store(clock=clock)
+        upload = await store.create(
+            new_upload(length=10, expires=NOW + window, expires_after=window)
+        )
         stalled = proxy.fail("stall", operation="PutObject")
         async with anyio.create_task_group() as tasks:
 
             async def append() -> None:
                 nonlocal upload
-                upload = await store.append(upload, chunks_of(CONTENT[:3]), renewal=renewal)
+                upload = await store.append(upload, chunks_of(CONTENT[:3]))
 
             tasks.start_soon(append)
             await run_sync(stalled.wait)
-            await anyio.sleep(2 * renewal.interval)
+            await anyio.sleep(window.total_seconds() / 2)
             stalled.release()
         assert (upload.offset, upload.expires) == (3, NOW + window)
         assert len(state_puts(proxy)) == puts + 1
-        await place.aclose()
 
 
 def state_puts(proxy: FaultProxy) -> list[Call]:
@@ -436,18 +424,20 @@ async def test_an_append_that_is_overtaken_while_a_part_is_on_its_way_ends(
     moto: Moto,
 ) -> None:
     now, window = NOW, timedelta(seconds=0.2)
-    renewal = Renewal(expiry=Expiry(after_append=window), clock=lambda: now)
     with FaultProxy(moto.endpoint) as proxy:
         place = new_place(moto, proxy.endpoint)
-        store, other = place.store(name="one"), place.store(moto.endpoint, name="other")
-        upload = await store.create(new_upload(length=12 * MIB, expires=NOW + window))
+        store = place.store(name="one", clock=lambda: now)
+        other = place.store(moto.endpoint, name="other")
+        upload = await store.create(
+            new_upload(length=12 * MIB, expires=NOW + window, expires_after=window)
+        )
         stalled = proxy.fail("stall", operation="UploadPart")
         async with anyio.create_task_group() as tasks:
 
             async def append() -> None:
                 async with aclosing(chunks_of(CONTENT)) as chunks:
                     with pytest.raises(WriteConflict):
-                        await store.append(upload, chunks, renewal=renewal)
+                        await store.append(upload, chunks)
 
             tasks.start_soon(append)
             await run_sync(stalled.wait)
@@ -462,7 +452,6 @@ async def test_an_append_that_is_overtaken_while_a_part_is_on_its_way_ends(
             stalled.release()
         assert await other.get(upload.id) == taken
         assert multiparts(await place.left()) == []
-        await place.aclose()
 
 
 async def test_an_append_that_is_overtaken_ends_although_its_client_hangs(
@@ -471,9 +460,10 @@ async def test_an_append_that_is_overtaken_ends_although_its_client_hangs(
     """It finds out when the date is to be moved, if it has nothing to save."""
     monkeypatch.setattr(writer, "_FIRST_SAVE", 600.0)
     now, window = NOW, timedelta(seconds=0.2)
-    renewal = Renewal(expiry=Expiry(after_append=window), clock=lambda: now)
-    store, other = place.store(name="one"), place.store(name="other")
-    upload = await store.create(new_upload(length=12 * MIB, expires=NOW + window))
+    store, other = place.store(name="one", clock=lambda: now), place.store(name="other")
+    upload = await store.create(
+        new_upload(length=12 * MIB, expires=NOW + window, expires_after=window)
+    )
     taken = upload
 
     async def hanging() -> AsyncIterator[bytes]:
@@ -484,22 +474,21 @@ async def test_an_append_that_is_overtaken_ends_although_its_client_hangs(
         await anyio.sleep_forever()
 
     with anyio.fail_after(60), pytest.raises(WriteConflict):
-        await store.append(upload, hanging(), renewal=renewal)
+        await store.append(upload, hanging())
     assert await other.get(upload.id) == taken
 
 
 async def test_an_append_of_nothing_moves_no_date(place: Place) -> None:
-    store = place.store()
-    upload = await filled(store, CONTENT[:MIB], 10, expires=NOW)
-    renewal = Renewal(expiry=Expiry(after_append=timedelta(seconds=0.1)), clock=lambda: NOW)
+    store, window = place.store(), timedelta(seconds=0.1)
+    upload = await filled(store, CONTENT[:MIB], 10, expires=NOW, expires_after=window)
 
     async def nothing() -> AsyncIterator[bytes]:
-        await anyio.sleep(4 * renewal.interval)
+        await anyio.sleep(window.total_seconds())
         for chunk in ():
             yield chunk
 
     for is_staged in (False, True):
-        await store.append(upload, nothing(), staged=is_staged, renewal=renewal)
+        await store.append(upload, nothing(), staged=is_staged)
     assert await place.store().get(upload.id) == upload
 
 

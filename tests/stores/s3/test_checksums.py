@@ -125,4 +125,3 @@ async def test_all_parts_of_an_upload_carry_what_its_first_part_did(
     assert carried == [{begun} - {"none"}] * 3
     upload = await completed(other, upload)
     assert await read(other, upload) == content
-    await place.aclose()

@@ -2,7 +2,7 @@
 
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from itertools import cycle
 
@@ -143,7 +143,7 @@ def count(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-async def servers(count: int, seaweedfs: SeaweedFS, proxy: FaultProxy) -> AsyncIterator[Servers]:
+async def servers(count: int, seaweedfs: SeaweedFS, proxy: FaultProxy) -> Servers:
     prefix = secrets.token_hex(6)
     stores = [
         store_on(seaweedfs, prefix, endpoint=proxy.endpoint, check=False) for _ in range(count)
@@ -151,9 +151,7 @@ async def servers(count: int, seaweedfs: SeaweedFS, proxy: FaultProxy) -> AsyncI
     for store in stores:
         async with store:  # the first calls of a client are not to be counted
             pass
-    yield Servers(proxy, stores)
-    for store in stores:
-        await store.aclose()
+    return Servers(proxy, stores)
 
 
 def _driver(store: S3Store) -> ASGIDriver:

@@ -10,7 +10,6 @@ import pytest
 from anyio.to_thread import run_sync
 
 from tests.services.faults import FaultProxy
-from tests.services.s3 import SeaweedFS
 from tests.stores.s3._scenes import (
     CONTENT,
     KIB,
@@ -23,7 +22,6 @@ from tests.stores.s3._scenes import (
     chunks_of,
     completed,
     filled,
-    new_place,
     read,
     swept,
 )
@@ -34,13 +32,6 @@ from tusasgi.stores.s3.failures import Conflict
 from tusasgi.testing.stores import new_upload
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def place(seaweedfs: SeaweedFS) -> AsyncIterator[Place]:
-    place = new_place(seaweedfs)
-    yield place
-    await place.aclose()
 
 
 class Swaps:
@@ -251,4 +242,3 @@ async def test_a_manifest_is_written_again_when_its_turn_has_come(
         proxy.fail("error_429", times=None)
         with pytest.raises(StoreUnavailable):
             await store.update(replace(upload, facts={"seen": True}))
-        await store.aclose()

@@ -1,7 +1,7 @@
 """The S3 store when a call fails: each call of each operation in turn, in every way."""
 
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 import pytest
@@ -14,7 +14,6 @@ from tests.stores.s3._scenes import (
     THOROUGH,
     Operation,
     Place,
-    new_place,
 )
 from tusasgi import StoreUnavailable
 
@@ -77,13 +76,6 @@ def anyio_backend() -> str:
 def proxy(seaweedfs: SeaweedFS) -> Iterator[FaultProxy]:
     with FaultProxy(seaweedfs.endpoint) as proxy:
         yield proxy
-
-
-@pytest.fixture
-async def place(seaweedfs: SeaweedFS) -> AsyncIterator[Place]:
-    place = new_place(seaweedfs)
-    yield place
-    await place.aclose()
 
 
 @pytest.mark.parametrize(("name", "fault"), SEEN)

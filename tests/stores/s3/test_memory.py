@@ -49,10 +49,8 @@ def proxy(seaweedfs: SeaweedFS) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-async def place(seaweedfs: SeaweedFS, proxy: FaultProxy) -> AsyncIterator[Place]:
-    place = new_place(seaweedfs, proxy.endpoint)
-    yield place
-    await place.aclose()
+def place(seaweedfs: SeaweedFS, proxy: FaultProxy) -> Place:
+    return new_place(seaweedfs, proxy.endpoint)
 
 
 async def test_many_that_fill_a_part_with_little_share_the_budget(
@@ -138,11 +136,12 @@ async def test_an_append_holds_what_there_is_at_most(
     await store.append(upload, chunks(), staged=is_staged)
     peak = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
-    await place.aclose()
     assert peak <= memory + size + SOME
 
 
-@pytest.mark.parametrize("is_staged", [False, True], ids=["at-once", "staged"])
+@pytest.mark.parametrize(
+    ("is_staged", "anyio_backend"), [(False, "asyncio"), (True, "trio")], ids=["at-once", "staged"]
+)
 async def test_slow_clients_share_what_there_is_and_none_waits_for_ever(
     is_staged: bool, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,11 +234,12 @@ async def test_many_uploads_that_are_finished_at_once_share_what_there_is(
     assert peak[0] <= 2 * 3 * PART + SOME
     for upload in uploads:
         assert (await place.store().get(upload.id)).is_complete
-    await place.aclose()
 
 
 @pytest.mark.parametrize(
-    ("size", "count", "at_once"), [(2 * MIB, 2, 12), (3 * MIB, 10, 2)], ids=["short", "parts"]
+    ("size", "count", "at_once", "anyio_backend"),
+    [(2 * MIB, 2, 12, "asyncio"), (3 * MIB, 10, 2, "trio")],
+    ids=["short", "parts"],
 )
 async def test_joining_shares_what_there_is(
     size: int, count: int, at_once: int, seaweedfs: SeaweedFS
@@ -268,7 +268,6 @@ async def test_joining_shares_what_there_is(
     assert peak[0] <= 2 * 3 * PART + SOME
     for final in joined:
         assert await read(place.store(), final) == content * count
-    await place.aclose()
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Literal
@@ -11,7 +11,6 @@ import anyio
 import pytest
 
 from tests._stage import OCTETS, TUS
-from tests.services.s3 import SeaweedFS
 from tests.stores.s3._scenes import (
     BY_NAME,
     CONTENT,
@@ -26,7 +25,6 @@ from tests.stores.s3._scenes import (
     Wrong,
     appended,
     completed,
-    new_place,
     read,
     swept,
 )
@@ -55,13 +53,6 @@ Moment = Literal["before", "after", "late"]
 def anyio_backend() -> str:
     """Under trio the same client makes the same calls."""
     return "asyncio"
-
-
-@pytest.fixture
-async def place(seaweedfs: SeaweedFS) -> AsyncIterator[Place]:
-    place = new_place(seaweedfs)
-    yield place
-    await place.aclose()
 
 
 @dataclass

@@ -66,18 +66,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def place(seaweedfs: SeaweedFS) -> AsyncIterator[Place]:
-    place = new_place(seaweedfs)
-    yield place
-    await place.aclose()
-
-
-@pytest.fixture
-async def either(s3_server: S3Server) -> AsyncIterator[Place]:
+def either(s3_server: S3Server) -> Place:
     """A place on each server in turn."""
-    place = new_place(s3_server)
-    yield place
-    await place.aclose()
+    return new_place(s3_server)
 
 
 # The start.
@@ -95,7 +86,6 @@ async def test_a_server_that_ignores_conditions_is_refused(
         for _ in range(2):
             with pytest.raises(RuntimeError, match=f"ignores {header} on PutObject"):
                 await store.create(new_upload())
-        await store.aclose()
     assert await run_sync(moto.keys, moto.bucket, prefix) == []
 
 
@@ -120,7 +110,6 @@ async def test_a_server_that_is_away_at_the_start_is_tried_again(seaweedfs: Seaw
                 await store.create(new_upload())
         proxy.heal()
         await store.create(new_upload())
-        await store.aclose()
 
 
 def test_settings_that_are_not_given_stay_as_the_store_needs_them() -> None:
@@ -198,10 +187,8 @@ def damaging(seaweedfs: SeaweedFS) -> Iterator[Damaging]:
 
 
 @pytest.fixture
-async def damaged(seaweedfs: SeaweedFS, damaging: Damaging) -> AsyncIterator[Place]:
-    place = new_place(seaweedfs, damaging.endpoint)
-    yield place
-    await place.aclose()
+def damaged(seaweedfs: SeaweedFS, damaging: Damaging) -> Place:
+    return new_place(seaweedfs, damaging.endpoint)
 
 
 @pytest.mark.parametrize("operation", ["UploadPart", "PutObject"])
@@ -651,7 +638,6 @@ async def test_a_removal_of_segments_is_proved_as_every_server_knows_it(place: P
         store = place.store(proxy.endpoint, name="through the proxy")
         upload = await filled(store, CONTENT[: 8 * MIB], MIB)
         await store.terminate(upload.id)
-        await store.aclose()
         removals = [call for call in proxy.calls if call.operation == "DeleteObjects"]
         assert removals
         assert all(call.headers["Content-MD5"] for call in removals)
@@ -670,7 +656,6 @@ async def test_a_server_that_does_not_answer_is_waited_for_within_reason(
         with anyio.fail_after(10), pytest.raises(StoreUnavailable):
             await store.get(upload.id)
         stall.release()
-        await store.aclose()
 
 
 async def test_a_segment_that_is_not_as_long_as_it_was_is_never_part_of_an_upload(
@@ -745,7 +730,6 @@ async def test_a_manifest_that_may_not_be_read_stops_no_sweep(place: Place) -> N
         proxy.fail("error_403", operation="GetObject", key=hidden, times=None)
         with pytest.raises(ExceptionGroup) as caught:
             await Uploads(store, clock=lambda: past + timedelta(days=90)).sweep()
-        await store.aclose()
     assert [error.__notes__ for error in caught.value.exceptions] == [[f"upload {hidden}"]]
     assert sorted(await place.left()) == [left.key, f"{place.prefix}/state/{hidden}"]
 
@@ -799,7 +783,6 @@ async def test_what_is_small_does_not_wait_for_long_bodies(
                 await store.terminate(other.id)
             for stall in stalls:
                 stall.release()
-        await store.aclose()
 
 
 async def overwrite(store: S3Store, key: str, content: bytes) -> None:
@@ -860,7 +843,6 @@ async def test_an_answer_that_is_cut_in_its_middle_is_asked_for_again(place: Pla
         upload = await store.get(upload.id)
         proxy.fail("cut_answer", at=3, times=3)
         assert await read(store, upload) == CONTENT
-        await store.aclose()
         assert [call.fault for call in proxy.calls].count("cut_answer") == 3
 
 
@@ -872,7 +854,6 @@ async def test_an_answer_that_is_cut_each_time_is_told(place: Place) -> None:
         proxy.fail("cut_answer", times=None)
         with pytest.raises(StoreUnavailable):
             await read(store, upload)
-        await store.aclose()
 
 
 async def test_segments_of_a_filled_part_are_removed_by_the_next_append(place: Place) -> None:

@@ -1,6 +1,6 @@
 """What every store promises, of the S3 store on two servers."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -26,15 +26,11 @@ class S3Suite(StoreSuite):
         raise NotImplementedError
 
     @pytest.fixture(autouse=True)
-    async def opened(self, server: S3Server) -> AsyncIterator[None]:
+    def used(self, server: S3Server) -> None:
         self._server = server
-        self._stores: list[S3Store] = []
-        yield
-        for store in self._stores:
-            await store.aclose()
 
     @pytest.fixture
-    async def store(self, place: Path, opened: None) -> S3Store:
+    def store(self, place: Path, used: None) -> S3Store:
         return self.make_store(place)
 
     @pytest.fixture
@@ -46,16 +42,21 @@ class S3Suite(StoreSuite):
 
     def make_store(self, place: Path) -> S3Store:
         prefix = place.parent.name.strip("-_.")
-        store = store_on(self._server, prefix, part_size=PART, memory=2 * PART, check=False)
-        self._stores.append(store)
-        return store
+        return store_on(self._server, prefix, part_size=PART, memory=2 * PART, check=False)
 
     async def content(self, store: Store, upload: Upload) -> bytes:
         assert isinstance(store, S3Store)
         return await content_of(store, self._server, upload)
 
 
+# Each claim on each server and on each event loop, which have nothing to do with each other.
+
+
 class TestS3StoreOnSeaweedFS(S3Suite):
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
     @pytest.fixture
     def server(self, seaweedfs: S3Server) -> S3Server:
         return seaweedfs
@@ -66,7 +67,7 @@ class TestS3StoreOnMoto(S3Suite):
 
     @pytest.fixture
     def anyio_backend(self) -> str:
-        return "asyncio"  # the way from trio is the same to any server
+        return "trio"
 
     @pytest.fixture
     def server(self, moto: S3Server) -> S3Server:

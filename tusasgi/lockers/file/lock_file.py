@@ -9,7 +9,6 @@ import contextlib
 import os
 import struct
 import sys
-import threading
 
 try:
     import fcntl
@@ -30,104 +29,76 @@ _IS_LINUX = sys.platform == "linux"
 # Longer than the kernel's own, because nobody minds what follows.
 _FLOCK = struct.Struct("@hhqqi8x" if _IS_LINUX else "@qqihh8x")
 
-_mutex = threading.Lock()
-_files: "dict[tuple[int, int], LockFile]" = {}
-"""The files that are open in this process, by device and inode."""
+Key = tuple[int, int]
+"""What is the same for every name of a file: its device and inode."""
 
 
 class LockFile:
-    """A file of locks. All who use it in this process share one, see `open_lock_file`.
+    """A file of locks. A process has it open once at most: see `locks.open_locks`.
 
-    That is because neither kind of lock keeps two users of one open file apart, and so that a
-    lock needs no descriptor of its own.
+    That is because the older kind of lock is lost when a second descriptor is closed.
     """
 
-    def __init__(self, descriptor: int, key: tuple[int, int]) -> None:
-        self.users = 1
+    def __init__(self, descriptor: int) -> None:
+        self.key = _key_of(os.fstat(descriptor))
         self._descriptor = descriptor
-        self._key = key
-        self._taken: dict[int, int] = {}
 
     @property
     def device(self) -> int:
-        return self._key[0]
+        return self.key[0]
 
     @property
-    def is_lost(self) -> bool:
-        """True in a child that was forked while this was open."""
-        return self._descriptor < 0
+    def is_open(self) -> bool:
+        """False after `close`; in a child that was forked while this was open, too."""
+        return self._descriptor >= 0
 
     def is_at(self, path: str) -> bool:
         """Return whether the path still names this file."""
         try:
-            return _key_of(os.stat(path)) == self._key
+            return key_at(path) == self.key
         except (FileNotFoundError, NotADirectoryError):
             return False
 
     def try_lock(self, start: int, length: int) -> bool:
-        """Lock so many bytes from `start` on, unless somebody has locked that one."""
-        with _mutex:
-            if start in self._taken:
-                return False
-            try:
-                self._call(_SET, fcntl.F_WRLCK, start, length)
-            except (BlockingIOError, PermissionError):  # POSIX allows both
-                return False
-            self._taken[start] = length
-            return True
+        """Lock so many bytes from `start` on, unless another process has locked that one.
 
-    def unlock(self, start: int) -> bool:
-        """Unlock what was locked from `start` on; return False in a child forked meanwhile."""
-        with _mutex:
-            if start not in self._taken:
-                return False
-            self._call(_SET, fcntl.F_UNLCK, start, self._taken.pop(start))
-            return True
+        What this process has locked itself is no obstacle: who may try is for the caller to say.
+        """
+        try:
+            self._call(_SET, fcntl.F_WRLCK, start, length)
+        except (BlockingIOError, PermissionError):  # POSIX allows both
+            return False
+        return True
+
+    def unlock(self, start: int, length: int) -> None:
+        """Unlock what this process has locked of so many bytes from `start` on."""
+        self._call(_SET, fcntl.F_UNLCK, start, length)
 
     def length_at(self, start: int) -> int | None:
-        """Return how many bytes somebody has locked from `start` on; None if nobody has."""
-        with _mutex:
-            if start in self._taken:
-                return self._taken[start]
-            answer = self._call(_GET, fcntl.F_WRLCK, start, 1)
+        """Return how many bytes another process has locked from `start` on; None if it is free."""
+        answer = self._call(_GET, fcntl.F_WRLCK, start, 1)
         kind, length = (answer[0], answer[3]) if _IS_LINUX else (answer[3], answer[1])
         return None if kind == fcntl.F_UNLCK else length
 
     def close(self) -> None:
-        """Close the file if this was its last user."""
-        with _mutex:
-            self.users -= 1
-            if not self.users and not self.is_lost:
-                del _files[self._key]
-                os.close(self._descriptor)
+        """Close the file, which frees all locks."""
+        os.close(self._descriptor)
+        self._descriptor = -1
 
     def _call(self, command: int, kind: int, start: int, length: int) -> tuple[int, ...]:
         # From the start of the file (whence 0); the process of an open file's lock has to be 0.
         order = (kind, 0, start, length, 0) if _IS_LINUX else (start, length, 0, kind, 0)
         return _FLOCK.unpack(fcntl.fcntl(self._descriptor, command, _FLOCK.pack(*order)))
 
-    def _lose(self) -> None:
-        os.close(self._descriptor)
-        self._descriptor = -1
-        self._taken.clear()
-
 
 def open_lock_file(path: str) -> LockFile:
-    """Return the file of locks; whoever gets it has to close it once.
+    """Open the file. Raises `FileNotFoundError` if there is none, and every `OSError` as it is."""
+    return LockFile(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
 
-    Raises `FileNotFoundError` if there is none, and every other `OSError` as it is.
-    """
-    with _mutex:
-        # Looked up before it is opened, because where locks belong to processes the second
-        # descriptor would take them away when it is closed.
-        file = _files.get(_key_of(os.stat(path)))
-        if file is not None:
-            file.users += 1
-            return file
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        key = _key_of(os.fstat(descriptor))
-        file = _files[key] = LockFile(descriptor, key)
-        return file
+
+def key_at(path: str) -> Key:
+    """Return the key of the file of this name, without opening it."""
+    return _key_of(os.stat(path))
 
 
 def make_lock_file(path: str) -> None:
@@ -166,23 +137,10 @@ def give_to_owner(new: int, folder: str) -> None:
     A `tusasgi sweep` of root's must leave nothing that the server could not open.
     """
     if os.geteuid() == 0:
-        owner = os.stat(folder)
         with contextlib.suppress(OSError):  # of a disk that knows no owners, or not this one
+            owner = os.stat(folder)
             os.chown(new, owner.st_uid, owner.st_gid)
 
 
-def _key_of(status: os.stat_result) -> tuple[int, int]:
+def _key_of(status: os.stat_result) -> Key:
     return status.st_dev, status.st_ino
-
-
-def _lose_all_in_child() -> None:  # pragma: no cover (forked children are not measured)
-    # The child shares the open files of its parent, and would keep the locks of a parent that
-    # has died.
-    global _mutex
-    _mutex = threading.Lock()  # a thread that is not here may have held it
-    for file in _files.values():
-        file._lose()
-    _files.clear()
-
-
-os.register_at_fork(after_in_child=_lose_all_in_child)

@@ -1,36 +1,32 @@
 """Locks between the processes of one machine, by the kernel.
 
 - A lock is a range of bytes of one empty file that the kernel has locked. Its start says which
-  upload (a hash of the id), and its length in which inbox the holder listens: so holder and
-  address come and go in the same moment, and neither needs a block or an inode.
-- Within an event loop uploads are handed over by `MemoryLocker`, and only the first of those who
-  wait asks the kernel.
-- Between event loops, which are mostly of different processes, whoever waits writes to the inbox
-  of the holder, and the holder writes back when it has let go. An inbox whose process dies is an
-  error in the pipe to it, of which whoever waits is woken as well.
+  upload (a hash of the id), and its length in which inbox the holder's process listens: so holder
+  and address come and go in the same moment, and neither needs a block or an inode.
+- Within a process claims stand in a queue, and only the first one asks the kernel.
+- Between processes whoever waits writes to the inbox of the holder, and the holder writes back
+  when it has let go. An inbox whose process dies is an error in the pipe to it, of which whoever
+  waits is woken as well.
 - Messages are a courtesy. Those who cannot make a pipe, or whose message is lost, try the lock
   again now and then.
+- File and inbox stay open from one lock to the next, until a second passes without any: so a lock
+  that nobody else wants costs one call of the kernel to take it, one to see that it counts, and
+  one to free it.
 """
 
 import errno
 import hashlib
 import os
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
-import anyio.lowlevel
-
-from tusasgi.errors import StoreFull, StoreUnavailable, UploadLocked
-from tusasgi.lockers.file.inbox import MOST
-from tusasgi.lockers.file.lock_file import LockFile, make_lock_file, open_lock_file
-from tusasgi.lockers.file.locks import Claim, Locks
-from tusasgi.lockers.memory import MemoryLocker
+from tusasgi.errors import StoreFull, StoreUnavailable
+from tusasgi.lockers.file.claim import Claim
+from tusasgi.lockers.file.lock_file import make_lock_file
+from tusasgi.lockers.file.locks import LENGTHS, Locks, open_locks
 from tusasgi.models import check_upload_id
 
 _NAME = "locks"
-
-_LENGTHS = (MOST + 1).bit_length()  # bits; a holder without an inbox locks one byte
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _TOO_MANY = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK}
@@ -65,72 +61,58 @@ class FileLocker:
         self._path = os.path.join(self._folder, _NAME)
         self._patience = patience
         self._device: int | None = None
-        self._loops: anyio.lowlevel.RunVar[_EventLoop] = anyio.lowlevel.RunVar(
-            f"tusasgi.locks.{uuid.uuid4()}"
-        )
+        self._locks: Locks | None = None
 
     @asynccontextmanager
     async def lock(
         self, upload_id: str, *, interrupt: Callable[[], None], take_over: bool = True
     ) -> AsyncIterator[None]:
-        start = _start_of(check_upload_id(upload_id))
-        loop = self._loop()
-        with loop.claimed(start, interrupt) as claim:
-            turn = loop.queue.lock(str(start), interrupt=claim.displace, take_over=take_over)
-            async with turn:
-                locks = await self._acquire(loop, claim, take_over)
-                # From here on nothing awaits but the body: no cancellation comes in between.
-                try:
-                    yield
-                finally:
-                    locks.release(claim)
+        claim = Claim(_start_of(check_upload_id(upload_id)), interrupt, takes_over=take_over)
+        locks = await self._acquire(claim)
+        # From here on nothing awaits but the body: no cancellation comes in between.
+        try:
+            yield
+        finally:
+            locks.leave(claim)
 
-    async def _acquire(self, loop: "_EventLoop", claim: Claim, take_over: bool) -> Locks:
+    async def _acquire(self, claim: Claim) -> Locks:
         try:
             while True:
-                locks = self._join(loop)
-                if await self._take(locks, claim, take_over):
+                locks = self._join(claim)
+                if await self._take(locks, claim):
                     return locks
                 # Somebody has removed the file, and a lock on it keeps nobody out.
-                loop.leave(locks)
+                self._locks = None
         except OSError as error:
             raise _clear(error) from error
 
-    async def _take(self, locks: Locks, claim: Claim, take_over: bool) -> bool:
+    async def _take(self, locks: Locks, claim: Claim) -> bool:
         """Take the lock, and return whether its file is still the one that all use."""
         is_current = False
         try:
-            if not await locks.take(claim, self._patience if take_over else None):
-                raise UploadLocked("another request holds the upload and does not let go")
+            await locks.take(claim, self._patience)
             is_current = locks.file.is_at(self._path)
         finally:
             if not is_current:
-                locks.release(claim)
+                locks.leave(claim)
         return is_current
 
-    def _loop(self) -> "_EventLoop":
-        loop = self._loops.get(None)
-        if loop is None:
-            loop = _EventLoop(MemoryLocker(patience=self._patience))
-            self._loops.set(loop)
-        return loop
+    def _join(self, claim: Claim) -> Locks:
+        """Return the locks in whose queue the claim stands now."""
+        locks = self._locks
+        while locks is None or not locks.join(claim):
+            locks = self._locks = self._open()
+        return locks
 
-    def _join(self, loop: "_EventLoop") -> Locks:
-        """Return the locks of this event loop, which are open until all are released."""
-        if loop.locks is None or not loop.locks.is_open:
-            loop.locks = Locks(self._folder, self._open_file())
-        loop.locks.join()
-        return loop.locks
-
-    def _open_file(self) -> LockFile:
+    def _open(self) -> Locks:
         try:
-            file = open_lock_file(self._path)
+            locks = open_locks(self._path)
         except FileNotFoundError:
             self._check_disk()
             make_lock_file(self._path)
-            file = open_lock_file(self._path)
-        self._device = file.device
-        return file
+            locks = open_locks(self._path)
+        self._device = locks.file.device
+        return locks
 
     def _check_disk(self) -> None:
         """Raise `StoreUnavailable` if the folder was on a disk that is not mounted any more."""
@@ -139,33 +121,6 @@ class FileLocker:
             folder = os.path.dirname(folder)
         if self._device not in (None, os.stat(folder).st_dev):
             raise _away()
-
-
-class _EventLoop:
-    """What a locker has in one event loop: a queue, and the open locks while there are some."""
-
-    def __init__(self, queue: MemoryLocker) -> None:
-        self.queue = queue
-        self.locks: Locks | None = None
-        self._arrivals: dict[int, list[float]] = {}
-
-    @contextmanager
-    def claimed(self, start: int, interrupt: Callable[[], None]) -> Iterator[Claim]:
-        """Give a claim on a lock, of which the others of this event loop know meanwhile."""
-        arrivals = self._arrivals.setdefault(start, [])
-        claim = Claim(start, interrupt, arrivals)
-        arrivals.append(claim.arrival)
-        try:
-            yield claim
-        finally:
-            arrivals.remove(claim.arrival)
-            if not arrivals:
-                del self._arrivals[start]
-
-    def leave(self, locks: Locks) -> None:
-        """Open others for the next claim."""
-        if self.locks is locks:
-            self.locks = None
 
 
 def _clear(error: OSError) -> Exception:
@@ -189,4 +144,4 @@ def _start_of(upload_id: str) -> int:
     some thousand tries.
     """
     digest = hashlib.blake2b(upload_id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest) >> (64 - 62 + _LENGTHS) << _LENGTHS
+    return int.from_bytes(digest) >> (64 - 62 + LENGTHS) << LENGTHS

@@ -2,18 +2,18 @@
 
 import contextlib
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
 from tusasgi.errors import OffsetConflict
-from tusasgi.models import Renewal, Upload
+from tusasgi.models import Upload
 from tusasgi.stores import BytesLost, PartLost
 from tusasgi.stores.due import NOW
 from tusasgi.stores.file import files
 from tusasgi.stores.file.directory import Directory
 from tusasgi.stores.file.locked import LockedUpload
 from tusasgi.stores.gathering import Chunk
-from tusasgi.stores.records import after, during
 
 _FLUSH_EVERY = 32 * 1024 * 1024  # so many bytes may be lost when the power goes, and some more
 
@@ -31,15 +31,16 @@ class Appender:
         directory: Directory,
         upload: Upload,
         *,
+        clock: Callable[[], datetime],
         is_durable: bool = False,
-        renewal: Renewal | None = None,
     ) -> None:
         self.is_open = False
         self._directory = directory
         self._upload = upload
         self._is_durable = is_durable
-        self._renewal = renewal
+        self._clock = clock
         self._offset = upload.offset  # where the bytes of the upload end
+        self._came = upload.created  # when bytes came last
         self._flushed = 0  # where the last flush was begun
         self._has_lost = False
         self._is_recorded = False
@@ -143,7 +144,7 @@ class Appender:
     def take_back(self) -> None:
         """Leave the upload as it was, but for a later date of expiry."""
         if self.is_open and self._is_recorded:
-            os.ftruncate(self._data, self._upload.offset)
+            files.truncate(self._data, self._upload.offset)
             self._put_record_back()
 
     def close(self) -> None:
@@ -181,43 +182,32 @@ class Appender:
         """Have the record say what `upload` says, and be found if these bytes are the last."""
         if not self._is_recorded:
             self._is_recorded = True
-            self._locked.put_if_changed(replace(self._upload, expires=self._expires))
+            self._locked.put_if_changed(self._upload)
         length = self._upload.length
         is_end = length is not None and self._offset + size >= length
         if is_end and not self._upload.is_open:
             self._directory.mark(self._upload.id, NOW)
 
-    @property
-    def _expires(self) -> datetime | None:
-        """The date that the upload was given, or a later one that it has got meanwhile."""
-        stored = self._locked.upload.expires
-        return self._upload.expires if stored == self._before.expires else stored
-
     def _put_record_back(self) -> None:
         start = self._upload.offset
         known = self._locked.record
-        back = replace(self._before, expires=known.upload.expires)
-        if replace(known.upload, offset=start) != back or known.flushed > start:
-            self._locked.put(back, flushed=min(known.flushed, start))
+        if replace(known.upload, offset=start) != self._before or known.flushed > start:
+            self._locked.put(self._before, flushed=min(known.flushed, start))
 
     def _renew(self) -> None:
-        """Keep the upload from expiring while its bytes come."""
-        known = replace(self._locked.upload, offset=self._offset)
-        renewed = during(known, self._renewal)
-        if renewed != known:
-            with files.unless_full():  # which is raised when bytes come that do not fit
-                self._locked.put(renewed)
+        """Have the file tell when bytes came last: the date of the upload follows from it."""
+        if self._upload.window is not None:
+            self._came = self._clock()
+            files.set_written(self._data, self._came)
 
     def _keep(self, upload: Upload) -> Upload:
         if os.fstat(self._data).st_nlink == 0:
             raise BytesLost  # somebody has removed the file without asking for the lock
-        known = self._locked.upload
-        upload = after(replace(upload, expires=known.expires), self._renewal)
+        self._renew()
+        upload = upload.renewed(self._came)
         if self._is_durable:
             self._locked.flush(self._data)
             self._locked.put(upload, flushed=self._offset)
-        elif upload != replace(known, offset=self._offset):
-            self._locked.put(upload)
         return upload
 
     def _close_files(self) -> None:

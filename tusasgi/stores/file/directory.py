@@ -12,6 +12,7 @@ from tusasgi.errors import StoreUnavailable, UploadNotFound
 from tusasgi.models import check_upload_id, is_upload_id
 from tusasgi.stores.due import NOW, due_hours, hours_of
 from tusasgi.stores.file import files, records
+from tusasgi.stores.file.known import KnownRecords
 from tusasgi.stores.file.records import Record
 from tusasgi.stores.records import UNREADABLE
 
@@ -33,6 +34,7 @@ class Directory:
         """Uploads whose bytes behind `flushed` are lost, in a file that could not be cut."""
         self.doubtful: set[str] = set()
         """Uploads whose record may be another one after a power cut: it is to be written anew."""
+        self.known = KnownRecords()
         self._was_there = False
 
     def path(self, upload_id: str) -> str:
@@ -47,35 +49,68 @@ class Directory:
         return records.boot_id()
 
     def load(self, upload_id: str) -> Record:
+        """Return what is known of an upload, by its record and by its bytes."""
         path = self.path(upload_id)
-        text = self._text_of_record(path)
-        size = files.size_of(path)
-        if size is None:  # a removal takes the bytes before the record: is it one?
-            text, size = self._text_of_record(path), 0
-        return self.parse(upload_id, text, size)
+        record = self._written(upload_id)
+        data = files.stat_of(path)
+        if data is None:  # a removal takes the bytes before the record: is it one?
+            record = self._written(upload_id)
+        return self.beside(record, data)
 
-    def parse(self, upload_id: str, text: bytes, size: int) -> Record:
-        """Return what is known of an upload, by its record and by how long its file is."""
-        record = records.load(text, size, None if upload_id in self.uncut else self.boot)
+    def recall(self, upload_id: str) -> Record | None:
+        """Return the same if that needs no reading, and so no thread; else None."""
+        if upload_id not in self.known or upload_id in self.uncut or upload_id in self.doubtful:
+            return None
+        path = self.path(upload_id)
+        try:
+            record = self.known.get(upload_id, os.stat(f"{path}.info"))
+            data = files.stat_of(path)
+            if data is None:  # as in `load`
+                record = self.known.get(upload_id, os.stat(f"{path}.info"))
+        except OSError:
+            return None  # whoever reads it finds out what that means
+        return None if record is None else self.beside(record, data)
+
+    def remember(self, record: Record, file: int) -> None:
+        """Spare the next reader a record that has just got its name; `file` is open."""
+        written = records.load(records.dump(record))
+        self.known.keep(record.upload.id, os.fstat(file), written)
+
+    def beside(self, record: Record, data: os.stat_result | None) -> Record:
+        """Return what a record says beside this file of bytes."""
+        boot = None if record.upload.id in self.uncut else self.boot
+        return records.beside(record, data, boot)
+
+    def read(self, upload_id: str, file: int) -> Record:
+        """Return what an open record says; its bytes are not in it."""
+        found = os.fstat(file)
+        record = self.known.get(upload_id, found)
+        if record is None:
+            record = records.load(files.content_of(file))
+            self.known.keep(upload_id, found, record)
         self._was_there = True
         return record
 
-    def _text_of_record(self, path: str) -> bytes:
+    def _written(self, upload_id: str) -> Record:
         try:
-            file = os.open(f"{path}.info", os.O_RDONLY)
+            file = os.open(f"{self.path(upload_id)}.info", os.O_RDONLY)
         except FileNotFoundError:
             self.check_is_there()
             raise UploadNotFound() from None
         try:
-            return files.content_of(file)
+            return self.read(upload_id, file)
         finally:
             os.close(file)
 
-    def write_new(self, record: Record) -> tuple[str, int]:
-        """Write a record that has no name yet; return where it is, and the open file."""
+    def write_new(self, record: Record, *, after: int = 0) -> tuple[str, int]:
+        """Write a record that has no name yet; return where it is, and the open file.
+
+        `after` is the time of the one that it replaces, in nanoseconds.
+        """
         new, file = self.open_new(record.upload.id)  # locked, as the record that it replaces is
         try:
             files.write_all(file, [records.dump(record)], 0)
+            files.stamp(file, after=after)
             os.fsync(file)
         except BaseException:
             files.close_locked(file)
@@ -118,9 +153,10 @@ class Directory:
 
         Its uploads are not unknown then, and nothing may be made in its place.
         """
+        was_there = self._was_there  # before looking: another thread may make it afterwards
         if os.path.isdir(os.path.join(self.root, "uploads")):
             self._was_there = True
-        elif self._was_there:
+        elif was_there:
             raise StoreUnavailable("the folder of the store is not there for now; try again")
 
     def open(self, path: str, flags: int) -> int:
@@ -199,15 +235,21 @@ class Directory:
             return True  # only whoever holds its lock can know whether it is
         if upload.is_pending:  # then it was found before, unless the disk was too full to mark it
             return not os.path.exists(self.mark_path(upload_id, NOW))
-        if hour in hours_of(upload):
+        hours = hours_of(upload)
+        if hour in hours:
             return upload.is_expired(now)
-        self.unmark(upload_id, hour)  # it was finished, or has another mark by now
+        with files.unless_full():  # else it keeps the old mark
+            for later in hours:  # bytes have moved its date, or it was finished and has none
+                self.mark(upload_id, later)
+            self.unmark(upload_id, hour)
         return False
 
     def _is_left_behind(self, upload_id: str, hour: int, now: datetime) -> bool:
         """A mark without a record: a creation that is under way, or the remains of a crash."""
         mark = self.mark_path(upload_id, hour)
-        if files.size_of(mark) or not files.is_left_behind(mark, now):  # a mark of ours is empty
+        found = files.stat_of(mark)
+        is_ours = found is not None and found.st_size == 0  # a mark of ours is empty
+        if not is_ours or not files.is_left_behind(mark, now):
             return False
         if hour != NOW:
             with files.unless_full():

@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import functools
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import ParamSpec, TypeVar
 
 from tusasgi.errors import StoreFull, StoreUnavailable
@@ -37,6 +39,9 @@ _AWAY = {
     errno.ETIMEDOUT,
     errno.EHOSTDOWN,
 }
+_LOCAL = {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"}
+_AHEAD = 365 * 24 * 3600 * 1_000_000_000 + 1  # nanoseconds
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_IN_KERNEL = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
 
 
@@ -150,12 +155,67 @@ def content_of(file: int) -> bytes:
     return os.pread(file, os.fstat(file).st_size, 0)
 
 
-def size_of(path: str) -> int | None:
-    """Return the size of a file, or None if there is none."""
+def stat_of(path: str) -> os.stat_result | None:
+    """Return what the system knows of a file, or None if there is none."""
     try:
-        return os.stat(path).st_size
+        return os.stat(path)
     except FileNotFoundError:
         return None
+
+
+def truncate(file: int, size: int) -> None:
+    """Cut an open file back, and leave it the time at which it was written."""
+    before = os.fstat(file)
+    os.ftruncate(file, size)
+    _set_times(file, before.st_mtime_ns)
+
+
+# Times.
+
+
+def written_at(found: os.stat_result) -> datetime:
+    """Return when a file was written."""
+    return _EPOCH + timedelta(microseconds=found.st_mtime_ns // 1000)
+
+
+def set_written(file: int, moment: datetime) -> None:
+    """Have it that an open file was written at this moment."""
+    _set_times(file, (moment - _EPOCH) // timedelta(microseconds=1) * 1000)
+
+
+def stamp(file: int, *, after: int = 0) -> None:
+    """Give an open file times that show it to be written by this store, and as what.
+
+    It was written later than `after`, in nanoseconds, by at least one of them. The time of the last
+    access lies so far ahead that no access changes it, and by an odd amount: a file has not both
+    if it was written to since, if somebody else put it there, or if its file system rounds times.
+    """
+    written = max(time.time_ns(), after + 1)
+    _set_times(file, written, accessed=written + _AHEAD)
+
+
+def is_stamped(found: os.stat_result) -> bool:
+    """True for a file as `stamp` has left it."""
+    return found.st_atime_ns - found.st_mtime_ns == _AHEAD
+
+
+def _set_times(file: int, written: int, *, accessed: int | None = None) -> None:
+    with contextlib.suppress(PermissionError):  # of somebody else's file; it was written just now
+        os.utime(file, ns=(written if accessed is None else accessed, written))
+
+
+@functools.lru_cache(maxsize=16)
+def is_local(device: int) -> bool:
+    """True for a file system that answers without a network, as far as that is known."""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo") as mounts:
+            for fields in map(str.split, mounts):
+                if fields[2] == wanted:
+                    return fields[fields.index("-") + 1] in _LOCAL
+    except OSError:
+        pass  # not Linux
+    return False
 
 
 # Names.

@@ -9,7 +9,7 @@ from types import TracebackType
 from tusasgi.errors import UploadNotFound
 from tusasgi.models import Removal, Upload
 from tusasgi.stores import BytesLost, WriteConflict
-from tusasgi.stores.due import hours_of, marked_hours
+from tusasgi.stores.due import hours_of
 from tusasgi.stores.file import files
 from tusasgi.stores.file.directory import Directory
 from tusasgi.stores.file.records import Record, first_byte_of, is_from_before
@@ -74,8 +74,8 @@ class LockedUpload:
 
     def read(self) -> Upload:
         """Return the upload; bytes that a power cut may have taken are cut off for good."""
-        size = files.size_of(self.path) or 0
-        record = self._directory.parse(self._id, files.content_of(self._file), size)
+        written = self._directory.read(self._id, self._file)
+        record = self._directory.beside(written, files.stat_of(self.path))
         boot = self._directory.boot
         offset = record.upload.offset
         if is_from_before(record, boot) or self._id in self._directory.uncut:
@@ -115,8 +115,9 @@ class LockedUpload:
         with self._change:
             before = self.record
             flushed = before.flushed if flushed is None else flushed
-            self._replace(Record(upload=upload, flushed=flushed, boot=self._directory.boot))
-        for hour in marked_hours(before.upload) - hours:
+            boot, expires = self._directory.boot, upload.expires
+            self._replace(Record(upload=upload, flushed=flushed, boot=boot, expires=expires))
+        for hour in before.marked_hours - hours:
             self._directory.unmark(self._id, hour)
 
     def put_if_changed(self, upload: Upload) -> None:
@@ -126,16 +127,18 @@ class LockedUpload:
     def put_flushed(self, flushed: int) -> None:
         """Record how far the bytes were flushed. May be called beside the one who writes."""
         with self._change:
-            self._replace(replace(self.record, flushed=flushed, boot=self._directory.boot))
+            boot, expires = self._directory.boot, self.upload.expires
+            self._replace(replace(self.record, flushed=flushed, boot=boot, expires=expires))
 
     def _replace(self, record: Record) -> None:
-        new, file = self._directory.write_new(record)
+        new, file = self._directory.write_new(record, after=os.fstat(self._file).st_mtime_ns)
         try:
             os.rename(new, self._name)
         except BaseException:
             files.close_locked(file)
             files.unlink_if_there(new)
             raise
+        self._directory.remember(record, file)
         self.record, self._is_as_written = record, True
         file, self._file = self._file, file  # the upload stays locked
         files.close_locked(file)
@@ -199,7 +202,7 @@ class LockedUpload:
             file = os.open(self.path, os.O_WRONLY)
             try:
                 if os.fstat(file).st_size > size:
-                    os.ftruncate(file, size)
+                    files.truncate(file, size)
             finally:
                 os.close(file)
         self._directory.uncut.discard(self._id)
@@ -208,6 +211,7 @@ class LockedUpload:
         """Remove bytes and record, in an order that never leaves bytes without a record."""
         files.unlink_if_there(self.path)
         files.unlink_if_there(self._name)
+        self._directory.known.forget(self._id)
         files.flush_folder(os.path.dirname(self._name))
 
 

@@ -3,15 +3,21 @@
 While a machine runs, a file is as long as what was written to it, whatever the disk has of that.
 After a power cut it may be as long and have holes. So the record says how far the bytes were
 flushed, and which run of the machine the size of the file can be trusted in.
+
+The date of expiry follows from when the file was written last, so bytes move it and the record
+stays as it is.
 """
 
 import functools
+import os
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from tusasgi.models import Removal, Upload
+from tusasgi.stores.due import marked_hours
+from tusasgi.stores.file import files
 from tusasgi.stores.records import dump_record, load_fields
 
-_PARSED = 128  # records that are not parsed again; a request reads one three times
 _REMOVALS: dict[bytes, Removal] = {b"t": "terminated", b"e": "expired"}
 
 
@@ -24,26 +30,21 @@ class Record:
     """The bytes before this are on the disk."""
     boot: str | None = None
     """The run of the machine in which bytes behind `flushed` count. None: in any."""
+    expires: datetime | None = None
+    """The date as it is written, which bytes may have moved since."""
+
+    @property
+    def marked_hours(self) -> set[int]:
+        """The hours under which the upload may be marked, unless a sweep has moved its mark."""
+        return marked_hours(self.upload.expires) | marked_hours(self.expires)
 
 
 def dump(record: Record) -> bytes:
     return dump_record(record.upload, flushed=record.flushed, boot=record.boot)
 
 
-def load(text: bytes, size: int, boot: str | None) -> Record:
-    """Read a record for a file of this size, in this run of the machine.
-
-    Raises what `load_record` raises.
-    """
-    record = _parse(text)
-    offset = min(size, record.flushed) if is_from_before(record, boot) else size
-    return replace(record, upload=replace(record.upload, offset=offset))
-
-
-# By the text itself, and not by inode, times and size: inodes are used again, times stand still for
-# some milliseconds, and a removal changes a record in its place.
-@functools.lru_cache(maxsize=_PARSED)
-def _parse(text: bytes) -> Record:
+def load(text: bytes) -> Record:
+    """Read a record; what it says does not depend on the bytes yet. Raises as `load_record`."""
     removal = _REMOVALS.get(text[:1])
     upload, fields = load_fields(b"{" + text[1:] if removal else text)
     if removal:
@@ -51,7 +52,19 @@ def _parse(text: bytes) -> Record:
     flushed = fields.get("flushed", 0)
     if not isinstance(flushed, int):
         raise ValueError("a record must say how many bytes were flushed")
-    return Record(upload=upload, flushed=flushed, boot=fields.get("boot"))
+    return Record(upload=upload, flushed=flushed, boot=fields.get("boot"), expires=upload.expires)
+
+
+def beside(record: Record, data: os.stat_result | None, boot: str | None) -> Record:
+    """Return what a record says beside this file of bytes, in this run of the machine."""
+    if data is None or record.upload.length == 0:
+        return record
+    size = data.st_size
+    offset = min(size, record.flushed) if is_from_before(record, boot) else size
+    upload = replace(record.upload, offset=offset)
+    came = files.written_at(data)
+    # Nothing is in a file yet whose bytes are staged elsewhere, or were refused.
+    return replace(record, upload=upload.renewed(came) if size else upload.alive(came))
 
 
 def is_from_before(record: Record, boot: str | None) -> bool:

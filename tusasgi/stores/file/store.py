@@ -19,15 +19,15 @@ of an append, `writer` takes them while bytes arrive. All but the last one block
 
 import contextlib
 import os
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
 from tusasgi.errors import StoreUnavailable, UploadExists, UploadNotFound
-from tusasgi.models import Renewal, Upload, check_upload_id
+from tusasgi.models import Upload, check_upload_id, utc_now
 from tusasgi.stores import PartLost, WriteConflict
-from tusasgi.stores.due import NOW, hours_of, marked_hours
+from tusasgi.stores.due import NOW, hours_of
 from tusasgi.stores.file import files
 from tusasgi.stores.file.appending import Appender
 from tusasgi.stores.file.directory import Directory
@@ -55,16 +55,22 @@ class FileStore:
     record. `durability` says what holds for the offsets before: with `"complete"` they survive
     the death of the process, and after a power cut an upload goes on where it was last flushed,
     which happens every 32 MiB; with `"append"` each append is flushed before it is acknowledged.
-    A running append holds at most 1 MiB and one chunk.
+    A running append holds at most 1 MiB and one chunk. `clock` says when bytes come, which dates
+    of expiry follow from.
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], *, durability: Durability = "complete"
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        durability: Durability = "complete",
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         if durability not in ("complete", "append"):
             raise ValueError('durability must be "complete" or "append"')
         self._directory = Directory(os.path.abspath(directory))
         self._is_durable = durability == "append"
+        self._clock = clock
         self._reading = files.Workers(_THREADS)
         self._writing = files.Workers(_THREADS)
         self._flushing = files.Workers(_FLUSHES)
@@ -78,6 +84,9 @@ class FileStore:
         return upload
 
     async def get(self, upload_id: str) -> Upload:
+        record = self._directory.recall(upload_id)
+        if record is not None:
+            return record.upload
         return await self._reading.run(self._get, upload_id)
 
     async def append(
@@ -86,9 +95,8 @@ class FileStore:
         chunks: AsyncIterable[bytes],
         *,
         staged: bool = False,
-        renewal: Renewal | None = None,
     ) -> Upload:
-        appender = self._appender(upload, renewal)
+        appender = self._appender(upload)
         writer = Writer(appender, is_staged=staged, writing=self._writing, flushing=self._flushing)
         async with self._closing(appender):
             await writer.gather(chunks)
@@ -147,8 +155,8 @@ class FileStore:
         finally:
             reader.close()  # its thread has ended, whoever cancelled
 
-    def _appender(self, upload: Upload, renewal: Renewal | None = None) -> Appender:
-        return Appender(self._directory, upload, is_durable=self._is_durable, renewal=renewal)
+    def _appender(self, upload: Upload) -> Appender:
+        return Appender(self._directory, upload, clock=self._clock, is_durable=self._is_durable)
 
     @contextlib.asynccontextmanager
     async def _closing(self, appender: Appender) -> AsyncIterator[None]:
@@ -165,10 +173,12 @@ class FileStore:
         directory, path = self._directory, self.path(upload.id)
         for hour in hours_of(upload):
             directory.mark(upload.id, hour)
-        new, file = directory.write_new(Record(upload=upload, boot=directory.boot))
+        record = Record(upload=upload, boot=directory.boot, expires=upload.expires)
+        new, file = directory.write_new(record)
         try:
             remove_remains(path)
             directory.with_folder(path, lambda: os.link(new, f"{path}.info"))
+            directory.remember(record, file)
         except (FileExistsError, WriteConflict):
             raise UploadExists("an upload with this id exists already") from None
         finally:
@@ -201,7 +211,7 @@ class FileStore:
             locked.check(upload)
             upload = replace(upload, offset=stored.offset)
             removal = upload.removal
-            if removal is None or replace(stored, removal=removal) != upload:
+            if removal is None or not _only_removes(upload, stored):
                 locked.put(upload)
             else:  # a full disk must let itself be emptied
                 with files.unless_full():
@@ -223,9 +233,9 @@ class FileStore:
         else:
             with locked:
                 with contextlib.suppress(*UNREADABLE):
-                    upload = directory.load(upload_id).upload
-                    hours = marked_hours(upload)
-                    if upload.removal is None:
+                    record = directory.load(upload_id)
+                    hours = record.marked_hours
+                    if record.upload.removal is None:
                         with files.unless_full():
                             locked.put_removal("terminated")
                 with files.unless_full():
@@ -256,6 +266,11 @@ class FileStore:
         if position != upload.length:
             raise PartLost  # another upload has taken the id of one
         return pieces
+
+
+def _only_removes(upload: Upload, stored: Upload) -> bool:
+    """True if nothing else is to be recorded; bytes may have moved the date meanwhile."""
+    return replace(stored, removal=upload.removal, expires=upload.expires) == upload
 
 
 class _Reader:

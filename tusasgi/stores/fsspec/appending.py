@@ -5,14 +5,15 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
 from tusasgi.errors import OffsetConflict, TusError, UploadNotFound
-from tusasgi.models import Renewal, Upload
+from tusasgi.models import Upload
 from tusasgi.stores.due import NOW
 from tusasgi.stores.fsspec.directory import Directory
 from tusasgi.stores.fsspec.filesystem import FileRange
 from tusasgi.stores.fsspec.pieces import exclusive_name, sized_name
-from tusasgi.stores.records import after, during
+from tusasgi.stores.renewal import renewed_if_due
 
 
 class Appender:
@@ -22,9 +23,9 @@ class Appender:
     get theirs by `show_staged`. What was staged stays until `clean`.
     """
 
-    def __init__(self, upload: Upload, piece_size: int, renewal: Renewal | None) -> None:
+    def __init__(self, upload: Upload, piece_size: int, clock: Callable[[], datetime]) -> None:
         self.upload = upload
-        self.renewal = renewal
+        self._clock = clock
         self._start = upload.offset
         self._piece_size = piece_size
         self._before: Upload | None = None  # what the record said, if it was replaced
@@ -81,8 +82,8 @@ class Appender:
         if data:
             self.write(directory, data)
         with self._change:
-            kept = after(self.upload, self.renewal)
-            if self.upload.offset > self._start and kept != self.upload:
+            kept = self.upload.renewed(self._clock())
+            if self.upload.offset > self._start and kept.can_expire and kept != self.upload:
                 self.upload = directory.replace(self.upload, kept)
             return self.upload
 
@@ -94,7 +95,7 @@ class Appender:
         if not self._is_begun:
             return
         with self._change:
-            renewed = during(self.upload, self.renewal)
+            renewed = renewed_if_due(self.upload, self._clock())
             if renewed.expires == self.upload.expires:
                 return
             stored = replace(directory.record(self.upload.id), offset=self.upload.offset)

@@ -260,7 +260,7 @@ class Directory:
 
     def _marked_hours(self, upload_id: str) -> set[int]:
         try:
-            return marked_hours(self.record(upload_id))
+            return marked_hours(self.record(upload_id).expires)
         except UNREADABLE:
             return {NOW}  # a mark of another hour is found without its upload, and removed then
 

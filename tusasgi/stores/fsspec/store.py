@@ -26,7 +26,7 @@ from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from tusasgi.errors import StoreUnavailable
-from tusasgi.models import Renewal, Upload, check_upload_id
+from tusasgi.models import Upload, check_upload_id, utc_now
 from tusasgi.repeating import repeating
 from tusasgi.stores import PartLost
 from tusasgi.stores.fsspec.appending import Appender
@@ -35,6 +35,7 @@ from tusasgi.stores.fsspec.directory import Directory, steps
 from tusasgi.stores.fsspec.filesystem import FileRange, UnusableFilesystem
 from tusasgi.stores.fsspec.joining import Joiner
 from tusasgi.stores.gathering import Gatherer
+from tusasgi.stores.renewal import renewal_interval
 from tusasgi.threads import Threads
 
 __all__ = ["FsspecStore", "UnusableFilesystem"]
@@ -65,7 +66,8 @@ class FsspecStore:
     as safe as the filesystem keeps it: nothing here can flush a local disk.
 
     Bytes are kept in pieces of at most `piece_size` bytes until the upload is finished. A running
-    append holds at most four times as much.
+    append holds at most four times as much. `clock` says when bytes come, which dates of expiry
+    follow from.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class FsspecStore:
         *,
         options: Mapping[str, Any] | None = None,
         piece_size: int = 2 * _MIB,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         if isinstance(place, str) and root:
             raise ValueError("the root is a part of the URL")
@@ -85,6 +88,7 @@ class FsspecStore:
         self._place = place
         self._root = root
         self._piece_size = piece_size
+        self._clock = clock
         self._connection = Connection(place, root, options or {})
         self._threads = Threads(_THREADS)
         self._renewing = Threads(_RENEWALS)
@@ -107,10 +111,9 @@ class FsspecStore:
         chunks: AsyncIterable[bytes],
         *,
         staged: bool = False,
-        renewal: Renewal | None = None,
     ) -> Upload:
         check_upload_id(upload.id)
-        appender = Appender(upload, self._piece_size, renewal)
+        appender = Appender(upload, self._piece_size, self._clock)
         put = appender.stage if staged else appender.write
         writer = _Writer(
             lambda data: self._step(appender, partial(put, data=data)),
@@ -179,13 +182,14 @@ class FsspecStore:
     async def _step(self, appender: Appender, step: Callable[[Directory], T]) -> T:
         """Take a step of an append, and keep the upload from expiring however long it takes."""
         work = self._thread(step)
-        if appender.renewal is None:
+        interval = renewal_interval(appender.upload)
+        if interval is None:
             return await work
 
         async def renew() -> None:
             await self._renewing.run(self._take, appender.renew)
 
-        return await repeating(work, renew, interval=appender.renewal.interval)
+        return await repeating(work, renew, interval=interval)
 
     async def _join(self, upload_id: str, sources: list[FileRange]) -> None:
         """Write the sources to the place of the finished bytes, in steps."""

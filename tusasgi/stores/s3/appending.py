@@ -1,10 +1,12 @@
 """One append to an upload in a bucket: its steps, and what of them others see."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
-from tusasgi.models import Renewal, Upload
-from tusasgi.stores.records import after, during
+from tusasgi.models import Upload
+from tusasgi.stores.renewal import renewal_interval, renewed_if_due
 from tusasgi.stores.s3.bucket import Bucket
 from tusasgi.stores.s3.committing import Committer
 from tusasgi.stores.s3.manifest import Manifest, Part
@@ -37,13 +39,14 @@ class Appender(Committer):
         upload: Upload,
         *,
         least_part: int,
+        clock: Callable[[], datetime],
         staged: bool = False,
-        renewal: Renewal | None = None,
     ) -> None:
         super().__init__(bucket, manifest, upload, least_part=least_part)
         self.length = upload.length
         self.is_staged = staged
-        self.renewal = renewal
+        self.renewal_interval = renewal_interval(upload)
+        self._clock = clock
         self._is_over = False
         self._under_way: deque[Outgoing] = deque()
 
@@ -134,13 +137,13 @@ class Appender(Committer):
     @property
     def would_expire(self) -> bool:
         """True if the upload would soon be past its time, although its bytes come."""
-        return during(self._upload, self.renewal) is not self._upload
+        return renewed_if_due(self._upload, self._clock()) is not self._upload
 
     async def renew(self) -> None:
         """Move the date if the upload would expire, and change nothing else that others see."""
         async with self._swapping:
             if self.would_expire and not self._is_over and not self._ledger.is_in_doubt:
-                self._upload = during(self._upload, self.renewal)
+                self._upload = self._upload.alive(self._clock())
                 await self._replace_by(self._dated(self.committed))
 
     def _dated(self, manifest: Manifest) -> Manifest:
@@ -170,7 +173,7 @@ class Appender(Committer):
         manifest = self._with_record(self.draft)
         if manifest.offset == self._base.offset:
             return manifest
-        return replace(manifest, upload=after(manifest.upload, self.renewal))
+        return replace(manifest, upload=manifest.upload.renewed(self._clock()))
 
     def _with_record(self, manifest: Manifest) -> Manifest:
         """Return the manifest with the record that the first byte brings."""

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from urllib.parse import quote
 
 from tusasgi.errors import StoreUnavailable, UploadNotFound, UploadPending
-from tusasgi.models import Renewal, Upload
+from tusasgi.models import Upload, utc_now
 from tusasgi.stores import PartLost, WriteConflict
 from tusasgi.stores.s3.appending import Appender
 from tusasgi.stores.s3.bucket import Bucket, DescribeFailed, overtaken
@@ -55,8 +55,9 @@ class S3Store:
     and as many on their way as pay; `memory` bounds what all of them hold together, and as much
     again as `remembered` may be kept of manifests and short tails to be spared calls. `integrity`
     says what the server compares with the bytes it got: left to itself it is CRC32 where `check`
-    finds that the server does, and MD5 elsewhere. Everything else is an option of s3fs
-    (`endpoint_url`, `key`, `secret`, `client_kwargs`, `config_kwargs`, …).
+    finds that the server does, and MD5 elsewhere. `clock` says when bytes come, which dates of
+    expiry follow from. Everything else is an option of s3fs (`endpoint_url`, `key`, `secret`,
+    `client_kwargs`, `config_kwargs`, …).
 
     Open it when the server starts and close it when it ends: `async with store:`, or `open` and
     `aclose`. What was not opened is opened by the first request.
@@ -72,6 +73,7 @@ class S3Store:
         remembered: int = 32 * _MIB,
         integrity: Integrity | Literal["auto"] = "auto",
         check: bool = True,
+        clock: Callable[[], datetime] = utc_now,
         **options: Any,
     ) -> None:
         bucket, prefix = _parse_url(url)
@@ -91,6 +93,7 @@ class S3Store:
         )
         self._chooses_integrity = integrity == "auto"
         self._part_size = part_size
+        self._clock = clock
         self._budget = Budget(memory)
         self._window = Window()
 
@@ -153,17 +156,9 @@ class S3Store:
         chunks: AsyncIterable[bytes],
         *,
         staged: bool = False,
-        renewal: Renewal | None = None,
     ) -> Upload:
         manifest = await self._manifest_of(upload)
-        appender = Appender(
-            self._bucket,
-            manifest,
-            upload,
-            least_part=self._part_size,
-            staged=staged,
-            renewal=renewal,
-        )
+        appender = self._appender(manifest, upload, staged=staged)
         writer = Writer(appender, budget=self._budget, window=self._window)
         kept = (await writer.run(chunks)).as_upload()
         return replace(upload, version=kept.version) if kept.offset == manifest.offset else kept
@@ -270,6 +265,16 @@ class S3Store:
 
     # The steps.
 
+    def _appender(self, manifest: Manifest, upload: Upload, *, staged: bool = False) -> Appender:
+        return Appender(
+            self._bucket,
+            manifest,
+            upload,
+            least_part=self._part_size,
+            clock=self._clock,
+            staged=staged,
+        )
+
     async def _remove_object(self, manifest: Manifest) -> None:
         """Remove the object of an upload, and the multipart uploads that it was to grow in."""
         upload = manifest.upload
@@ -332,7 +337,7 @@ class S3Store:
         """Return the manifest with all of its bytes in parts."""
         if manifest.rest_size == 0:
             return manifest
-        appender = Appender(self._bucket, manifest, upload, least_part=self._part_size)
+        appender = self._appender(manifest, upload)
         async with appender.cleaning_up():
             await appender.add_part(Rope())
             await appender.finish()

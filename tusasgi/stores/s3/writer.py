@@ -49,10 +49,10 @@ class Writer(Gatherer):
         and keeps what was committed before.
         """
         async with self._appender.cleaning_up():
-            if self._appender.renewal is None:
+            interval = self._appender.renewal_interval
+            if interval is None:
                 await self._append(chunks)
             else:
-                interval = self._appender.renewal.interval
                 await repeating(self._append(chunks), self._renew, interval=interval)
         return self._appender.committed
 

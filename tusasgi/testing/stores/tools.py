@@ -27,6 +27,10 @@ FRESH_SIZE = 64 * 1024
 MOST_AWAITS = 1000
 
 
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 def new_upload(**fields: Any) -> Upload:
     """Return an upload of six bytes that no store knows."""
     return replace(Upload(id=uuid.uuid4().hex, length=6, created=NOW), **fields)
