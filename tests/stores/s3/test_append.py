@@ -519,6 +519,7 @@ async def test_a_page_of_parts_that_were_refused_is_removed_by_the_next_append(
     monkeypatch.setattr(bucket, "_PAGE_PARTS", 1)
     monkeypatch.setattr(committing, "_RESERVED", 1)
     store, content = place.store(), CONTENT + OTHER
+    store._window = Window(1)  # each part has arrived when a number is reserved for the next
     upload = await filled(store, content, PART)
     with pytest.raises(TooLarge):
         chunks = chunks_of(content[PART:][: 4 * PART], error=TooLarge("one too many"))
