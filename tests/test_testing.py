@@ -181,6 +181,7 @@ async def test_the_suite_finds_a_store_that_breaks_its_promise(
 @pytest.mark.parametrize(
     "needed",
     [
+        tools.supports_local_path,
         tools.supports_read,
         tools.supports_terminate,
         tools.supports_sweep,

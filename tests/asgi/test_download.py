@@ -1,11 +1,13 @@
 """A complete upload as the answer to GET: ranges, names, and nothing that a browser runs."""
 
+from collections.abc import MutableMapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import anyio
 import pytest
 
 from tests._stage import Recorder, Stage, make_stage
@@ -52,6 +54,73 @@ async def test_a_download_is_the_whole_with_its_length(stage: Stage) -> None:
     assert answer.headers["accept-ranges"] == "bytes"
     assert answer.headers["etag"].startswith('"u.')
     assert "content-range" not in answer.headers
+
+
+SENDS_FILES: dict[str, Any] = {"http.response.pathsend": {}}
+
+
+@pytest.fixture
+def on_files(tmp_path: Path) -> Stage:
+    return make_stage(FileStore(tmp_path), downloads=True, send_timeout=None)
+
+
+async def sent(
+    stage: Stage, extensions: dict[str, Any], *, method: str = "GET", **headers: str
+) -> list[MutableMapping[str, Any]]:
+    """Return what the app sends for an upload."""
+    await stage.upload(length=100, content=CONTENT, upload_id="u")
+    lines = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": method, "path": "/u", "headers": lines}
+    messages: list[MutableMapping[str, Any]] = []
+
+    body = [b"some bytes"]
+
+    async def receive() -> MutableMapping[str, Any]:
+        if not body:
+            await anyio.sleep_forever()
+        return {"type": "http.request", "body": body.pop()}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        messages.append(message)
+
+    await stage.app({**scope, "extensions": extensions}, receive, send)
+    return messages
+
+
+async def test_a_file_is_left_to_a_server_that_sends_files(on_files: Stage, tmp_path: Path) -> None:
+    start, file = await sent(on_files, SENDS_FILES)
+    assert (start["status"], file["type"]) == (200, "http.response.pathsend")
+    assert (b"content-length", b"100") in start["headers"]
+    assert file["path"] == str(tmp_path / "uploads" / "u" / "u")
+    async with await anyio.open_file(file["path"], "rb") as stored:
+        assert await stored.read() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("extensions", "request_of"),
+    [
+        pytest.param({}, {}, id="server-cannot"),
+        pytest.param(SENDS_FILES, {"range": "bytes=1-"}, id="a-range"),
+        pytest.param(SENDS_FILES, {"content-length": "9"}, id="with-a-body"),
+        pytest.param(SENDS_FILES, {"method": "HEAD"}, id="head"),
+    ],
+)
+async def test_nothing_else_is_left_to_the_server(
+    on_files: Stage, extensions: dict[str, Any], request_of: dict[str, str]
+) -> None:
+    messages = await sent(on_files, extensions, **request_of)
+    assert {one["type"] for one in messages} == {"http.response.start", "http.response.body"}
+
+
+async def test_nothing_is_left_to_the_server_where_clients_have_a_limit(stage: Stage) -> None:
+    messages = await sent(stage, SENDS_FILES)
+    assert {one["type"] for one in messages} == {"http.response.start", "http.response.body"}
+
+
+async def test_what_is_no_file_is_not_left_to_the_server() -> None:
+    stage = make_stage(MemoryStore(), downloads=True, send_timeout=None)
+    messages = await sent(stage, SENDS_FILES)
+    assert {one["type"] for one in messages} == {"http.response.start", "http.response.body"}
 
 
 async def test_a_large_download_comes_in_pieces(stage: Stage) -> None:

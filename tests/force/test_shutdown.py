@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.hosts._process import Server, free_port, running
 from tests.hosts._wire import Client, Connection, wait_until
 
@@ -15,17 +17,20 @@ CLIENTS = 12
 
 
 @contextlib.contextmanager
-def _tusasgi_serve(folder: Path) -> Iterator[Server]:
+def _tusasgi_serve(on: str, folder: Path) -> Iterator[Server]:
     port = free_port()
     command = ["-m", "tusasgi", "serve", "--dir", str(folder), "--port", str(port)]
-    command += ["--workers", "2", "--shutdown-timeout", "1"]
+    command += ["--server", on, "--workers", "2", "--shutdown-timeout", "1"]
     with running("tusasgi serve", command, port, folder) as server:
         yield server
 
 
-def test_a_stopping_server_answers_every_running_patch_and_keeps_its_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("on", ["uvicorn", "granian"])
+def test_a_stopping_server_answers_every_running_patch_and_keeps_its_bytes(
+    on: str, tmp_path: Path
+) -> None:
     told: dict[str, int] = {}
-    with _tusasgi_serve(tmp_path / "data") as server, contextlib.ExitStack() as stack:
+    with _tusasgi_serve(on, tmp_path / "data") as server, contextlib.ExitStack() as stack:
         client = Client(server.port)
         patches: dict[str, Connection] = {}
         for number in range(CLIENTS):
@@ -43,7 +48,7 @@ def test_a_stopping_server_answers_every_running_patch_and_keeps_its_bytes(tmp_p
         assert server.wait(seconds=5) == 0
         assert time.monotonic() - began < 5
         assert "Traceback" not in server.output()
-    with _tusasgi_serve(tmp_path / "data") as server:
+    with _tusasgi_serve(on, tmp_path / "data") as server:
         client = Client(server.port)
         for path, seen in told.items():
             assert client.offset(path) == seen

@@ -2,6 +2,7 @@
 
 `/files/` is a plain one, `/quick/` gives up on a silent client soon, `/picky/` refuses what
 begins with `NO` and whose key is a status, and `/page` is something for a browser to start from.
+`/open/` has no limit for what a client takes, so that servers which can send files by themselves.
 `/endless/` has a download of a terabyte, `/stuck/` gives up soon on a client that takes nothing
 of it, and `/reading` tells how many are being read, and how many bytes were.
 """
@@ -77,6 +78,7 @@ uploads = Uploads(store)
 doors = {
     "files": TusApp(uploads, prefix="/files", downloads=True),
     "quick": TusApp(uploads, prefix="/quick", receive_timeout=0.5),
+    "open": TusApp(uploads, prefix="/open", downloads=True, send_timeout=None),
     "picky": TusApp(Uploads(store, hooks=Picky()), prefix="/picky"),
     "endless": TusApp(Uploads(endless), prefix="/endless", downloads=True),
     "stuck": TusApp(Uploads(endless), prefix="/stuck", downloads=True, send_timeout=0.5),

@@ -82,6 +82,27 @@ def test_what_the_client_has_is_not_sent_again(client: Client) -> None:
         assert connection.answer().status == 412
 
 
+def test_a_file_that_the_server_may_send_by_itself_is_the_same(client: Client) -> None:
+    path = client.create(len(DATA), **{"Upload-Metadata": "filename bm90ZXMudHh0"})
+    assert client.get(path.replace("/files/", "/open/")).status == 404  # not before it is complete
+    client.resume(path, DATA)
+    alone = path.replace("/files/", "/open/")
+    for headers in (
+        {},
+        {"Range": "bytes=5-9"},
+        {"If-None-Match": client.get(path).headers["ETag"]},
+    ):
+        with Connection(client.port) as connection:
+            for url in (path, alone, path):
+                connection.start("GET", url, headers)
+                answer = connection.answer()
+                shown = {n: v for n, v in answer.headers.items() if n.lower() != "date"}
+                seen = (answer.status, shown, answer.body)
+                if url == path:
+                    expected = seen
+                assert seen == expected
+
+
 @pytest.mark.parametrize("tail", ["%2f", "%2F", "%2f/", "/%2f"])
 def test_an_escaped_slash_makes_another_url(client: Client, tail: str) -> None:
     path = client.create(10)

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import av
+import puremagic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,11 +17,11 @@ from tusasgi.media import (
     MediaFormat,
     MediaHooks,
     detect,
-    detection,
     formats,
     frames,
     pattern,
 )
+from tusasgi.media.signatures import find_signatures
 from tusasgi.models import Upload
 
 from .refused import REFUSED
@@ -165,7 +166,7 @@ def test_zeros_and_short_heads_are_refused():
 @pytest.mark.parametrize("size", [64, 512, 4096])
 def test_random_bytes_are_refused(size):
     source = random.Random(size)
-    # The rules of puremagic are left out here: they take half the time, and long signatures.
+    # The rules of puremagic are left out here: they take long signatures.
     own = [rule.judge for rule in FORMATS if rule.magic is None]
     for _ in range(20_000):
         head = source.randbytes(size)
@@ -255,9 +256,50 @@ async def test_a_host_changes_the_table(sample):
 def test_every_signature_that_a_rule_takes_from_puremagic_is_found(sample):
     heads = [sample(recipe.id).read_bytes()[:HEAD_SIZE] for recipe in RECIPES]
     heads += [head.data for head in HAND_MADE]
-    found = [detection._signatures(head) for head in heads]
+    found = [find_signatures(head) for head in heads]
     for magic in {rule.magic for rule in FORMATS if rule.magic}:
         assert any(one.get(magic.extension, 0) >= magic.length for one in found), magic
+
+
+def _as_puremagic_says(head):
+    try:
+        matches = puremagic.magic_string(head)
+    except puremagic.PureError:
+        return {}
+    found = {}
+    for match in matches:
+        found[match.extension] = max(found.get(match.extension, 0), len(match.byte_match))
+    return found
+
+
+def _put(signature, head):
+    start = signature.offset if signature.offset >= 0 else len(head) + signature.offset
+    if 0 <= start <= len(head) - len(signature.byte_match):
+        head[start : start + len(signature.byte_match)] = signature.byte_match
+
+
+@pytest.mark.parametrize(
+    "signatures",
+    [
+        pytest.param([[one] for one in puremagic.magic_header_array], id="first"),
+        pytest.param([[one] for one in puremagic.magic_footer_array], id="last"),
+        pytest.param(
+            [
+                [first, second]
+                for first in [*puremagic.magic_header_array, *puremagic.magic_footer_array]
+                for second in puremagic.multi_part_dict.get(first.byte_match, ())
+            ],
+            id="second",
+        ),
+    ],
+)
+def test_signatures_are_those_that_puremagic_finds(signatures):
+    size = max(one.offset + len(one.byte_match) for found in signatures for one in found)
+    for put in signatures:
+        head = bytearray(max(size, 0) + 100)
+        for signature in put:
+            _put(signature, head)
+        assert find_signatures(bytes(head)) == _as_puremagic_says(bytes(head)), put
 
 
 def test_the_documented_table_is_the_table():

@@ -14,11 +14,14 @@ from pathlib import Path
 import anyio
 import psutil
 import pytest
+import requests
 from botocore.exceptions import ClientError, NoCredentialsError
 
 import tusasgi
+from tests.force._server import workers_of
 from tests.hosts._process import ROOT, Server, free_port, running
 from tests.hosts._wire import TUS, UPLOAD, Client, Connection, wait_until
+from tests.server.conftest import SERVERS
 from tusasgi import Expiry, Hooks, Upload, Uploads
 from tusasgi.server.command import main
 from tusasgi.server.sweeper import sweep_again_and_again
@@ -31,11 +34,26 @@ ONE_MINUTE = Expiry(initial=timedelta(minutes=1))
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *options: str) -> Iterator[Server]:
+def serving(folder: Path, *options: str, first: str = "") -> Iterator[Server]:
+    """Run the command on the folder, with something done first in each of its processes."""
     port = free_port()
-    command = ["-m", "tusasgi", "serve", "--dir", str(folder), "--port", str(port), *options]
+    run = ["-m", "tusasgi"] if not first else [_script(folder, first)]
+    command = [*run, "serve", "--dir", str(folder), "--port", str(port), *options]
     with running("tusasgi serve", command, port, folder) as server:
         yield server
+
+
+def _script(folder: Path, first: str) -> str:
+    """Write a program, which a worker reads anew before it begins."""
+    script = folder.with_name(f"{folder.name}.py")
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        f"{first}\n"
+        "from tusasgi.server.command import main\n"
+        "if __name__ == '__main__':\n"
+        "    main(sys.argv[1:])\n"
+    )
+    return str(script)
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -44,11 +62,14 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=SERVERS)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("cli")
     origins = ["--cors-origin", "https://one.example", "--cors-origin", "https://two.example:8443"]
-    with serving(folder, "--max-size", "2MB", *origins) as server:
+    options = ["--server", request.param, "--max-size", "2MB", *origins]
+    with serving(folder, *options) as server:
         yield server
 
 
@@ -88,6 +109,13 @@ def test_everything_that_the_store_can_do_is_offered(client: Client) -> None:
 def test_an_upload_over_the_limit_is_refused(client: Client) -> None:
     answer = client.request("POST", "/files/", {**TUS, "Upload-Length": "2000001"})
     assert answer.status == 413
+
+
+def test_a_refused_client_that_is_still_sending_hears_why(server: Server) -> None:
+    headers = {**UPLOAD, "Upload-Length": "2000001"}
+    url = f"{server.url}/files/"
+    answer = requests.post(url, data=bytes(100_000_000), headers=headers, timeout=60)
+    assert answer.status_code == 413
 
 
 def test_both_forms_of_the_path_create(client: Client) -> None:
@@ -232,8 +260,8 @@ def test_a_star_lets_every_page_upload_and_nothing_lets_none(tmp_path: Path) -> 
 # Time, workers and signals.
 
 
-def test_an_unfinished_upload_expires_and_is_swept(tmp_path: Path) -> None:
-    with serving(tmp_path / "data", "--expires-after", "1") as server:
+def test_an_unfinished_upload_expires_and_is_swept(on: str, tmp_path: Path) -> None:
+    with serving(tmp_path / "data", "--server", on, "--expires-after", "1") as server:
         client = Client(server.port)
         complete, unfinished = client.create(3), client.create(3)
         client.patch(complete, 0, b"abc")
@@ -254,9 +282,10 @@ def _owner(connection: Connection, server: Server) -> int | None:
     return None
 
 
-def test_the_newest_patch_wins_across_workers(tmp_path: Path) -> None:
+def test_the_newest_patch_wins_across_workers(on: str, tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(serving(tmp_path / "data", "--workers", "2"))
+        options = ["--server", on, "--workers", "2"]
+        server = stack.enter_context(serving(tmp_path / "data", *options))
         client = Client(server.port)
         path = client.create(len(DATA))
         old = stack.enter_context(client.patching(path, 0, len(DATA)))
@@ -282,10 +311,10 @@ def test_the_newest_patch_wins_across_workers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
 def test_stopping_does_not_wait_for_a_slow_client_and_keeps_its_bytes(
-    tmp_path: Path, number: signal.Signals
+    on: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     folder = tmp_path / "data"
-    with serving(folder, "--shutdown-timeout", "1") as server:
+    with serving(folder, "--server", on, "--shutdown-timeout", "1") as server:
         client = Client(server.port)
         path = client.create(len(DATA))
         with client.patching(path, 0, len(DATA)) as patch:
@@ -310,8 +339,8 @@ def _listens(process: int) -> bool:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_stopping_lets_a_quick_client_finish(tmp_path: Path, workers: str) -> None:
-    with serving(tmp_path / "data", "--workers", workers) as server:
+def test_stopping_lets_a_quick_client_finish(on: str, tmp_path: Path, workers: str) -> None:
+    with serving(tmp_path / "data", "--server", on, "--workers", workers) as server:
         client = Client(server.port)
         path = client.create(len(DATA))
         with client.patching(path, 0, len(DATA)) as patch:
@@ -326,9 +355,22 @@ def test_stopping_lets_a_quick_client_finish(tmp_path: Path, workers: str) -> No
             server.wait()
 
 
-def test_a_killed_server_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_stopping_is_over_in_time_whatever_a_client_does(on: str, tmp_path: Path) -> None:
+    size = 20_000_000  # more than is buffered on the way
+    with serving(tmp_path / "data", "--server", on, "--shutdown-timeout", "1") as server:
+        client = Client(server.port)
+        path = client.create(size)
+        client.resume(path, bytes(size))
+        with Connection(server.port) as taking_nothing:
+            taking_nothing.start("GET", path, {})
+            assert taking_nothing.first_line()
+            server.signal(signal.SIGTERM)
+            server.wait()  # for less than the 60 seconds that the client has
+
+
+def test_a_killed_server_goes_on_where_it_was(on: str, tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    with serving(folder) as server:
+    with serving(folder, "--server", on) as server:
         client = Client(server.port)
         path = client.create(len(DATA))
         with client.patching(path, 0, len(DATA)) as patch:
@@ -337,15 +379,32 @@ def test_a_killed_server_goes_on_where_it_was(tmp_path: Path) -> None:
             patch.send(DATA[600_000:900_000])
             server.signal(signal.SIGKILL)
             server.wait()
-    with serving(folder) as server:
+    with serving(folder, "--server", on) as server:
         client = Client(server.port)
         assert 600_000 <= client.offset(path) <= 900_000
         client.resume(path, DATA)
         assert sha256(client.get(path).body).digest() == sha256(DATA).digest()
 
 
-def test_requests_are_logged_where_it_is_asked_for(tmp_path: Path) -> None:
-    with serving(tmp_path / "data", "--log-requests") as server:
+def test_a_worker_that_died_is_replaced(on: str, tmp_path: Path) -> None:
+    with serving(tmp_path / "data", "--server", on, "--workers", "2") as server:
+        wait_until(lambda: len(workers_of(server)) == 2)
+        first = min(workers_of(server))
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: len(workers_of(server) - {first}) == 2)
+        assert Client(server.port).create(1)
+
+
+def test_workers_end_with_a_killed_parent(on: str, tmp_path: Path) -> None:
+    with serving(tmp_path / "data", "--server", on, "--workers", "2") as server:
+        wait_until(lambda: len(workers_of(server)) == 2)
+        workers = workers_of(server)
+        server.signal(signal.SIGKILL)
+        wait_until(lambda: not any(map(psutil.pid_exists, workers)), 20)
+
+
+def test_requests_are_logged_where_it_is_asked_for(on: str, tmp_path: Path) -> None:
+    with serving(tmp_path / "data", "--server", on, "--log-requests") as server:
         client = Client(server.port)
         path = client.create(5, **{"Upload-Metadata": "filename c2VjcmV0"})
         client.patch(path, 0, b"hello")
@@ -388,6 +447,8 @@ def test_requests_are_logged_where_it_is_asked_for(tmp_path: Path) -> None:
         pytest.param(["serve", "--store", "https://b"], id="store-not-a-bucket"),
         pytest.param(["serve", "--store", "s3://"], id="store-without-a-bucket"),
         pytest.param(["serve", "--store", "s3://bucket", "--dir", "x"], id="store-and-folder"),
+        pytest.param(["serve", "--server", "daphne"], id="server-unknown"),
+        pytest.param(["serve", "--server", "granian", "--interim-responses"], id="no-interim"),
         pytest.param(["sweep"], id="sweep-without-folder"),
     ],
 )
@@ -411,11 +472,19 @@ def test_a_wrong_option_of_the_real_command_gets_one_line_too() -> None:
     )
 
 
-def test_a_taken_port_gets_one_line_and_code_1(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("on", "other"), [SERVERS, SERVERS[::-1]], ids=SERVERS)
+def test_one_server_needs_nothing_of_the_other(on: str, other: str, tmp_path: Path) -> None:
+    first = f"sys.modules[{other!r}] = None"
+    with serving(tmp_path / "data", "--server", on, first=first) as server:
+        assert Client(server.port).create(1)
+
+
+def test_a_taken_port_gets_one_line_and_code_1(on: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for workers in ("1", "2"):
             words = ["--dir", str(tmp_path), "--port", port, "--workers", workers]
+            words += ["--server", on]
             result = run("-m", "tusasgi", "serve", *words)
             assert (result.returncode, result.stdout) == (1, "")
             assert result.stderr == (
@@ -433,17 +502,20 @@ def test_a_folder_that_cannot_be_written_gets_one_line_and_code_1(tmp_path: Path
 
 _WITHOUT_EXTRA = """
 import sys
-sys.modules.update(uvicorn=None, starlette=None)
+sys.modules.update(uvicorn=None, granian=None, starlette=None)
 from tusasgi.server.command import main
 main(sys.argv[1:])
 """
 
 
-def test_serve_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
-    result = run("-c", _WITHOUT_EXTRA, "serve", "--dir", str(tmp_path))
+@pytest.mark.parametrize(
+    ("on", "extra"), [("uvicorn", "server"), ("granian", "granian")], ids=SERVERS
+)
+def test_serve_without_its_extra_says_what_to_install(on: str, extra: str, tmp_path: Path) -> None:
+    result = run("-c", _WITHOUT_EXTRA, "serve", "--server", on, "--dir", str(tmp_path))
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
-        "tusasgi: serve needs the extra `server`: pip install 'tusasgi[server]'\n"
+        f"tusasgi: serve on {on} needs the extra `{extra}`: pip install 'tusasgi[{extra}]'\n"
     )
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.force._server import owner
-from tests.hosts._process import Server, free_port, running
+from tests.hosts._process import Server
 from tests.hosts._wire import UPLOAD, Client, Connection, wait_until
+from tests.server.test_command import serving
 from tusasgi.server.options import read_arguments
 
 QUESTION = b"OPTIONS /files/ HTTP/1.1\r\nHost: here\r\n\r\n"
@@ -19,29 +20,26 @@ SIZE = 20_000_000
 HEADER_TIMEOUT, KEEP_ALIVE = 1, 6  # uvicorn's own: none, 5
 TIMEOUTS = ["--header-timeout", str(HEADER_TIMEOUT), "--keep-alive", str(KEEP_ALIVE)]
 
-_MAIN = "import sys; from tusasgi.server.command import main; main(sys.argv[1:])"
-_WITHOUT_HTTPTOOLS = f"import sys; sys.modules['httptools'] = None; {_MAIN}"
+_WITHOUT_HTTPTOOLS = "sys.modules['httptools'] = None"
+_INTERIM = "--interim-responses"
 
 
-@contextlib.contextmanager
-def serving(folder: Path, *options: str, script: str = _MAIN) -> Iterator[Server]:
-    port = free_port()
-    command = ["-c", script, "serve", "--dir", str(folder), "--port", str(port), *options]
-    with running("tusasgi serve", command, port, folder) as server:
-        yield server
-
-
-@pytest.fixture(scope="module", params=[_MAIN, _WITHOUT_HTTPTOOLS], ids=["httptools", "h11"])
-def script(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module", params=[[], ["--interim-responses"]], ids=["final", "interim"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(([], ""), id="httptools"),
+        pytest.param(([_INTERIM], ""), id="httptools-interim"),
+        pytest.param(([], _WITHOUT_HTTPTOOLS), id="h11"),
+        pytest.param(([_INTERIM], _WITHOUT_HTTPTOOLS), id="h11-interim"),
+        pytest.param((["--server", "granian"], ""), id="granian"),
+    ],
+)
 def server(
-    request: pytest.FixtureRequest, script: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    options = [*TIMEOUTS, *request.param]
-    with serving(tmp_path_factory.mktemp("connections"), *options, script=script) as server:
+    options, first = request.param
+    folder = tmp_path_factory.mktemp("connections")
+    with serving(folder, *TIMEOUTS, *options, first=first) as server:
         yield server
 
 
@@ -111,9 +109,9 @@ def test_a_connection_that_brings_no_whole_head_is_ended(server: Server) -> None
             assert seconds_until_closed(connection) < 15, begin.__name__
 
 
-def test_every_worker_has_its_time_for_heads_and_for_idleness(tmp_path: Path) -> None:
+def test_every_worker_has_its_time_for_heads_and_for_idleness(on: str, tmp_path: Path) -> None:
     with (
-        serving(tmp_path / "data", *TIMEOUTS, "--workers", "2") as server,
+        serving(tmp_path / "data", "--server", on, *TIMEOUTS, "--workers", "2") as server,
         connect(server) as half,
         connect(server) as idle,
     ):
@@ -159,13 +157,13 @@ def test_idle_connections_outlive_those_of_common_proxies() -> None:
 
 # What is sent.
 
-_IMPATIENT = f"import tusasgi.server.connections as c; c._UNTAKEN_SECONDS = 2; {_MAIN}"
+_IMPATIENT = "import tusasgi.server.connections as c; c.UNTAKEN_SECONDS = 2"
 
 
 @pytest.fixture
-def download(tmp_path: Path) -> Iterator[tuple[Server, bytes]]:
+def download(on: str, tmp_path: Path) -> Iterator[tuple[Server, bytes]]:
     """A server with little patience, and the head of a request for more than buffers hold."""
-    with serving(tmp_path / "data", script=_IMPATIENT) as server:
+    with serving(tmp_path / "data", "--server", on, first=_IMPATIENT) as server:
         client = Client(server.port)
         path = client.create(SIZE)
         client.resume(path, bytes(SIZE))
@@ -198,8 +196,8 @@ def test_a_client_that_takes_it_slowly_gets_it_all(download: tuple[Server, bytes
 
 
 def limited(soft: int, hard: int) -> str:
-    """A script that may have so many files and connections, and could ask for `hard`."""
-    return f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard})); {_MAIN}"
+    """What lets a process have so many files and connections, and ask for `hard`."""
+    return f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))"
 
 
 @contextlib.contextmanager
@@ -212,22 +210,23 @@ def silent(server: Server, count: int) -> Iterator[None]:
 
 
 def test_silent_connections_do_not_keep_others_out_for_longer_than_their_time(
-    tmp_path: Path,
+    on: str, tmp_path: Path
 ) -> None:
-    options = ["--header-timeout", "4"]
-    with serving(tmp_path / "data", *options, script=limited(64, 64)) as server:
+    options = ["--server", on, "--header-timeout", "4", "--keep-alive", "4"]
+    with serving(tmp_path / "data", *options, first=limited(300, 300)) as server:
         assert is_answered(server)
-        with silent(server, 100):
-            wait_until(lambda: "64 files and connections" in server.output())
+        with silent(server, 350):
+            wait_until(lambda: "300 files and connections" in server.output())
             wait_until(lambda: is_answered(server))
             assert Client(server.port).create(1)
         warnings = [line for line in server.output().splitlines() if "LimitNOFILE" in line]
-        assert len(warnings) == 1  # in several looks, and for a hundred connections
+        assert len(warnings) == 1  # in several looks, and for all of them
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system's own limit counts too")
-def test_as_many_connections_are_taken_as_the_system_allows(tmp_path: Path) -> None:
-    with serving(tmp_path / "data", script=limited(64, 512)) as server, silent(server, 200):
+def test_as_many_connections_are_taken_as_the_system_allows(on: str, tmp_path: Path) -> None:
+    options, first = ["--server", on], limited(64, 512)
+    with serving(tmp_path / "data", *options, first=first) as server, silent(server, 200):
         assert is_answered(server)
         time.sleep(1.5)  # one look at the descriptors
         assert len(server.output().splitlines()) == 1

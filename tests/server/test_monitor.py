@@ -46,8 +46,8 @@ def value(url: str, line: str) -> float:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_metrics_are_summed_over_the_workers(tmp_path: Path, workers: str) -> None:
-    with monitored(tmp_path / "data", "--workers", workers) as (server, url):
+def test_metrics_are_summed_over_the_workers(on: str, tmp_path: Path, workers: str) -> None:
+    with monitored(tmp_path / "data", "--server", on, "--workers", workers) as (server, url):
         for _ in range(20):  # each on a connection of its own, which any worker may take
             client = Client(server.port)
             path = client.create(5)
@@ -65,11 +65,12 @@ def test_metrics_are_summed_over_the_workers(tmp_path: Path, workers: str) -> No
 
 
 def test_what_a_killed_worker_was_doing_is_forgotten_and_what_it_did_is_not(
+    on: str,
     tmp_path: Path,
 ) -> None:
     running_now = 'tusasgi_requests_running{operation="append"}'
     ended = 'tusasgi_requests_total{operation="create",status="201"}'
-    with monitored(tmp_path / "data", "--workers", "2") as (server, url):
+    with monitored(tmp_path / "data", "--server", on, "--workers", "2") as (server, url):
         client = Client(server.port)
         path = client.create(10)
         with client.patching(path, 0, 10) as patch:
@@ -90,8 +91,8 @@ def test_health_is_ok_while_uploads_can_be_made(tmp_path: Path) -> None:
         assert ask(f"{url}/elsewhere")[0] == 404
 
 
-def test_health_tells_of_a_worker_that_does_not_answer(tmp_path: Path) -> None:
-    with monitored(tmp_path / "data", "--workers", "2") as (server, url):
+def test_health_tells_of_a_worker_that_does_not_answer(on: str, tmp_path: Path) -> None:
+    with monitored(tmp_path / "data", "--server", on, "--workers", "2") as (server, url):
         assert ask(f"{url}/health")[0] == 200
         workers = _workers(server)
         assert len(workers) == 2
@@ -149,13 +150,13 @@ def test_the_monitor_listens_where_it_is_told_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_folder_of_counters_goes_with_the_server(
-    tmp_path: Path, workers: str, number: signal.Signals
+    on: str, tmp_path: Path, workers: str, number: signal.Signals
 ) -> None:
     place = tmp_path / "tmp"
     place.mkdir()
     port, monitor = free_port(), free_port()
     command = ["-m", "tusasgi", "serve", "--dir", str(tmp_path / "data"), "--port", str(port)]
-    command += ["--monitor", str(monitor), "--workers", workers]
+    command += ["--monitor", str(monitor), "--server", on, "--workers", workers]
     with running("tusasgi serve", command, port, tmp_path / "data", TMPDIR=str(place)) as server:
         assert list(place.iterdir()) != []
         server.signal(number)
@@ -164,10 +165,10 @@ def test_the_folder_of_counters_goes_with_the_server(
     assert "Traceback" not in server.output()
 
 
-def test_the_server_ends_with_the_code_that_it_has_without(tmp_path: Path) -> None:
+def test_the_server_ends_with_the_code_that_it_has_without(on: str, tmp_path: Path) -> None:
     codes = []
     for options in ([], ["--monitor", "0"]):
-        with serving(tmp_path / "data", *options) as server:
+        with serving(tmp_path / "data", "--server", on, *options) as server:
             server.signal(signal.SIGTERM)
             codes.append(server.wait())
     assert codes[0] == codes[1]
@@ -247,12 +248,15 @@ main(sys.argv[1:])
 """
 
 
-def test_monitoring_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
-    command = ["serve", "--dir", str(tmp_path), "--port", "0", "--monitor", "0"]
+@pytest.mark.parametrize(("on", "extra"), [("uvicorn", "server"), ("granian", "granian")])
+def test_monitoring_without_its_extra_says_what_to_install(
+    on: str, extra: str, tmp_path: Path
+) -> None:
+    command = ["serve", "--dir", str(tmp_path), "--port", "0", "--server", on, "--monitor", "0"]
     done = run("-c", _WITHOUT_EXTRA, *command)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "tusasgi: --monitor needs the extra `metrics`: pip install 'tusasgi[server,metrics]'\n"
+        f"tusasgi: --monitor needs the extra `metrics`: pip install 'tusasgi[{extra},metrics]'\n"
     )
 
 

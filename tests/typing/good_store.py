@@ -10,6 +10,7 @@ from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.stores import (
     Store,
     SupportsDeferLength,
+    SupportsLocalPath,
     SupportsProgress,
     SupportsRead,
     SupportsSweep,
@@ -60,5 +61,6 @@ terminating: list[SupportsTerminate] = [GoodStore(), MemoryStore(), FileStore("/
 deferring: list[SupportsDeferLength] = [GoodStore(), MemoryStore(), FileStore("/nowhere")]
 expiring: list[SupportsSweep] = [GoodStore(), MemoryStore(), FileStore("/nowhere")]
 reporting: list[SupportsProgress] = [FileStore("/nowhere")]
+sending: list[SupportsLocalPath] = [FileStore("/nowhere")]
 reading: list[SupportsRead] = [GoodStore(), MemoryStore(), FileStore("/nowhere")]
 lockers: list[Locker] = [MemoryLocker(), FileLocker("/nowhere")]

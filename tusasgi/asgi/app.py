@@ -41,8 +41,8 @@ class TusApp:
     store supports. With `idempotent_delete` a DELETE of what is not there is 204. `downloads`
     answers GET on complete uploads. `receive_timeout` is how many seconds a client may send nothing
     within a body, and `send_timeout` how many it may take for a piece of an answer (256 KiB at
-    most). `render_error` turns a refusal into status, headers and body of the host's own kind; the
-    protocol's headers are added to them.
+    most); with None a server that can do so sends files by itself. `render_error` turns a refusal
+    into status, headers and body of the host's own kind; the protocol's headers are added to them.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from tusasgi.errors import PreconditionFailed, RangeNotSatisfiable, UploadNotFou
 from tusasgi.models import Upload
 from tusasgi.protocols.contract import Response
 from tusasgi.protocols.headers import Headers
-from tusasgi.stores import SupportsRead
+from tusasgi.stores import SupportsLocalPath, SupportsRead
 
 # One range in a list that may have empty elements (RFC 9110, 14.1.1 and 5.6.1).
 _RANGE = re.compile(r"bytes=[\s,]*([0-9]{0,40})-([0-9]{0,40})[\s,]*", re.ASCII | re.IGNORECASE)
@@ -86,11 +86,18 @@ def download(
     }
     if part is not None:
         answer["Content-Range"] = f"bytes {start}-{stop - 1}/{upload.length}"
+    if is_head:
+        return Response(status=200, headers=answer)
     return Response(
         status=200 if part is None else 206,
         headers=answer,
-        stream=None if is_head else _exactly(store.read(upload, start, stop), stop - start),
+        stream=_exactly(store.read(upload, start, stop), stop - start),
+        path=_path_of(upload, store) if part is None else None,
     )
+
+
+def _path_of(upload: Upload, store: SupportsRead) -> str | None:
+    return store.local_path(upload) if isinstance(store, SupportsLocalPath) else None
 
 
 def _etag(upload: Upload) -> str:

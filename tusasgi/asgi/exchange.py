@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from tusasgi.asgi.body import Body, Receive
 from tusasgi.asgi.routes import Route
-from tusasgi.asgi.send import INTERIM, Send, send_interim, send_response
+from tusasgi.asgi.send import INTERIM, PATHSEND, Send, send_interim, send_response
 from tusasgi.models import FinalResponse, Operation, Request, Target, Upload
 from tusasgi.observer import Outcome
 from tusasgi.protocols.contract import Codec, Interim, Response
@@ -149,6 +149,7 @@ class Exchange:
             headers=self.headers,
             http_version=self.scope.get("http_version", "1.1"),
             timeout=self._send_timeout,
+            sends_files=PATHSEND in self.scope.get("extensions", {}),
         )
 
     def outcome(self) -> Outcome:

@@ -19,6 +19,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 INTERIM = "http.response.informational"
 """The extension of ASGI by which an interim response goes out, where the server has it."""
 
+PATHSEND = "http.response.pathsend"
+"""The extension of ASGI by which a server sends a file by itself."""
+
 _MIB = 1024 * 1024
 
 # A client that is busy sending reads no answer, and loses it when the connection is closed on
@@ -81,18 +84,25 @@ async def send_response(
     headers: Headers,
     http_version: str,
     timeout: float | None = 60.0,
+    sends_files: bool = False,
 ) -> None:
     """Send a response, whatever was read of the request body. A client that left is no error.
 
     Neither is one that takes nothing for `timeout` seconds: it is left alone, with the response
     incomplete, which servers take for a reason to end the connection. A stream is not read on
-    then, and closed.
+    then, and closed. Without a `timeout` a file is left to a server that `sends_files`, which does
+    not tell whether the client takes it.
     """
     outlet = _Outlet(send, timeout)
     rest = _Rest(body, headers, http_version)
+    is_left_to_server = sends_files and timeout is None and not rest.is_coming
     try:
         if response.stream is None:
             await _send_whole(response, outlet, rest)
+        elif response.path is not None and is_left_to_server:
+            await response.stream.aclose()
+            await outlet(_start(response))
+            await outlet({"type": PATHSEND, "path": response.path})
         else:
             await _send_stream(response, response.stream, outlet, rest)
     except _ClientLeft:
@@ -134,6 +144,7 @@ async def send_download(
         headers=Headers(scope["headers"]),
         http_version=scope.get("http_version", "1.1"),
         timeout=timeout,
+        sends_files=PATHSEND in scope.get("extensions", {}),
     )
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 import anyio.to_thread
-import puremagic
 
 from tusasgi.errors import UnsupportedMedia
 from tusasgi.media.rules import MediaFormat, Rule, first_match
+from tusasgi.media.signatures import find_signatures
 from tusasgi.media.table import FORMATS
 
 HEAD_SIZE = 16_384
@@ -16,25 +16,13 @@ MIN_HEAD_SIZE = 64
 """With fewer bytes even the common formats are not recognised."""
 
 
-def _signatures(head: bytes) -> dict[str, int]:
-    """What puremagic finds: by extension, the length of the longest signature."""
-    try:
-        matches = puremagic.magic_string(head) if head else []
-    except puremagic.PureError:
-        return {}
-    found: dict[str, int] = {}
-    for match in matches:
-        found[match.extension] = max(found.get(match.extension, 0), len(match.byte_match))
-    return found
-
-
 def detect(head: bytes, formats: Iterable[Rule] = FORMATS) -> MediaFormat | None:
     """Name the format that starts with these bytes; None for whatever no rule knows.
 
     No more than `HEAD_SIZE` bytes are looked at, so the cost has a bound.
     """
     head = head[:HEAD_SIZE]
-    return first_match(head, formats, _signatures(head))
+    return first_match(head, formats, find_signatures(head))
 
 
 async def inspect_head(head: bytes, formats: Iterable[Rule] = FORMATS) -> MediaFormat:

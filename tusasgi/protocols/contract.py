@@ -14,7 +14,8 @@ from tusasgi.protocols.headers import Headers
 class Response:
     """A response without a connection: status, headers, and a body that is whole or a stream.
 
-    With a `stream` the headers carry its Content-Length.
+    With a `stream` the headers carry its Content-Length. With a `path` as well a file of this
+    machine has the same bytes, for a server that sends files by itself.
     """
 
     status: int
@@ -23,6 +24,7 @@ class Response:
     """The values of `Set-Cookie`, the one header that may come more than once."""
     body: bytes = b""
     stream: AsyncGenerator[bytes, None] | None = None
+    path: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import FrameType
 
@@ -17,7 +19,12 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tusasgi import TusApp, Uploads, __version__
-from tusasgi.server.connections import watch_descriptors
+from tusasgi.server.connections import (
+    LIMITS_UNTAKEN,
+    UNTAKEN_SECONDS,
+    limit_untaken,
+    watch_descriptors,
+)
 from tusasgi.server.cors import cors_middleware
 from tusasgi.server.settings import FOR_WORKERS, Settings
 from tusasgi.server.storage import closing, connect, make_uploads
@@ -34,26 +41,59 @@ def create_app() -> Starlette:
 
 def build_app(settings: Settings) -> Starlette:
     uploads = make_uploads(settings)
+    requests = Requests()
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         _shut_down_by_signal(uploads, settings.shutdown_timeout)
+        _end_with_parent()
         if not settings.check_bucket:  # what was away at the check is not waited for
             await connect(uploads.store)
         async with closing(uploads.store), anyio.create_task_group() as tasks:
             tasks.start_soon(sweep_again_and_again, uploads, sweep_interval(settings))
             tasks.start_soon(watch_descriptors)
+            tasks.start_soon(limit_untaken, settings.port)
             yield
+            await requests.ended()
             tasks.cancel_scope.cancel()
 
     return Starlette(
         routes=_routes(uploads, settings),
         middleware=[
+            Middleware(requests.counted),
             Middleware(WholeServer, path=settings.path),
             *cors_middleware(settings.cors_origin),
         ],
         lifespan=lifespan,
     )
+
+
+class Requests:
+    """Those that are running. granian waits for their answers, and not for what comes after."""
+
+    def __init__(self) -> None:
+        self._running = 0
+        self._last_ended: anyio.Event | None = None
+
+    def counted(self, app: ASGIApp) -> ASGIApp:
+        async def counting(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                return await app(scope, receive, send)
+            self._running += 1
+            try:
+                await app(scope, receive, send)
+            finally:
+                self._running -= 1
+                if self._last_ended is not None and not self._running:
+                    self._last_ended.set()
+
+        return counting
+
+    async def ended(self) -> None:
+        """Return when none is running; no more may begin."""
+        self._last_ended = anyio.Event()
+        if self._running:
+            await self._last_ended.wait()
 
 
 class WholeServer:
@@ -76,11 +116,17 @@ def _routes(uploads: Uploads, settings: Settings) -> list[BaseRoute]:
         public_url=settings.public_url,
         prefix=settings.path,
         downloads=True,
+        send_timeout=_send_timeout(settings),
     )
     routes: list[BaseRoute] = [Route(settings.path + "{upload_id:path}", app)]
     if settings.path != "/":
         routes += [Route(settings.path.rstrip("/"), app), Route("/", _front_page(settings))]
     return routes
+
+
+def _send_timeout(settings: Settings) -> float | None:
+    """Return None where the server sends files by itself, and the system looks after clients."""
+    return None if settings.server == "granian" and LIMITS_UNTAKEN else UNTAKEN_SECONDS
 
 
 def _front_page(settings: Settings) -> Callable[[Request], Awaitable[Response]]:
@@ -114,6 +160,22 @@ def _shut_down_by_signal(uploads: Uploads, seconds: float) -> None:
 
     listen(signal.SIGINT)
     listen(signal.SIGTERM)
+
+
+def _end_with_parent() -> None:
+    """Stop this worker when the process that began it is gone, whoever has killed that.
+
+    It would go on serving beside those that are started again.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="tusasgi parent", daemon=True).start()
 
 
 def _log_requests() -> None:

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
+from dataclasses import replace
 
 import anyio
 
@@ -18,6 +18,7 @@ from tusasgi.server.checks import (
     check_posix,
     fail,
 )
+from tusasgi.server.connections import raise_descriptor_limit
 from tusasgi.server.failures import describe_each
 from tusasgi.server.monitor import Monitor, Watched, counting
 from tusasgi.server.options import read_arguments
@@ -25,7 +26,8 @@ from tusasgi.server.settings import FOR_WORKERS, Settings
 from tusasgi.server.storage import closing, make_uploads
 from tusasgi.server.values import Address
 
-_SAVE_SECONDS = 5  # for what stopped uploads still write; answering their clients takes up to 2
+_EXTRAS = {"uvicorn": "server", "granian": "granian"}
+"""What to install for a server."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,14 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def serve(settings: Settings) -> None:
     """Receive uploads until a signal ends it."""
-    check_extra("serve", "server", "starlette", "uvicorn")
+    extra = _EXTRAS[settings.server]
+    check_extra(f"serve on {settings.server}", extra, "starlette", settings.server)
     if settings.monitor is not None:
         check_posix("--monitor")
     if settings.is_in_bucket:
         settings = check_bucket(settings, may_be_away=True)
     else:
         check_folder(settings.place)
-    with _monitor(settings.monitor) as monitor:
+    with _monitor(settings.monitor, install=f"{extra},metrics") as monitor:
         address = check_address(settings.host, settings.port)
         url = settings.public_url or f"{_origin(address)}{settings.path}"
         print(f"Clients upload to {url} and the bytes go to {settings.place}", flush=True)
@@ -53,12 +56,12 @@ def serve(settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def _monitor(address: Address | None) -> Iterator[Monitor | None]:
+def _monitor(address: Address | None, *, install: str) -> Iterator[Monitor | None]:
     """Give a monitor that listens there, and closes with the block."""
     if address is None:
         yield None
         return
-    check_extra("--monitor", "metrics", "prometheus_client", install="server,metrics")
+    check_extra("--monitor", "metrics", "prometheus_client", install=install)
     with counting() as folder:
         try:
             monitor = Monitor(address, folder)
@@ -83,26 +86,13 @@ def _origin(address: Address) -> str:
 
 
 def _run_server(settings: Settings, address: Address) -> None:
-    import uvicorn
-
-    from tusasgi.server.connections import Connection, InterimConnection, raise_descriptor_limit
-
-    connection = InterimConnection if settings.interim_responses else Connection
-    os.environ[FOR_WORKERS] = settings.dump()
+    os.environ[FOR_WORKERS] = replace(settings, port=address.port).dump()
     raise_descriptor_limit()
-    uvicorn.run(
-        "tusasgi.server.app:create_app",
-        factory=True,
-        host=address.host,
-        port=address.port,
-        workers=settings.workers,
-        timeout_graceful_shutdown=settings.shutdown_timeout + _SAVE_SECONDS,
-        timeout_keep_alive=settings.keep_alive,
-        http=partial(connection, header_timeout=settings.header_timeout),  # type: ignore[arg-type]
-        ws="none",
-        log_level="warning",
-        access_log=False,
-    )
+    if settings.server == "granian":
+        from tusasgi.server.on_granian import run
+    else:
+        from tusasgi.server.on_uvicorn import run
+    run(settings, address)
 
 
 def sweep(settings: Settings) -> None:

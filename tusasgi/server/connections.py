@@ -1,80 +1,63 @@
-"""The connections of `tusasgi serve`: none waits for ever, and too many are logged."""
+"""The connections of `tusasgi serve`, whatever server it runs on: how many, and for how long."""
 
-import asyncio
 import contextlib
 import errno
 import logging
 import os
 import socket
 import time
-from typing import Any
 
 import anyio
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
-
-from tusasgi.server.interim import InterimResponses
 
 logger = logging.getLogger("tusasgi.cli")
 
-_UNTAKEN_SECONDS = 60  # that a client may leave what it is sent where it is
+UNTAKEN_SECONDS = 60  # that a client may leave what it is sent where it is
+_LISTEN_SECONDS = 0.05  # that we look again for the socket of a server that is starting
 _LOOK_SECONDS = 1.0
 _LOG_SECONDS = 60.0
-_RESERVE = 0.1  # of the descriptors: an upload takes more than that of its connection
+RESERVE = 0.1  # of the descriptors: an upload takes more than that of its connection
+
+LIMITS_UNTAKEN = hasattr(socket, "TCP_USER_TIMEOUT")
+"""True where the system can end connections from which nothing is taken: Linux."""
 
 
-class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
-    """A connection of uvicorn that ends if no request comes, or if nothing is taken from it.
-
-    The head of a request has to be there so many seconds after the connection began, or after
-    the first byte that came once the request before it was answered. Until that first byte the
-    connection is idle, which uvicorn itself limits. Bodies take the time they take.
-    """
-
-    def __init__(self, *, header_timeout: float, **of_uvicorn: Any) -> None:
-        super().__init__(**of_uvicorn)
-        self._header_timeout = header_timeout
-        self._header_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        _limit_untaken(transport)
-        self._start_timer()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        is_in_request = self.cycle is not None and not self.cycle.response_complete
-        if is_in_request:
-            self._stop_timer()
-        elif self._header_timer is None:
-            self._start_timer()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
-        super().connection_lost(exc)
-
-    def _start_timer(self) -> None:
-        # Not `close`, which would wait for a client that does not read its last answer either.
-        self._header_timer = self.loop.call_later(self._header_timeout, self.transport.abort)
-
-    def _stop_timer(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
-
-
-class InterimConnection(InterimResponses, Connection):
-    """The same, with interim responses."""
-
-
-def _limit_untaken(transport: asyncio.BaseTransport) -> None:
+async def limit_untaken(port: int) -> None:
     """Have the kernel end the connection of a client that takes nothing of what it is sent.
 
-    The server cannot do so where it has sent all and closed: it would wait for the client.
+    The server cannot do so where it has sent all and closed: it would wait for the client. A
+    connection inherits the time from the socket that listens on the port, and the server makes
+    that one when the app has started.
     """
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-        connection = transport.get_extra_info("socket")
-        milliseconds = _UNTAKEN_SECONDS * 1000
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+    if not LIMITS_UNTAKEN:
+        return
+    is_set = False
+    while not is_set:
+        await anyio.sleep(_LISTEN_SECONDS)
+        for listener in _listeners(port):
+            milliseconds = UNTAKEN_SECONDS * 1000
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+            listener.detach()
+            is_set = True
+
+
+def _listeners(port: int) -> list[socket.socket]:
+    """Return the sockets of this process that listen on the port: views, not to be closed."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # no socket, or closed meanwhile
+            seen = socket.socket(fileno=int(name))
+            if _is_listening(seen, port):
+                found.append(seen)
+            else:
+                seen.detach()
+    return found
+
+
+def _is_listening(seen: socket.socket, port: int) -> bool:
+    if seen.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    is_listener = seen.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    return bool(is_listener) and seen.getsockname()[1] == port
 
 
 def raise_descriptor_limit() -> None:
@@ -93,20 +76,26 @@ async def watch_descriptors() -> None:
 
     Nothing else does: with uvloop new connections are then closed without a word.
     """
-    limits = _limits()
-    if limits is None:
+    limit = descriptor_limit()
+    if limit is None:
         return
     logged = -_LOG_SECONDS
     while True:
-        if _is_scarce(limits[0]) and time.monotonic() >= logged + _LOG_SECONDS:
+        if _is_scarce(limit) and time.monotonic() >= logged + _LOG_SECONDS:
             logged = time.monotonic()
             logger.warning(
                 "Nearly all of the %d files and connections that this process may have open are in "
                 "use, and without one it refuses clients: raise the limit (ulimit -Hn, "
                 "LimitNOFILE=), or start more workers",
-                limits[0],
+                limit,
             )
         await anyio.sleep(_LOOK_SECONDS)
+
+
+def descriptor_limit() -> int | None:
+    """Return how many files and connections this process may have; None for no such limit."""
+    limits = _limits()
+    return None if limits is None else limits[0]
 
 
 def _limits() -> tuple[int, int] | None:
@@ -125,4 +114,4 @@ def _is_scarce(limit: int) -> bool:
     except OSError as error:
         return error.errno in (errno.EMFILE, errno.ENFILE)
     os.close(number)
-    return number >= limit * (1 - _RESERVE)
+    return number >= limit * (1 - RESERVE)

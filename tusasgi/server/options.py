@@ -13,9 +13,13 @@ Command = Literal["serve", "sweep"]
 
 def read_arguments(arguments: Sequence[str] | None = None) -> tuple[Command, Settings]:
     """Return what is to be done, and how; wrong arguments end the process with code 2."""
-    given = vars(_parser().parse_args(arguments))
+    parser = _parser()
+    given = vars(parser.parse_args(arguments))
     command: Command = given.pop("command")
-    return command, Settings(**given)
+    settings = Settings(**given)
+    if settings.interim_responses and settings.server == "granian":
+        parser.error("--interim-responses needs --server uvicorn: granian cannot send them")
+    return command, settings
 
 
 class _Parser(argparse.ArgumentParser):
@@ -48,6 +52,8 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
 
     positive = _as(values.positive)
     _add_place(serve, is_required=False)
+    add("--server", "what speaks HTTP; each is an extra of its own",
+        choices=("uvicorn", "granian"))  # fmt: skip
     add("--host", "address to listen on")
     add("--port", "0 takes a free one", type=_as(values.port))
     add("--path", "where clients create", type=_as(values.path))

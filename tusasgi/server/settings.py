@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 FOR_WORKERS = "TUSASGI_SERVE"
 """The environment variable by which workers, which are processes of their own, get theirs."""
 
+_SAVE_SECONDS = 5  # for what stopped uploads still write; answering their clients takes up to 2
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
@@ -22,6 +24,7 @@ class Settings:
 
     dir: str | None = None
     store: str | None = None
+    server: Literal["uvicorn", "granian"] = "uvicorn"
     host: str = "127.0.0.1"
     port: int = 1080
     path: str = "/files/"
@@ -53,6 +56,11 @@ class Settings:
     @property
     def protocols(self) -> tuple[str, ...]:
         return ("tus", "ietf") if self.protocol == "both" else (self.protocol,)
+
+    @property
+    def stop_timeout(self) -> int:
+        """After so many seconds a server that is told to stop is gone in any case."""
+        return self.shutdown_timeout + _SAVE_SECONDS
 
     @property
     def is_in_bucket(self) -> bool:

@@ -160,6 +160,15 @@ class SupportsProgress(Protocol):
 
 
 @runtime_checkable
+class SupportsLocalPath(Protocol):
+    """A store whose uploads are files of this machine, which a server may send by itself."""
+
+    def local_path(self, upload: Upload) -> str:
+        """Return the absolute path of the file that holds the bytes of a complete upload."""
+        ...
+
+
+@runtime_checkable
 class SupportsRead(Protocol):
     """A store that can give the bytes back."""
 

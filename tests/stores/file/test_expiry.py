@@ -96,6 +96,22 @@ async def test_a_sweep_moves_the_mark_of_an_upload_whose_date_has_moved(
         await store.get(upload.id)
 
 
+@pytest.mark.parametrize("initial", [timedelta(days=9), None], ids=["later", "none"])
+async def test_a_date_that_comes_closer_with_the_first_bytes_is_found_in_time(
+    initial: timedelta | None, store: FileStore, clock: Clock
+) -> None:
+    uploads = Uploads(store, clock=clock, expiry=Expiry(initial=initial, after_append=2 * HOUR))
+    upload = await uploads.create(length=9)
+    for content in (b"abc", b"def"):
+        clock.now += HOUR
+        upload = await appended(uploads, upload, content)
+        assert upload.expires == clock.now + 2 * HOUR
+    clock.now += 1.5 * HOUR
+    assert await uploads.sweep() == 0
+    clock.now += HOUR
+    assert await uploads.sweep() == 1
+
+
 async def test_what_is_complete_has_no_mark_after_the_sweep_of_its_hours(
     uploads: Uploads, store: FileStore, clock: Clock
 ) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from tusasgi.errors import OffsetConflict
 from tusasgi.models import Upload
 from tusasgi.stores import BytesLost, PartLost
-from tusasgi.stores.due import NOW
+from tusasgi.stores.due import NOW, hours_of
 from tusasgi.stores.file import files
 from tusasgi.stores.file.directory import Directory
 from tusasgi.stores.file.locked import LockedUpload
@@ -179,14 +179,26 @@ class Appender:
         return copied
 
     def _keep_record(self, size: int) -> None:
-        """Have the record say what `upload` says, and be found if these bytes are the last."""
+        """Have the record say what `upload` says, and the upload be found when it has to be."""
         if not self._is_recorded:
             self._is_recorded = True
             self._locked.put_if_changed(self._upload)
+            self._mark_if_sooner()
         length = self._upload.length
         is_end = length is not None and self._offset + size >= length
         if is_end and not self._upload.is_open:
             self._directory.mark(self._upload.id, NOW)
+
+    def _mark_if_sooner(self) -> None:
+        """Mark the upload for the date that its bytes give it, if that is sooner than it was.
+
+        A sweep finds only later ones by the marks that are there.
+        """
+        before = self._before.expires
+        renewed = replace(self._upload, offset=self._offset).renewed(self._clock())
+        if renewed.expires is not None and (before is None or renewed.expires < before):
+            for hour in hours_of(renewed):
+                self._directory.mark(self._upload.id, hour)
 
     def _put_record_back(self) -> None:
         start = self._upload.offset

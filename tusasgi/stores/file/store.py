@@ -79,6 +79,9 @@ class FileStore:
         """Return where the bytes of the upload are, or will be with its first byte."""
         return self._directory.path(upload_id)
 
+    def local_path(self, upload: Upload) -> str:
+        return self.path(upload.id)
+
     async def create(self, upload: Upload) -> Upload:
         await self._writing.run(self._create, upload)
         return upload

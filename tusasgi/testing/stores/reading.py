@@ -2,12 +2,20 @@
 
 import random
 
+import anyio
 import pytest
 
 from tusasgi import UploadNotFound
 from tusasgi.stores import Store
 from tusasgi.testing.stores.base import StoreTests
-from tusasgi.testing.stores.tools import created, new_upload, read, supports_read
+from tusasgi.testing.stores.tools import (
+    completed,
+    created,
+    new_upload,
+    read,
+    supports_local_path,
+    supports_read,
+)
 
 
 class ReadingTests(StoreTests):
@@ -28,6 +36,13 @@ class ReadingTests(StoreTests):
         content = random.Random(0).randbytes(600_000)
         upload = await created(store, content, length=600_000)
         assert await read(reading, upload, start, stop) == content[start:stop]
+
+    async def test_the_file_of_a_complete_upload_has_its_bytes(self, store: Store) -> None:
+        on_files = supports_local_path(store)
+        path = on_files.local_path(await completed(store, b"hello", length=5))
+        assert path.startswith("/")
+        async with await anyio.open_file(path, "rb") as file:
+            assert await file.read() == b"hello"
 
     async def test_an_unknown_upload_cannot_be_read(self, store: Store) -> None:
         reading = supports_read(store)

@@ -16,6 +16,7 @@ from tusasgi.stores import (
     Store,
     SupportsConcat,
     SupportsDeferLength,
+    SupportsLocalPath,
     SupportsRead,
     SupportsSweep,
     SupportsTerminate,
@@ -100,6 +101,12 @@ async def at_every_await(cut: Callable[[int], Coroutine[Any, Any, bool]]) -> Non
 def supports_read(store: Store) -> SupportsRead:
     if not isinstance(store, SupportsRead):
         pytest.skip("the store does not support reading")
+    return store
+
+
+def supports_local_path(store: Store) -> SupportsLocalPath:
+    if not isinstance(store, SupportsLocalPath):
+        pytest.skip("the uploads of the store are no files of this machine")
     return store
 
 

@@ -1,0 +1,73 @@
+"""`tusasgi serve` on uvicorn, whose connections get a time for the heads of requests."""
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from tusasgi.server.interim import InterimResponses
+from tusasgi.server.settings import Settings
+from tusasgi.server.values import Address
+
+
+def run(settings: Settings, address: Address) -> None:
+    """Serve until a signal ends it; the settings for the workers are in the environment."""
+    connection = InterimConnection if settings.interim_responses else Connection
+    uvicorn.run(
+        "tusasgi.server.app:create_app",
+        factory=True,
+        host=address.host,
+        port=address.port,
+        workers=settings.workers,
+        timeout_graceful_shutdown=settings.stop_timeout,
+        timeout_keep_alive=settings.keep_alive,
+        http=partial(connection, header_timeout=settings.header_timeout),  # type: ignore[arg-type]
+        ws="none",
+        log_level="warning",
+        access_log=False,
+    )
+
+
+class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
+    """A connection that ends if no request comes.
+
+    The head of a request has to be there so many seconds after the connection began, or after
+    the first byte that came once the request before it was answered. Until that first byte the
+    connection is idle, which uvicorn itself limits. Bodies take the time they take.
+    """
+
+    def __init__(self, *, header_timeout: float, **of_uvicorn: Any) -> None:
+        super().__init__(**of_uvicorn)
+        self._header_timeout = header_timeout
+        self._header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._start_timer()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        is_in_request = self.cycle is not None and not self.cycle.response_complete
+        if is_in_request:
+            self._stop_timer()
+        elif self._header_timer is None:
+            self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _start_timer(self) -> None:
+        # Not `close`, which would wait for a client that does not read its last answer either.
+        self._header_timer = self.loop.call_later(self._header_timeout, self.transport.abort)
+
+    def _stop_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+
+class InterimConnection(InterimResponses, Connection):
+    """The same, with interim responses."""
