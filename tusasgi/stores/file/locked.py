@@ -84,7 +84,7 @@ class LockedUpload:
             record = replace(record, flushed=self._flush_of_earlier_release(offset))
         self._is_as_written = record.boot == boot and record.flushed <= offset
         self._promised = record.flushed
-        self.record = replace(record, flushed=min(record.flushed, offset))
+        self.record = replace(record, flushed=offset) if record.flushed > offset else record
         return self.upload
 
     def _flush_of_earlier_release(self, offset: int) -> int:

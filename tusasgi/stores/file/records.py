@@ -61,7 +61,7 @@ def beside(record: Record, data: os.stat_result | None, boot: str | None) -> Rec
         return record
     size = data.st_size
     offset = min(size, record.flushed) if is_from_before(record, boot) else size
-    upload = replace(record.upload, offset=offset)
+    upload = record.upload.at(offset)
     if upload.window is not None:
         came = files.written_at(data)
         # Nothing is in a file yet whose bytes are staged elsewhere, or were refused.
