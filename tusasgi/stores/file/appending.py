@@ -88,13 +88,13 @@ class Appender:
     def is_to_be_flushed(self) -> bool:
         if self._has_lost:  # the next flush would succeed, and what was lost would count as there
             return False
-        return self._offset - self._flushed >= _FLUSH_EVERY
+        return self._directory.flushes and self._offset - self._flushed >= _FLUSH_EVERY
 
     def flush(self) -> None:
         """Have on the disk what is there by now. May run beside the other steps."""
         self._flushed = until = self._offset
         try:
-            os.fsync(self._data)
+            self._directory.flush(self._data)
         except OSError:
             self._has_lost = True
             raise
@@ -110,7 +110,7 @@ class Appender:
         """Take so many staged bytes into the upload, or all that are left."""
         assert self._staged is not None
         if self._copied == 0:
-            os.fsync(self._staged)  # what the disk did not take must not be copied
+            self._directory.flush(self._staged)  # what the disk did not take must not be copied
         self._copy(self._staged, self._copied, min(most, self._staged_size - self._copied))
         self._renew()
 

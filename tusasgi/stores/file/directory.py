@@ -28,8 +28,10 @@ _NO_FILE = (IsADirectoryError, NotADirectoryError)
 class Directory:
     """The directory of a store, as all its uploads share it. Blocks: for worker threads."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, flushes: bool = True) -> None:
         self.root = root
+        self.flushes = flushes
+        """False if what a power cut takes is of no interest: then nothing waits for the disk."""
         self.uncut: set[str] = set()
         """Uploads whose bytes behind `flushed` are lost, in a file that could not be cut."""
         self.doubtful: set[str] = set()
@@ -111,7 +113,7 @@ class Directory:
         try:
             files.write_all(file, [records.dump(record)], 0)
             files.stamp(file, after=after)
-            os.fsync(file)
+            self.flush(file)
         except BaseException:
             files.close_locked(file)
             files.unlink_if_there(new)
@@ -121,7 +123,7 @@ class Directory:
     def flush_names(self, upload_id: str) -> None:
         """Have the names of bytes and record on the disk."""
         try:
-            files.flush_folder(os.path.dirname(self.path(upload_id)))
+            self.flush_folder(os.path.dirname(self.path(upload_id)))
         except OSError:
             self.doubtful.add(upload_id)
             raise
@@ -145,6 +147,18 @@ class Directory:
             if is_ours:
                 return new, file
         raise StoreUnavailable("files that are written here are removed; try again")
+
+    # The disk.
+
+    def flush(self, file: int) -> None:
+        """Have what was written to an open file on the disk, if anything is to be."""
+        if self.flushes:
+            os.fsync(file)
+
+    def flush_folder(self, folder: str) -> None:
+        """Have the names in a folder on the disk, if anything is to be."""
+        if self.flushes:
+            files.flush_folder(folder)
 
     # Folders, and files in them.
 
@@ -189,7 +203,7 @@ class Directory:
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder)
             self._give_away(folder)
-        files.flush_folder(parent)
+        self.flush_folder(parent)
 
     def _give_away(self, made: int | str) -> None:
         """Let what root makes (a sweep by cron) belong to whom the store belongs to."""
@@ -211,7 +225,7 @@ class Directory:
         mark = self.mark_path(upload_id, hour)
         with contextlib.suppress(FileExistsError):
             os.close(self.open(mark, _CREATE | os.O_EXCL))
-            files.flush_folder(self.hour_path(hour))
+            self.flush_folder(self.hour_path(hour))
 
     def unmark(self, upload_id: str, hour: int) -> None:
         files.unlink_if_there(self.mark_path(upload_id, hour))

@@ -92,7 +92,7 @@ class LockedUpload:
         with contextlib.suppress(FileNotFoundError):
             file = os.open(self.path, os.O_WRONLY)
             try:
-                os.fsync(file)
+                self._directory.flush(file)
             finally:
                 os.close(file)
         return offset
@@ -150,7 +150,7 @@ class LockedUpload:
         One byte of the record is written over, which is there or not after a power cut.
         """
         os.pwrite(self._file, first_byte_of(removal), 0)
-        os.fsync(self._file)
+        self._directory.flush(self._file)
 
     # The bytes.
 
@@ -172,7 +172,7 @@ class LockedUpload:
         if length is not None and self.record.flushed < length:
             self.put(self.upload, flushed=length)
         else:
-            files.flush_folder(os.path.dirname(self.path))
+            self._directory.flush_folder(os.path.dirname(self.path))
 
     def _check_size(self, size: int) -> None:
         if size == self.upload.length or self.upload.length is None:
@@ -187,7 +187,7 @@ class LockedUpload:
         The kernel reports only once that it has lost some: the next fsync succeeds.
         """
         try:
-            os.fsync(file)
+            self._directory.flush(file)
         except OSError:
             self.step_back()
             raise
@@ -212,14 +212,15 @@ class LockedUpload:
         files.unlink_if_there(self.path)
         files.unlink_if_there(self._name)
         self._directory.known.forget(self._id)
-        files.flush_folder(os.path.dirname(self._name))
+        self._directory.flush_folder(os.path.dirname(self._name))
 
 
-def remove_remains(path: str) -> None:
+def remove_remains(directory: Directory, upload_id: str) -> None:
     """Remove bytes that have no record, which a crash of an earlier release may have left.
 
     An upload gets a name only where there are none, so that these are never the bytes of another.
     """
+    path = directory.path(upload_id)
     try:
         file = os.open(path, os.O_WRONLY)
     except FileNotFoundError:
@@ -228,6 +229,6 @@ def remove_remains(path: str) -> None:
         files.lock(file)  # from others who remove them
         if not os.path.exists(f"{path}.info") and files.is_named(file, path):
             os.unlink(path)
-            files.flush_folder(os.path.dirname(path))
+            directory.flush_folder(os.path.dirname(path))
     finally:
         files.close_locked(file)
