@@ -61,7 +61,7 @@ class Directory:
 
     def recall(self, upload_id: str) -> Record | None:
         """Return the same if that needs no reading, and so no thread; else None."""
-        if upload_id not in self.known or upload_id in self.uncut or upload_id in self.doubtful:
+        if upload_id not in self.known or upload_id in self.doubtful:
             return None
         path = self.path(upload_id)
         try:
