@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Callable
 from datetime import datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from tusasgi.errors import StoreUnavailable, UploadNotFound
 from tusasgi.models import check_upload_id, is_upload_id
@@ -23,6 +23,14 @@ _CREATE = os.O_WRONLY | os.O_CREAT
 _RANDOM = re.compile(r"[0-9a-f]{32}")
 _NO_FILE = (IsADirectoryError, NotADirectoryError)
 """What stands where a record should be is something else, and none of ours."""
+
+
+class NewRecord(NamedTuple):
+    """A record that has no name yet: where it is, the open and locked file, what is in it."""
+
+    path: str
+    file: int
+    text: bytes
 
 
 class Directory:
@@ -73,10 +81,9 @@ class Directory:
             return None  # whoever reads it finds out what that means
         return None if record is None else self.beside(record, data)
 
-    def remember(self, record: Record, file: int) -> None:
-        """Spare the next reader a record that has just got its name; `file` is open."""
-        written = records.load(records.dump(record))
-        self.known.keep(record.upload.id, os.fstat(file), written)
+    def remember(self, upload_id: str, new: NewRecord) -> None:
+        """Spare the next reader a record that has just got its name."""
+        self.known.keep(upload_id, os.fstat(new.file), records.load(new.text))
 
     def beside(self, record: Record, data: os.stat_result | None) -> Record:
         """Return what a record says beside this file of bytes."""
@@ -104,21 +111,22 @@ class Directory:
         finally:
             os.close(file)
 
-    def write_new(self, record: Record, *, after: int = 0) -> tuple[str, int]:
-        """Write a record that has no name yet; return where it is, and the open file.
+    def write_new(self, record: Record, *, after: int = 0) -> NewRecord:
+        """Write a record that has no name yet.
 
         `after` is the time of the one that it replaces, in nanoseconds.
         """
+        text = records.dump(record)
         new, file = self.open_new(record.upload.id)  # locked, as the record that it replaces is
         try:
-            files.write_all(file, [records.dump(record)], 0)
+            files.write_all(file, [text], 0)
             files.stamp(file, after=after)
             self.flush(file)
         except BaseException:
             files.close_locked(file)
             files.unlink_if_there(new)
             raise
-        return new, file
+        return NewRecord(new, file, text)
 
     def flush_names(self, upload_id: str) -> None:
         """Have the names of bytes and record on the disk."""

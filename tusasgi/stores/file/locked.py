@@ -131,17 +131,17 @@ class LockedUpload:
             self._replace(replace(self.record, flushed=flushed, boot=boot, expires=expires))
 
     def _replace(self, record: Record) -> None:
-        new, file = self._directory.write_new(record, after=os.fstat(self._file).st_mtime_ns)
+        new = self._directory.write_new(record, after=os.fstat(self._file).st_mtime_ns)
         try:
-            os.rename(new, self._name)
+            os.rename(new.path, self._name)
         except BaseException:
-            files.close_locked(file)
-            files.unlink_if_there(new)
+            files.close_locked(new.file)
+            files.unlink_if_there(new.path)
             raise
-        self._directory.remember(record, file)
+        self._directory.remember(self._id, new)
         self.record, self._is_as_written = record, True
-        file, self._file = self._file, file  # the upload stays locked
-        files.close_locked(file)
+        before, self._file = self._file, new.file  # the upload stays locked
+        files.close_locked(before)
         self._directory.flush_names(self._id)
 
     def put_removal(self, removal: Removal) -> None:

@@ -178,16 +178,16 @@ class FileStore:
         for hour in hours_of(upload):
             directory.mark(upload.id, hour)
         record = Record(upload=upload, boot=directory.boot, expires=upload.expires)
-        new, file = directory.write_new(record)
+        new = directory.write_new(record)
         try:
             remove_remains(directory, upload.id)
-            directory.with_folder(path, lambda: os.link(new, f"{path}.info"))
-            directory.remember(record, file)
+            directory.with_folder(path, lambda: os.link(new.path, f"{path}.info"))
+            directory.remember(upload.id, new)
         except (FileExistsError, WriteConflict):
             raise UploadExists("an upload with this id exists already") from None
         finally:
-            files.close_locked(file)
-            files.unlink_if_there(new)
+            files.close_locked(new.file)
+            files.unlink_if_there(new.path)
         directory.flush_names(upload.id)
         self._mark_again(upload)
 
