@@ -33,24 +33,30 @@ async def limit_untaken(port: int) -> None:
     is_set = False
     while not is_set:
         await anyio.sleep(_LISTEN_SECONDS)
-        for listener in _listeners(port):
-            milliseconds = UNTAKEN_SECONDS * 1000
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-            listener.detach()
-            is_set = True
+        is_set = _set_on_listeners(port, socket.TCP_USER_TIMEOUT, UNTAKEN_SECONDS * 1000)
 
 
-def _listeners(port: int) -> list[socket.socket]:
-    """Return the sockets of this process that listen on the port: views, not to be closed."""
-    found = []
+def _set_on_listeners(port: int, option: int, value: int) -> bool:
+    """Set an option of TCP on the sockets of this process that listen on the port, if any do."""
+    is_set = False
     for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # no socket, or closed meanwhile
-            seen = socket.socket(fileno=int(name))
-            if _is_listening(seen, port):
-                found.append(seen)
-            else:
-                seen.detach()
-    return found
+        # On a copy: whoever owns the descriptor may close it at any time, and the number is then
+        # somebody else's.
+        with contextlib.suppress(OSError), _copied(int(name)) as copy:
+            if _is_listening(copy, port):
+                copy.setsockopt(socket.IPPROTO_TCP, option, value)
+                is_set = True
+    return is_set
+
+
+def _copied(descriptor: int) -> socket.socket:
+    """Return a socket of our own for the same connection; `OSError` for what is no socket."""
+    copy = os.dup(descriptor)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
 
 
 def _is_listening(seen: socket.socket, port: int) -> bool:
