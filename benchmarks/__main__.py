@@ -29,6 +29,7 @@ def main() -> None:
     command = commands.add_parser("s3", help="S3Store beside an app that passes bytes on to S3")
     command.add_argument("--rounds", type=int, default=5)
     command.add_argument("--scale", type=float, default=1.0, help="1 means 1 GiB")
+    command.add_argument("--far", action="store_true", help="a bucket that is far away")
     command.add_argument("--long", type=float, metavar="GIB", help="one upload of so many GiB")
     command.add_argument("--chunk", type=float, default=8, metavar="MIB", help="with --long")
     command.add_argument("--dir")
@@ -52,6 +53,8 @@ def _s3(options: argparse.Namespace) -> None:
 
     if options.long is not None:
         s3.long(options.long, int(options.chunk * s3.MIB), options.dir)
+    elif options.far:
+        s3.far(options.rounds, options.scale, options.dir)
     else:
         s3.alternate(options.rounds, options.scale, options.dir)
         s3.compare(options.rounds, options.scale, options.dir)

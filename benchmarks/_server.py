@@ -67,13 +67,11 @@ class Server:
 @contextlib.contextmanager
 def running(kind: str, app: str, **environment: str) -> Iterator[Server]:
     """Run a server on a free port until the block ends."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     words = [word.format(app=app, port=port) for word in COMMANDS[kind]]
     process = subprocess.Popen([sys.executable, *words], env={**os.environ, **environment})
     try:
-        _wait_until_up(port, process)
+        wait_until_up(port, process)
         yield Server(port=port, pid=process.pid)
     finally:
         process.terminate()
@@ -84,7 +82,13 @@ def running(kind: str, app: str, **environment: str) -> Iterator[Server]:
             process.wait()
 
 
-def _wait_until_up(port: int, process: subprocess.Popen[bytes]) -> None:
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_up(port: int, process: subprocess.Popen[bytes]) -> None:
     for _ in range(200):
         if process.poll() is not None:
             raise SystemExit(f"the server ended with code {process.returncode}")

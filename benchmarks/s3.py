@@ -5,6 +5,7 @@ SeaweedFS runs beside, on this machine, and takes most of its time: compare rati
 
 import contextlib
 import http.client
+import math
 import random
 import statistics
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks._server import Server, running
+from benchmarks.distant import distant
 from benchmarks.floor import BLOCK, create, patch, request
 
 if TYPE_CHECKING:
@@ -28,7 +30,9 @@ ROOM = 8192 * MIB
 
 
 @contextlib.contextmanager
-def serving(folder: str | None) -> Iterator[tuple[Server, "SeaweedFS"]]:
+def serving(
+    folder: str | None, *, is_distant: bool = False
+) -> Iterator[tuple[Server, "SeaweedFS"]]:
     """Run SeaweedFS and our server until the block ends."""
     sys.path.insert(0, str(Path(__file__).parent.parent))
     from tests.services.s3 import SeaweedFS
@@ -36,11 +40,12 @@ def serving(folder: str | None) -> Iterator[tuple[Server, "SeaweedFS"]]:
     with (
         tempfile.TemporaryDirectory(dir=folder) as place,
         SeaweedFS(Path(place)) as s3,
+        distant(s3.endpoint) if is_distant else contextlib.nullcontext(s3.endpoint) as endpoint,
         running(
             "uvicorn",
             "benchmarks.s3_apps:app",
             S3_URL=f"s3://{s3.bucket}/bench",
-            AWS_ENDPOINT_URL=s3.endpoint,
+            AWS_ENDPOINT_URL=endpoint,
             AWS_ACCESS_KEY_ID=s3.key,
             AWS_SECRET_ACCESS_KEY=s3.secret,
             AWS_DEFAULT_REGION=s3.region,
@@ -60,6 +65,7 @@ def compare(rounds: int, scale: float, folder: str | None) -> None:
         print("| --- | ---: | ---: | ---: | ---: |")
         rates: dict[str, float] = {}
         for name, app, size, chunk in (
+            ("received and dropped", "drop", total, total),
             ("raw, one request", "raw", total, total),
             ("one PATCH", "tus", total, total),
             ("64 MiB", "tus", total, 64 * MIB),
@@ -70,27 +76,49 @@ def compare(rounds: int, scale: float, folder: str | None) -> None:
             rates[name] = size / MIB / statistics.median(took for took, _, _ in found)
             cpu = statistics.median(cpu for _, cpu, _ in found) * 1024 * MIB / size
             peak = max(peak for _, _, peak in found) / MIB
-            ratio = rates[name] / rates["raw, one request"]
+            ratio = rates[name] / rates.get("raw, one request", math.nan)
             print(f"| {name} | {rates[name]:.0f} | {ratio:.2f} | {cpu:.2f} | {peak:.1f} |")
 
 
 def alternate(rounds: int, scale: float, folder: str | None) -> None:
-    """One PATCH and the raw app in turn, so that what else happens falls on both."""
+    """One request to each app in turn, so that what else happens falls on all."""
     total = int(1024 * scale) * MIB
-    ratios = []
+    ratios, costs = [], []
     with serving(folder) as (server, _):
         idle = server.rss()
         for _ in range(rounds):
-            tus = _measured(server, "tus", total, total)[0]
+            tus, tus_cpu, _ = _measured(server, "tus", total, total)
             peak = server.peak_rss() - idle
-            raw = _measured(server, "raw", total, total)[0]
+            raw, raw_cpu, _ = _measured(server, "raw", total, total)
+            _, drop_cpu, _ = _measured(server, "drop", total, total)
             ratios.append(raw / tus)
+            costs.append(tus_cpu / drop_cpu)
+            gib = total / MIB / 1024
             print(
                 f"raw {total / MIB / raw:.0f} MiB/s, one PATCH {total / MIB / tus:.0f} MiB/s, "
-                f"ratio {raw / tus:.2f}, peak {peak / MIB:.1f} MiB over idle",
+                f"ratio {raw / tus:.2f}, peak {peak / MIB:.1f} MiB over idle; CPU s/GiB: dropped "
+                f"{drop_cpu / gib:.2f}, raw {raw_cpu / gib:.2f}, one PATCH {tus_cpu / gib:.2f}",
                 flush=True,
             )
-    print(f"median ratio {statistics.median(ratios):.2f}")
+    print(
+        f"median ratio {statistics.median(ratios):.2f}; "
+        f"CPU of one PATCH, of dropping the body: {statistics.median(costs):.2f}"
+    )
+
+
+def far(rounds: int, scale: float, folder: str | None) -> None:
+    """One PATCH of 256 MiB (times `scale`) to a bucket far away: see `distant`."""
+    total = int(256 * scale) * MIB
+    with serving(folder, is_distant=True) as (server, _):
+        for _ in range(rounds):
+            raw = _measured(server, "raw", total, total)
+            tus = _measured(server, "tus", total, total)
+            print(
+                f"raw {total / MIB / raw[0]:.0f} MiB/s, one PATCH {total / MIB / tus[0]:.0f} "
+                f"MiB/s, CPU {tus[1] * 1024 * MIB / total:.2f} s/GiB, "
+                f"peak {tus[2] / MIB:.1f} MiB over idle",
+                flush=True,
+            )
 
 
 def long(gib: float, chunk: int, folder: str | None) -> None:
@@ -165,8 +193,9 @@ def _measured(server: Server, app: str, total: int, chunk: int) -> tuple[float, 
 def _once(server: Server, app: str, total: int, chunk: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
     with contextlib.closing(connection):
-        if app == "raw":
-            patch(connection, f"/raw/{uuid.uuid4().hex}", 0, total)
+        if app != "tus":
+            target = "/drop" if app == "drop" else f"/raw/{uuid.uuid4().hex}"
+            patch(connection, target, 0, total)
             return
         url = create(connection, total)
         for offset in range(0, total, chunk):

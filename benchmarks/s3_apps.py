@@ -1,5 +1,6 @@
-"""The two apps that `s3` compares, behind one server.
+"""The apps that `s3` compares, behind one server.
 
+    /drop          reads the body and drops it
     /raw/<name>    reads the body and sends it to S3 as one multipart upload, as well as we know
                    how: parts of 8 MiB, one filled while another is on its way
     /tus/…         TusApp with S3Store
@@ -9,8 +10,6 @@ Where S3 is, is told by S3_URL and the variables of AWS.
 """
 
 import asyncio
-import base64
-import hashlib
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack
@@ -54,6 +53,10 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
         return
     if scope["path"] == "/calls":
         await _answer(send, 200, str(calls).encode())
+    elif scope["path"] == "/drop":
+        while (await receive()).get("more_body", False):
+            pass
+        await _answer(send, 204)
     else:
         await _raw(scope["path"].rpartition("/")[2], receive)
         await _answer(send, 204)
@@ -68,14 +71,14 @@ async def _answer(send: Send, status: int, body: bytes = b"") -> None:
 async def _raw(name: str, receive: Receive) -> None:
     s3 = await _client()
     key = f"raw/{name}"
-    upload = await s3.create_multipart_upload(Bucket=BUCKET, Key=key)
+    upload = await s3.create_multipart_upload(Bucket=BUCKET, Key=key, ChecksumAlgorithm="CRC32")
     named = {"Bucket": BUCKET, "Key": key, "UploadId": upload["UploadId"]}
     parts: list[dict[str, object]] = []
 
     async def send_part(number: int, content: Rope) -> None:
-        digest = await asyncio.to_thread(_md5, content)
-        answer = await s3.upload_part(**named, PartNumber=number, Body=content, ContentMD5=digest)
-        parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+        proof = {"ChecksumCRC32": await asyncio.to_thread(content.crc32)}
+        answer = await s3.upload_part(**named, PartNumber=number, Body=content, **proof)
+        parts.append({"PartNumber": number, "ETag": answer["ETag"], **proof})
 
     buffer, running, more = Buffer(), None, True
     while more or buffer.size:
@@ -91,13 +94,6 @@ async def _raw(name: str, receive: Receive) -> None:
         await running
     await s3.complete_multipart_upload(**named, MultipartUpload={"Parts": parts})
     await s3.delete_object(Bucket=BUCKET, Key=key)
-
-
-def _md5(content: Rope) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    for chunk in content.chunks:
-        digest.update(chunk)
-    return base64.b64encode(digest.digest()).decode()
 
 
 async def _client() -> Any:

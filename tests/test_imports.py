@@ -87,6 +87,7 @@ EXTRAS = {
     "stores.s3.client": {"aiobotocore", "s3fs"},
     "stores.s3.failures": {"botocore"},
     "stores.s3.check": {"botocore"},
+    "stores.s3.checksums": {"botocore"},
     "server.app": {"starlette"},
     "server.cors": {"starlette"},
     "server.on_granian": {"granian", "starlette"},

@@ -10,6 +10,7 @@ import pytest
 from blockbuster import BlockBuster
 
 from tests.services.fixtures import moto as moto  # the fixtures
+from tests.services.fixtures import quickly_checked as quickly_checked
 from tests.services.fixtures import s3_server as s3_server
 from tests.services.fixtures import seaweedfs as seaweedfs
 

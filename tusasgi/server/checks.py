@@ -7,7 +7,7 @@ import socket
 import sys
 import tempfile
 from dataclasses import replace
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import anyio
 
@@ -15,6 +15,9 @@ from tusasgi import StoreUnavailable
 from tusasgi.server.failures import describe
 from tusasgi.server.settings import Settings
 from tusasgi.server.values import Address
+
+if TYPE_CHECKING:
+    from tusasgi.stores.s3 import Integrity
 
 logger = logging.getLogger("tusasgi.cli")
 
@@ -61,7 +64,7 @@ def check_bucket(settings: Settings, *, may_be_away: bool) -> Settings:
     """
     check_extra("a bucket", "s3", "s3fs")
     try:
-        anyio.run(_try_bucket, settings.place)
+        integrity = anyio.run(_try_bucket, settings.place)
     except Exception as error:  # of a long list; whoever typed the URL wants the reason alone
         if not (may_be_away and isinstance(error, StoreUnavailable)):
             fail(f"cannot use the bucket {settings.place}: {describe(error)}")
@@ -71,14 +74,14 @@ def check_bucket(settings: Settings, *, may_be_away: bool) -> Settings:
             describe(error),
         )
         return settings
-    return replace(settings, check_bucket=False)
+    return replace(settings, check_bucket=False, integrity=integrity)
 
 
-async def _try_bucket(url: str) -> None:
+async def _try_bucket(url: str) -> "Integrity":
     from tusasgi.stores.s3 import S3Store
 
-    async with S3Store(url):
-        pass
+    async with S3Store(url) as store:
+        return store.integrity
 
 
 def check_address(host: str, port: int) -> Address:

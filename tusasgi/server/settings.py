@@ -10,6 +10,7 @@ from tusasgi.server.values import Address
 
 if TYPE_CHECKING:
     from tusasgi.stores.file import Durability
+    from tusasgi.stores.s3 import Integrity
 
 FOR_WORKERS = "TUSASGI_SERVE"
 """The environment variable by which workers, which are processes of their own, get theirs."""
@@ -44,6 +45,8 @@ class Settings:
 
     check_bucket: bool = True
     """No option: off from when the bucket was found to do what it has to."""
+    integrity: 'Integrity | Literal["auto"]' = "auto"
+    """No option: what the bucket was found to compare with the bytes that it gets."""
 
     @property
     def place(self) -> str:

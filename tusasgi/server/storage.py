@@ -27,8 +27,8 @@ def make_uploads(settings: Settings) -> Uploads:
 def _in_bucket(settings: Settings) -> tuple[Store, Locker]:
     from tusasgi.stores.s3 import S3Store
 
-    # The store itself keeps processes apart.
-    return S3Store(settings.place, check=settings.check_bucket), MemoryLocker()
+    store = S3Store(settings.place, check=settings.check_bucket, integrity=settings.integrity)
+    return store, MemoryLocker()  # the store itself keeps processes apart
 
 
 def _in_folder(settings: Settings) -> tuple[Store, Locker]:

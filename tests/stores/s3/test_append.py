@@ -34,6 +34,7 @@ from tusasgi.stores.s3 import S3Store, bucket, committing, writer
 from tusasgi.stores.s3.bucket import Bucket
 from tusasgi.stores.s3.budget import Budget
 from tusasgi.stores.s3.manifest import Manifest
+from tusasgi.stores.s3.window import Window
 from tusasgi.testing.stores import NOW, new_upload
 
 pytestmark = pytest.mark.anyio
@@ -182,6 +183,8 @@ async def test_a_failure_of_the_store_waits_for_no_client(wait: str, moto: Moto)
     with FaultProxy(moto.endpoint) as proxy:
         place = new_place(moto, proxy.endpoint, memory=2 * PART)
         store = place.store()
+        if wait == "room":
+            store._window = Window(2)
         if wait == "memory":
             await store._budget.take(PART)
         upload = await store.create(new_upload(length=len(CONTENT) + 1))
@@ -516,6 +519,7 @@ async def test_a_page_of_parts_that_were_refused_is_removed_by_the_next_append(
     monkeypatch.setattr(bucket, "_PAGE_PARTS", 1)
     monkeypatch.setattr(committing, "_RESERVED", 1)
     store, content = place.store(), CONTENT + OTHER
+    store._window = Window(1)  # each part has arrived when a number is reserved for the next
     upload = await filled(store, content, PART)
     with pytest.raises(TooLarge):
         chunks = chunks_of(content[PART:][: 4 * PART], error=TooLarge("one too many"))

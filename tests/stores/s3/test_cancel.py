@@ -13,6 +13,7 @@ FEW = [
     "create",
     "append-whole-small",
     "append-onto-a-tail",
+    "append-parts",
     "append-staged",
     "refused-saving",
     "refused-segments",

@@ -221,6 +221,15 @@ async def test_a_body_in_one_go_takes_two_calls_a_part(servers: Servers, count: 
     assert cost.amplification <= 1.05
 
 
+@pytest.mark.parametrize("count", [1])
+async def test_only_a_long_body_waits_until_it_is_asked_for(servers: Servers, count: int) -> None:
+    cost = await servers.upload(17 * MIB, 17 * MIB)
+    assert cost.operations["UploadPart"] == 3
+    sent = [call for call in servers.proxy.calls if call.operation in ("PutObject", "UploadPart")]
+    waits = {call.operation: "Expect" in call.headers for call in sent}
+    assert waits == {"PutObject": False, "UploadPart": True}
+
+
 async def test_nothing_is_listed_but_by_a_removal_and_a_sweep(servers: Servers) -> None:
     cost = await servers.upload(17 * MIB, 4 * MIB)
     assert not _listings(cost)

@@ -21,6 +21,7 @@ FEW = [
     "create",
     "append-whole-small",
     "append-onto-a-tail",
+    "append-parts",
     "append-saving",
     "append-staged",
     "refused-saving",

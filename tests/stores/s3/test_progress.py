@@ -16,6 +16,7 @@ def progress(
     segment: int = 0,
     tail: int = 0,
     shown: int = 0,
+    under_way: int = 0,
     length: int | None = None,
     is_multipart: bool = False,
     is_staged: bool = False,
@@ -30,6 +31,7 @@ def progress(
             multipart_id="multipart" if is_multipart or parts else None,
         ),
         Manifest(upload=upload, parts_size=shown),
+        under_way=under_way,
         length=length,
         part_size=PART,
         is_staged=is_staged,
@@ -43,6 +45,7 @@ def progress(
         pytest.param(progress(), PART, True, id="enough"),
         pytest.param(progress(segment=PART - 2, tail=1), 1, True, id="with-the-rest"),
         pytest.param(progress(parts=PART), PART - 1, False, id="not-with-other-parts"),
+        pytest.param(progress(tail=9, under_way=PART), PART - 9, False, id="not-with-sent-rest"),
         pytest.param(progress(length=PART), PART, False, id="one-object-and-no-part"),
         pytest.param(progress(length=PART + 1), PART, True, id="more-than-one-part"),
         pytest.param(progress(length=PART, is_multipart=True), PART, True, id="begun-in-parts"),
@@ -75,6 +78,8 @@ def test_only_the_end_shows_what_is_staged_or_completes_the_upload() -> None:
     assert not progress(length=10, is_staged=True).may_be_shown(9)
     complete = progress(tail=4, length=10)
     assert complete.has_all(6) and not complete.may_be_shown(6)
+    under_way = progress(tail=4, under_way=7, length=10)
+    assert under_way.has_all(3) and not under_way.may_be_shown(3)
 
 
 @pytest.mark.parametrize(

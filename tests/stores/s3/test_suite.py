@@ -15,8 +15,11 @@ from tusasgi.testing import StoreSuite
 MIB = 1024 * 1024
 
 
+PART = 5 * MIB
+
+
 class S3Suite(StoreSuite):
-    memory_bound = 3 * 5 * MIB
+    memory_bound = 3 * PART
 
     @pytest.fixture
     def server(self) -> S3Server:
@@ -39,7 +42,7 @@ class S3Suite(StoreSuite):
 
     def make_store(self, place: Path) -> S3Store:
         prefix = place.parent.name.strip("-_.")
-        return store_on(self._server, prefix, part_size=5 * MIB, check=False)
+        return store_on(self._server, prefix, part_size=PART, memory=2 * PART, check=False)
 
     async def content(self, store: Store, upload: Upload) -> bytes:
         assert isinstance(store, S3Store)

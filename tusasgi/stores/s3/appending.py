@@ -1,5 +1,6 @@
 """One append to an upload in a bucket: its steps, and what of them others see."""
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -8,10 +9,20 @@ from tusasgi.models import Upload
 from tusasgi.stores.renewal import renewal_interval, renewed_if_due
 from tusasgi.stores.s3.bucket import Bucket
 from tusasgi.stores.s3.committing import Committer
-from tusasgi.stores.s3.manifest import Manifest
+from tusasgi.stores.s3.manifest import Manifest, Part
 from tusasgi.stores.s3.rope import Rope
 
 INLINE = 256 * 1024  # bytes of the tail that are kept in the manifest itself
+
+
+class Outgoing:
+    """A part on its way to the bucket, with all of its bytes until it has arrived."""
+
+    def __init__(self, number: int, content: Rope) -> None:
+        self.number = number
+        self.content = content
+        self.size = len(content)
+        self.sent: Part | None = None
 
 
 class Appender(Committer):
@@ -37,19 +48,57 @@ class Appender(Committer):
         self.renewal_interval = renewal_interval(upload)
         self._clock = clock
         self._is_over = False
+        self._under_way: deque[Outgoing] = deque()
 
     async def add_part(self, content: Rope) -> None:
         """Make a part of all that is not in one yet, and of the content."""
-        content = await self._bucket.load(self.draft.segments) + self.draft.tail + content
-        number = await self.next_number()
-        part = await self._bucket.put_part(self.draft, number, content)
-        self.draft = self.draft.with_parts([part], len(content))
+        await self.send(await self.begin_part(content))
+        self.take_in()
+
+    # Parts that are on their way, several at once.
+
+    @property
+    def under_way(self) -> int:
+        """How many parts were begun and are not in the draft yet."""
+        return len(self._under_way)
+
+    @property
+    def bytes_under_way(self) -> int:
+        return sum(part.size for part in self._under_way)
+
+    @property
+    def has_unshown(self) -> bool:
+        """True if the draft has bytes that others have not seen."""
+        return self.draft.offset != self.committed.offset
+
+    async def begin_part(self, content: Rope) -> Outgoing:
+        """Give a number to the next part: all that is not in one yet, and the content."""
+        if not self._under_way:  # the first one takes along what was kept for it
+            content = await self._bucket.load(self.draft.segments) + self.draft.tail + content
+        part = Outgoing(await self.next_number(), content)
+        self._under_way.append(part)
+        return part
+
+    async def send(self, part: Outgoing) -> None:
+        """Store a part that was begun; they may arrive in any order."""
+        part.sent = await self._bucket.put_part(self.draft, part.number, part.content)
+        part.content = Rope()
+
+    def take_in(self) -> None:
+        """Add the parts to the draft that have arrived, but none that follows a missing one."""
+        while self._under_way and self._under_way[0].sent is not None:
+            part = self._under_way.popleft()
+            assert part.sent is not None
+            self.draft = self.draft.with_parts([part.sent], part.size)
+
+    # What is too short for a part.
 
     async def add_rest(self, content: Rope, *, is_whole: bool = False) -> None:
         """Keep bytes that are too few for a part: in the tail, or as a segment if that is long.
 
         Those that end an upload without parts need no segment: one call will store the object.
         """
+        assert not self._under_way, "it follows on parts that may not arrive"
         content = self.draft.tail + content
         if len(content) <= INLINE:  # copied: a view would hold all that came with them
             self.draft = replace(self.draft, tail=Rope([bytes(content)]))
@@ -66,6 +115,7 @@ class Appender(Committer):
 
     async def finish(self) -> None:
         """Let everybody see everything, and let go of the numbers that were not used."""
+        assert not self._under_way, "there would be a gap"
         async with self._swapping:
             self._is_over = True
             if self.draft is not self._base or self.committed is not self._base:
@@ -112,6 +162,7 @@ class Appender(Committer):
                 self._dated(self._base),
                 object=self.draft.object,
                 multipart_id=self.draft.multipart_id,
+                integrity=self.draft.integrity,
                 part_size=self.draft.part_size,
             )
         if self.draft.offset == self.length:  # or another server would complete it

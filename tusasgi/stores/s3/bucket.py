@@ -11,7 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 from anyio.to_thread import run_sync
@@ -29,22 +29,24 @@ from tusasgi.stores.s3.client import Client
 from tusasgi.stores.s3.failures import Conflict, Gone, NotModified
 from tusasgi.stores.s3.keys import check_object_key, id_in
 from tusasgi.stores.s3.manifest import (
+    Integrity,
     Manifest,
     Page,
     Part,
     S3Object,
     Segment,
+    copied_part,
     dump_manifest,
     dump_parts,
     load_manifest,
     load_parts,
+    named_parts,
 )
 from tusasgi.stores.s3.recent import Recent
 from tusasgi.stores.s3.rope import Rope
 
-Integrity = Literal["md5", "crc32", "none"]
-
 _PAGE_PARTS = 500
+_SHORT = 512 * 1024  # bytes that are not worth another journey to be sent
 _READ_SIZE = 256 * 1024
 _RANGE_SIZE = 1024 * 1024
 _SWAP_TRIES = 5
@@ -59,6 +61,7 @@ class Bucket:
     """What the store does with its bucket.
 
     `recent` bounds how many bytes of manifests and segments are remembered, to be spared a call.
+    `integrity` is that of what is begun from now on, and may change.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class Bucket:
     ) -> None:
         self.client = client
         self.prefix = prefix
-        self._integrity = integrity
+        self.integrity = integrity
         self._describe = describe
         self._manifests = Recent[Manifest](recent // 2)
         self._segments = Recent[Rope](recent // 2)
@@ -151,8 +154,8 @@ class Bucket:
             self.client.call,
             "put_object",
             Key=self._manifest_key(manifest.upload.id),
-            Body=body,
-            **await self._proof(body, is_required=True),
+            Body=_at_once(body),
+            **await self._proof(body, self._required),
             **condition,
         )
         answer = await in_turn(put)
@@ -169,7 +172,7 @@ class Bucket:
 
     async def put_segment(self, upload_id: str, content: Rope) -> Segment:
         """Store bytes of an upload in an object of their own."""
-        key = await self._put_new(upload_id, content, await self._proof(content))
+        key = await self._put_new(upload_id, content, self.integrity)
         self._segments.put(key, content, content.weight)
         return Segment(key=key, size=len(content))
 
@@ -230,12 +233,13 @@ class Bucket:
 
     async def _put_page(self, upload_id: str, parts: tuple[Part, ...]) -> Page:
         text = Rope([json.dumps(dump_parts(parts), separators=(",", ":")).encode()])
-        key = await self._put_new(upload_id, text, await self._proof(text, is_required=True))
+        key = await self._put_new(upload_id, text, self._required)
         return Page(key=key, count=len(parts))
 
-    async def _put_new(self, upload_id: str, content: Rope, proof: dict[str, str]) -> str:
+    async def _put_new(self, upload_id: str, content: Rope, integrity: Integrity) -> str:
         key = f"{self._folder_of(upload_id)}{_random()}"
-        await self.client.transfer("put_object", Key=key, Body=content, **proof)
+        proof = await self._proof(content, integrity)
+        await self.client.transfer("put_object", Key=key, Body=_at_once(content), **proof)
         return key
 
     async def _read_named(self, key: str) -> bytes:
@@ -263,16 +267,19 @@ class Bucket:
     def key_of(self, stored: S3Object) -> str:
         return f"{self.prefix}{stored.key}"
 
-    async def start_multipart(self, stored: S3Object) -> str:
-        algorithm = {"ChecksumAlgorithm": "CRC32"} if self._integrity == "crc32" else {}
+    async def start_multipart(self, manifest: Manifest, stored: S3Object) -> Manifest:
+        """Return the manifest with a multipart upload in which the object is to grow."""
+        integrity = self.integrity
+        algorithm = {"ChecksumAlgorithm": "CRC32"} if integrity == "crc32" else {}
         answer = await self.client.call(
             "create_multipart_upload", **self._described(stored), **algorithm
         )
-        return str(answer["UploadId"])
+        multipart_id = str(answer["UploadId"])
+        return replace(manifest, object=stored, multipart_id=multipart_id, integrity=integrity)
 
     async def put_part(self, manifest: Manifest, number: int, content: Rope) -> Part:
         """Send a part. Raises `BytesLost` if the multipart upload was taken away."""
-        proof = await self._proof(content)
+        proof = await self._proof(content, manifest.integrity)
         answer = await self._with_multipart(
             "upload_part", manifest, PartNumber=number, Body=content, **proof
         )
@@ -291,19 +298,18 @@ class Bucket:
             CopySource=copied,
             CopySourceRange=f"bytes={start}-{stop - 1}",
         )
-        result = answer["CopyPartResult"]
-        return Part(number=number, etag=result["ETag"], crc32=result.get("ChecksumCRC32"))
+        return copied_part(number, answer)
 
     async def complete(self, manifest: Manifest) -> None:
         """Make the object of the parts; may be repeated."""
-        parts = [_named(part) for part in await self.all_parts(manifest)]
+        parts = await self.all_parts(manifest)
         assert manifest.object is not None
         try:
             await self.client.call(
                 "complete_multipart_upload",
                 Key=self.key_of(manifest.object),
                 UploadId=manifest.multipart_id,
-                MultipartUpload={"Parts": parts},
+                MultipartUpload=named_parts(parts),
             )
         except Gone:
             if await self.size_of(manifest.object) != manifest.offset:
@@ -315,8 +321,8 @@ class Bucket:
         await self.client.transfer(
             "put_object",
             **self._described(stored),
-            Body=content,
-            **await self._proof(content),
+            Body=_at_once(content),
+            **await self._proof(content, self.integrity),
             **condition,
         )
 
@@ -380,14 +386,16 @@ class Bucket:
             raise _taken_away()
         raise overtaken()
 
-    async def _proof(self, content: Rope, *, is_required: bool = False) -> dict[str, str]:
-        """Return what has the server check that the bytes arrived as they were sent.
+    @property
+    def _required(self) -> Integrity:
+        """What goes along with what says where all bytes are."""
+        return "md5" if self.integrity == "none" else self.integrity
 
-        It `is_required` for what says where all bytes are.
-        """
-        if self._integrity == "crc32":
+    async def _proof(self, content: Rope, integrity: Integrity) -> dict[str, str]:
+        """Return what has the server check that the bytes arrived as they were sent."""
+        if integrity == "crc32":
             return {"ChecksumCRC32": await run_sync(content.crc32)}
-        if self._integrity == "md5" or is_required:
+        if integrity == "md5":
             return {"ContentMD5": await run_sync(content.md5)}
         return {}
 
@@ -410,11 +418,9 @@ def _record_of(upload: Upload) -> Upload:
     return replace(upload, offset=0, version=None)
 
 
-def _named(part: Part) -> dict[str, Any]:
-    named: dict[str, Any] = {"PartNumber": part.number, "ETag": part.etag}
-    if part.crc32 is not None:
-        named["ChecksumCRC32"] = part.crc32
-    return named
+def _at_once(content: Rope) -> bytes | Rope:
+    """Return a short body as bytes, which the client sends along with the head."""
+    return bytes(content) if len(content) <= _SHORT else content
 
 
 def _taken_away() -> BytesLost:

@@ -14,6 +14,11 @@ class Budget:
         self._size = self._left = size
         self._waiting: deque[tuple[int, anyio.Event]] = deque()
 
+    @property
+    def is_short(self) -> bool:
+        """True if somebody waits for memory."""
+        return bool(self._waiting)
+
     async def take(self, size: int) -> int:
         """Wait for so many bytes and return how many there are: not more than there ever are."""
         size = min(size, self._size)

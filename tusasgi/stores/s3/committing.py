@@ -83,11 +83,10 @@ class Committer:
 
     async def _start_multipart(self) -> None:
         stored = self.draft.object or self._bucket.object_of(self._upload)
-        multipart_id = await self._bucket.start_multipart(stored)
-        self._ledger.made_multipart(self._bucket.key_of(stored), multipart_id)
-        self.draft = replace(
-            self.draft, object=stored, multipart_id=multipart_id, part_size=self.part_size
-        )
+        draft = replace(self.draft, part_size=self.part_size)
+        self.draft = await self._bucket.start_multipart(draft, stored)
+        assert self.draft.multipart_id is not None
+        self._ledger.made_multipart(self._bucket.key_of(stored), self.draft.multipart_id)
 
     async def _write_pages(self) -> None:
         self.draft, keys = await self._bucket.paged(self.draft)

@@ -23,9 +23,9 @@ _FULL = {
     "QuotaExceededException",
 }
 
+_DAMAGED = {"BadDigest", "XAmzContentChecksumMismatch"}
 # What time heals although its status may say otherwise.
 _PASSING = {
-    "BadDigest",  # the body was damaged on its way
     "BandwidthLimitExceeded",
     "IncompleteBody",  # or cut
     "InternalError",
@@ -54,6 +54,10 @@ class Conflict(Exception):
 
 class NotModified(Exception):
     """The object is still the one that the caller knows."""
+
+
+class Damaged(StoreUnavailable):
+    """The server got another body than was sent, as its checksum tells."""
 
 
 class TooFast(StoreUnavailable):
@@ -90,6 +94,8 @@ def _meaning(error: Any) -> Exception:
         return StoreFull("the store has no room left; what it acknowledged is safe")
     if status == 429:
         return TooFast("the object storage takes no more for now; go on in a moment")
+    if code in _DAMAGED:
+        return Damaged("the object storage got other bytes than were sent; send them again")
     if _will_pass(code, status):
         return _away()
     unchanged: Exception = error  # which names the operation and the code

@@ -9,13 +9,16 @@ only the holder of its last ETag can) replaces the truth, all at once.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from tusasgi.models import Upload
 from tusasgi.stores.records import dump_record, load_record
 from tusasgi.stores.s3.rope import Rope
 
 _VERSION = 1
+
+Integrity = Literal["md5", "crc32", "none"]
+"""What goes along with bytes, so that the server sees whether they are those that were sent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +73,8 @@ class Manifest:
     object: S3Object | None = None
     """Decided with the first byte."""
     multipart_id: str | None = None
+    integrity: Integrity = "none"
+    """Of the parts: a multipart upload takes none that has another checksum than it began with."""
     pages: tuple[Page, ...] = ()
     """Where the oldest parts are written down."""
     parts: tuple[Part, ...] = ()
@@ -129,7 +134,8 @@ class Manifest:
         return replace(
             self,
             stored_size=self.offset,
-            multipart_id=None, pages=(), parts=(), parts_size=0, part_size=0,
+            multipart_id=None, integrity="none",
+            pages=(), parts=(), parts_size=0, part_size=0,
             segments=(), tail=Rope(), unused=(),
         )  # fmt: skip
 
@@ -153,6 +159,7 @@ def dump_manifest(manifest: Manifest) -> Rope:
             "stored_size": manifest.stored_size,
             "object": _dump_object(manifest.object),
             "multipart_id": manifest.multipart_id,
+            "integrity": manifest.integrity,
             "pages": [[page.key, page.count] for page in manifest.pages],
             "parts": dump_parts(manifest.parts),
             "parts_size": manifest.parts_size,
@@ -191,6 +198,7 @@ def _manifest_of(found: dict[str, Any], tail: Rope, etag: str) -> Manifest:
         previous=found["previous"],
         object=None if found["object"] is None else S3Object(**found["object"]),
         multipart_id=found["multipart_id"],
+        integrity=found["integrity"],
         pages=tuple(Page(key=key, count=count) for key, count in found["pages"]),
         parts=load_parts(found["parts"]),
         parts_size=found["parts_size"],
@@ -212,6 +220,24 @@ def load_parts(found: list[list[Any]]) -> tuple[Part, ...]:
         Part(number=number, etag=etag, crc32=crc32[0] if crc32 else None)
         for number, etag, *crc32 in found
     )
+
+
+def copied_part(number: int, answer: Mapping[str, Any]) -> Part:
+    """Return the part that the server has copied, as the answer to UploadPartCopy tells it."""
+    result = answer["CopyPartResult"]
+    return Part(number=number, etag=result["ETag"], crc32=result.get("ChecksumCRC32"))
+
+
+def named_parts(parts: Sequence[Part]) -> dict[str, Any]:
+    """Return the parts as CompleteMultipartUpload is told them."""
+    return {"Parts": [_named(part) for part in parts]}
+
+
+def _named(part: Part) -> dict[str, Any]:
+    named: dict[str, Any] = {"PartNumber": part.number, "ETag": part.etag}
+    if part.crc32 is not None:
+        named["ChecksumCRC32"] = part.crc32
+    return named
 
 
 def _dump_object(stored: S3Object | None) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ FREE = 64 * 1024  # bytes that every append may hold without asking the budget
 class Progress:
     """What an append has stored (`draft`), and what others see of it (`committed`).
 
+    Between what it has stored and what it gathers, `under_way` bytes are in parts on their way.
     The methods are asked with each chunk: `buffered` says how many bytes wait to be stored.
     """
 
@@ -16,17 +17,22 @@ class Progress:
         draft: Manifest,
         committed: Manifest,
         *,
+        under_way: int,
         length: int | None,
         part_size: int,
         is_staged: bool,
     ) -> None:
         self.draft = draft
         self.committed = committed
-        self._missing = None if length is None else length - draft.offset
-        self._missing_in_part = part_size - draft.rest_size
+        self.under_way = under_way
+        # What was kept for the next part is in the first one that is on its way.
+        rest = 0 if under_way else draft.rest_size
+        offset = draft.offset - draft.rest_size + under_way + rest
+        self._missing = None if length is None else length - offset
+        self.missing_in_part = part_size - rest
         has_none = draft.multipart_id is None
         self._needs_no_part = has_none and length is not None and length <= part_size
-        self._has_unshown = draft.offset != committed.offset
+        self._has_unshown = offset != committed.offset
         self._is_staged = is_staged
 
     def has_all(self, buffered: int) -> bool:
@@ -35,14 +41,14 @@ class Progress:
 
     def fills_part(self, buffered: int) -> bool:
         """True if there is enough for a part of an upload that needs more than one."""
-        return buffered >= self._missing_in_part and not self._needs_no_part
+        return buffered >= self.missing_in_part and not self._needs_no_part
 
     def needs_memory(self, buffered: int) -> bool:
         """True if the buffer is more than every append may have.
 
         What fills a part is sent with all that was kept for it.
         """
-        return buffered > FREE or buffered >= self._missing_in_part
+        return buffered > FREE or buffered >= self.missing_in_part
 
     def may_be_shown(self, buffered: int) -> bool:
         """False while only the end can tell that the bytes are right: not one too many, too."""

@@ -6,6 +6,8 @@ import zlib
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+_PIECE = 256 * 1024
+
 
 class Rope:
     """Chunks in a row that can be read like a file, and again from the start for a retry."""
@@ -65,7 +67,12 @@ class Rope:
 
     async def __aiter__(self) -> AsyncIterator[bytes | bytearray | memoryview]:
         for chunk in self.chunks:
-            yield chunk
+            if len(chunk) <= _PIECE:
+                yield chunk
+                continue
+            # The event loop copies what the socket does not take at once.
+            for start in range(0, len(chunk), _PIECE):
+                yield memoryview(chunk)[start : start + _PIECE]
 
     # What a server compares.
 

@@ -8,25 +8,26 @@ import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import quote
 
 from tusasgi.errors import StoreUnavailable, UploadNotFound, UploadPending
 from tusasgi.models import Upload, utc_now
 from tusasgi.stores import PartLost, WriteConflict
 from tusasgi.stores.s3.appending import Appender
-from tusasgi.stores.s3.bucket import Bucket, DescribeFailed, Integrity, overtaken
+from tusasgi.stores.s3.bucket import Bucket, DescribeFailed, overtaken
 from tusasgi.stores.s3.budget import Budget
-from tusasgi.stores.s3.check import check_conditions
+from tusasgi.stores.s3.check import Call, check_conditions
+from tusasgi.stores.s3.checksums import compares_crc32
 from tusasgi.stores.s3.client import CONFIGURATION, Client
 from tusasgi.stores.s3.committing import Committer
 from tusasgi.stores.s3.failures import Conflict, Gone
 from tusasgi.stores.s3.joining import Joiner
 from tusasgi.stores.s3.leftovers import remove_leftovers
-from tusasgi.stores.s3.manifest import Manifest, S3Object, is_done_by_size
+from tusasgi.stores.s3.manifest import Integrity, Manifest, S3Object, is_done_by_size
 from tusasgi.stores.s3.rope import Rope
+from tusasgi.stores.s3.window import Window
 from tusasgi.stores.s3.writer import Writer
 
 __all__ = ["DescribeFailed", "S3Object", "S3Store"]
@@ -50,12 +51,13 @@ class S3Store:
     `describe` says under which key, with which content type and metadata the object of an upload
     is stored; it sees the facts of the inspection, and is asked when the first bytes are kept.
     What it raises is a failure of the host (`DescribeFailed`), and no refusal of the upload.
-    `part_size` is the least size of a part in bytes. A running append holds at most two parts;
-    `memory` bounds what all of them hold together, and as much again as `remembered` may be kept
-    of manifests and short tails to be spared calls. `integrity` says what the server compares with
-    the bytes it got. `clock` says when bytes come, which dates of expiry follow from.
-    Everything else is an option of s3fs (`endpoint_url`, `key`, `secret`, `client_kwargs`,
-    `config_kwargs`, …).
+    `part_size` is the least size of a part in bytes. A running append holds one part that fills,
+    and as many on their way as pay; `memory` bounds what all of them hold together, and as much
+    again as `remembered` may be kept of manifests and short tails to be spared calls. `integrity`
+    says what the server compares with the bytes it got: left to itself it is CRC32 where `check`
+    finds that the server does, and MD5 elsewhere. `clock` says when bytes come, which dates of
+    expiry follow from. Everything else is an option of s3fs (`endpoint_url`, `key`, `secret`,
+    `client_kwargs`, `config_kwargs`, …).
 
     Open it when the server starts and close it when it ends: `async with store:`, or `open` and
     `aclose`. What was not opened is opened by the first request.
@@ -69,7 +71,7 @@ class S3Store:
         part_size: int = 8 * _MIB,
         memory: int = 256 * _MIB,
         remembered: int = 32 * _MIB,
-        integrity: Integrity = "md5",
+        integrity: Integrity | Literal["auto"] = "auto",
         check: bool = True,
         clock: Callable[[], datetime] = utc_now,
         **options: Any,
@@ -79,20 +81,26 @@ class S3Store:
             raise ValueError("part_size must be at least 5 MiB, which is the least S3 takes")
         if memory < 2 * part_size:
             raise ValueError("memory must hold two parts")
-        if integrity not in ("md5", "crc32", "none"):
-            raise ValueError('integrity must be "md5", "crc32" or "none"')
-        client = Client(
-            bucket,
-            _with_configuration(options),
-            partial(check_conditions, prefix=prefix) if check else None,
-        )
-        self._client = client
+        if integrity not in ("auto", "md5", "crc32", "none"):
+            raise ValueError('integrity must be "auto", "md5", "crc32" or "none"')
+        self._client = Client(bucket, _with_configuration(options), self._try if check else None)
         self._bucket = Bucket(
-            client, prefix, integrity=integrity, describe=describe, recent=remembered
+            self._client,
+            prefix,
+            integrity="md5" if integrity == "auto" else integrity,
+            describe=describe,
+            recent=remembered,
         )
+        self._chooses_integrity = integrity == "auto"
         self._part_size = part_size
         self._clock = clock
         self._budget = Budget(memory)
+        self._window = Window()
+
+    @property
+    def integrity(self) -> Integrity:
+        """What the server compares with the bytes of what is begun from now on."""
+        return self._bucket.integrity
 
     async def open(self) -> None:
         """Connect and try the server, so that no request has to wait for that.
@@ -122,6 +130,14 @@ class S3Store:
         """Close the connections of this event loop."""
         await self._client.aclose()
 
+    async def _try(self, call: Call) -> None:
+        prefix = self._bucket.prefix
+        await check_conditions(call, prefix)
+        if self._chooses_integrity and await compares_crc32(
+            call, bucket=self._client.bucket, prefix=prefix
+        ):
+            self._bucket.integrity = "crc32"
+
     async def create(self, upload: Upload) -> Upload:
         return (await self._bucket.create(upload)).as_upload()
 
@@ -143,7 +159,8 @@ class S3Store:
     ) -> Upload:
         manifest = await self._manifest_of(upload)
         appender = self._appender(manifest, upload, staged=staged)
-        kept = (await Writer(appender, budget=self._budget).run(chunks)).as_upload()
+        writer = Writer(appender, budget=self._budget, window=self._window)
+        kept = (await writer.run(chunks)).as_upload()
         return replace(upload, version=kept.version) if kept.offset == manifest.offset else kept
 
     async def update(self, upload: Upload) -> Upload:
