@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from blockbuster import BlockBuster, blockbuster_ctx
+from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 
 from tests._stage import MakeStage, make_stage
@@ -36,16 +36,30 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="session")
+def detector() -> BlockBuster:
+    """What notices a call that blocks; making it takes too long to do it for each test."""
+    detector = BlockBuster("tusasgi")
+    for function in detector.functions.values():
+        # It has an event loop of its own, in a thread, so as not to block ours.
+        function.can_block_in("tusasgi/stores/s3/client.py", "_read_files")
+    # What the system knows of a file of a local file system is asked in the event loop.
+    detector.functions["os.stat"].can_block_in("tusasgi/stores/file/directory.py", "recall")
+    return detector
+
+
 @pytest.fixture(autouse=True)
-def blockbuster() -> Iterator[BlockBuster]:
-    """Fail a test in which our code blocks the event loop."""
-    with blockbuster_ctx("tusasgi") as detector:
-        for function in detector.functions.values():
-            # It has an event loop of its own, in a thread, so as not to block ours.
-            function.can_block_in("tusasgi/stores/s3/client.py", "_read_files")
-        # What the system knows of a file of a local file system is asked in the event loop.
-        detector.functions["os.stat"].can_block_in("tusasgi/stores/file/directory.py", "recall")
+def blockbuster(detector: BlockBuster) -> Iterator[BlockBuster]:
+    """Fail a test in which our code blocks the event loop; it may allow some, for itself alone."""
+    functions = detector.functions.values()
+    allowed = [list(function.can_block_functions) for function in functions]
+    detector.activate()
+    try:
         yield detector
+    finally:
+        detector.deactivate()
+        for function, before in zip(functions, allowed, strict=True):
+            function.can_block_functions[:] = before
 
 
 @pytest.fixture

@@ -1,33 +1,16 @@
-// Headless Chromium for one scenario: `await scenario(async (tab, say) => …)`.
+// One scenario in the Chromium at $CHROMIUM (chromium.mjs), and in a profile of its own:
+// `await scenario(async (tab, say) => …)`.
 // The last line of the output is JSON: what `say` was given, and what the page logged.
 
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
 import { chromium } from "playwright-core"
 
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-]
-
-export async function scenario(play, options = {}) {
-  const profile = mkdtempSync(join(tmpdir(), "chromium-"))
-  const browser = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM,
-    headless: true,
-    args: FLAGS,
-    viewport: { width: 1100, height: 900 },
-    ...options,
-  })
+export async function scenario(play) {
+  const shared = await chromium.connect(process.env.CHROMIUM)
+  const browser = await shared.newContext({ viewport: { width: 1100, height: 900 } })
   const told = {}
   const logged = []
   try {
-    const tab = browser.pages()[0]
+    const tab = await browser.newPage()
     tab.setDefaultTimeout(15_000)
     tab.on("console", (message) => logged.push(`${message.type()}: ${message.text()}`))
     tab.on("pageerror", (error) => logged.push(`uncaught: ${error.message}`))
@@ -35,6 +18,6 @@ export async function scenario(play, options = {}) {
   } finally {
     console.log(JSON.stringify({ ...told, logged }))
     await browser.close()
-    rmSync(profile, { recursive: true, force: true })
+    await shared.close() // the connection
   }
 }

@@ -1,11 +1,13 @@
 """Roughy on a real server, a real video, and a network that breaks: shared by all clients."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from examples.roughy.sample import make_video
+from tests.clients.needs import HERE, chromium, need
 from tests.clients.roughy import KEY, Roughy
 from tests.hosts._process import free_port, running
 
@@ -27,6 +29,23 @@ def account(roughy: Roughy) -> Iterator[Roughy]:
     """The same server as an account sees it that has nothing yet."""
     with Roughy(roughy.port, KEYS.pop()) as account:
         yield account
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[str]:
+    """Where a Chromium is for all tests; each scenario has a profile of its own in it."""
+    need("node", "chromium", "npm:playwright-core")
+    command = ["node", str(HERE / "chromium.mjs"), chromium() or ""]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:  # its input ends with the block
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+
+
+@pytest.fixture
+def in_chromium(browser: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tell the scripts of a test where it is."""
+    monkeypatch.setenv("CHROMIUM", browser)
 
 
 @pytest.fixture(scope="session")

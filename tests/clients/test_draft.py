@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from examples.roughy.bad_network import BadNetwork
-from tests.clients.needs import HERE, chromium, need
+from tests.clients.needs import HERE, need
 from tests.clients.scripts import run
 from tests.hosts._process import Server, free_port, running
 
@@ -158,8 +158,10 @@ def test_tus_js_client_in_node(server: Server, seen: Seen, file: Path, protocol:
     assert last["upload-complete"] == "?0"
 
 
-def test_tus_js_client_in_chromium(server: Server, seen: Seen, file: Path) -> None:
-    need("node", "chromium", "npm:playwright-core", "npm:esbuild", "npm:tus-js-client")
+def test_tus_js_client_in_chromium(
+    server: Server, seen: Seen, file: Path, in_chromium: None
+) -> None:
+    need("npm:esbuild", "npm:tus-js-client")
     page = f"{server.url}/page"  # of another origin than either network
     with (
         BadNetwork(server.port, cuts=CUTS) as one,
@@ -170,7 +172,7 @@ def test_tus_js_client_in_chromium(server: Server, seen: Seen, file: Path) -> No
             for protocol, network in zip(VERSIONS, (one, other), strict=True)
         }
         command = ["node", str(HERE / "draft_browser.mjs"), page, str(file), json.dumps(options)]
-        done = run([*command, *NAMES], HERE, CHROMIUM=chromium() or "")
+        done = run([*command, *NAMES], HERE)
     assert done.returncode == 0, done.stderr
     assert one.cuts_made == other.cuts_made == CUTS
     by_protocol = json.loads(done.stdout.splitlines()[-1])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from examples.roughy.bad_network import BadNetwork
-from tests.clients.needs import HERE, NODE_MODULES, chromium, need
+from tests.clients.needs import HERE, NODE_MODULES, need
 from tests.clients.roughy import Roughy
 from tests.clients.scripts import printed, run, seed
 
@@ -76,17 +76,15 @@ def _upload(url: str, account: Roughy, file: Path, folder: Path) -> list[str]:
     )
     # An import has to stay at the top of a module, so wherever it stands it comes first.
     with _elsewhere(folder, script) as page:
-        done = run(
-            ["node", str(HERE / "elsewhere.mjs"), page, str(file)], HERE, CHROMIUM=chromium() or ""
-        )
+        done = run(["node", str(HERE / "elsewhere.mjs"), page, str(file)], HERE)
     assert done.returncode == 0, done.stderr
     lines: list[str] = json.loads(done.stdout.splitlines()[-1])["lines"]
     return lines
 
 
 @pytest.fixture(autouse=True)
-def browser() -> None:
-    need("node", "chromium", "npm:playwright-core", "npm:tus-js-client")
+def page(in_chromium: None) -> None:
+    need("npm:tus-js-client")
 
 
 def test_a_page_of_an_allowed_origin_uploads_over_a_cut(

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from examples.roughy.bad_network import BadNetwork
-from tests.clients.needs import HERE, chromium, java_classes, need
+from tests.clients.needs import HERE, java_classes, need
 from tests.clients.scripts import starting
 from tests.hosts._process import free_port, running
 from tests.hosts._wire import wait_until
@@ -32,10 +32,9 @@ def node(url: str, file: Path) -> list[str]:
     return ["node", str(HERE / "once.mjs"), f"{url}/files/", str(file)]
 
 
-def browser(client: str) -> Command:
+def in_browser(client: str) -> Command:
     def command(url: str, file: Path) -> list[str]:
-        need("node", "chromium", "npm:playwright-core", "npm:esbuild")
-        need("npm:tus-js-client", "npm:@uppy/core", "npm:@uppy/tus")
+        need("npm:esbuild", "npm:tus-js-client", "npm:@uppy/core", "npm:@uppy/tus")
         return ["node", str(HERE / "once_browser.mjs"), client, url, str(file)]
 
     return command
@@ -53,14 +52,16 @@ def java(url: str, file: Path) -> list[str]:
 @pytest.fixture(
     params=[
         pytest.param(node, id="tus-js-client-in-node"),
-        pytest.param(browser("tus-js-client"), id="tus-js-client-in-chromium"),
-        pytest.param(browser("uppy"), id="uppy"),
+        pytest.param(in_browser("tus-js-client"), id="tus-js-client-in-chromium"),
+        pytest.param(in_browser("uppy"), id="uppy"),
         pytest.param(tuspy, id="tuspy"),
         pytest.param(java, id="tus-java-client"),
     ]
 )
 def client(request: pytest.FixtureRequest) -> Command:
     command: Command = request.param
+    if command not in (node, tuspy, java):
+        request.getfixturevalue("in_chromium")
     return command
 
 
@@ -121,7 +122,7 @@ def uploading(trouble: str, command: Command, folder: Path) -> Iterator[Upload]:
     with (
         running(trouble, serve, port, folder / trouble, TUSASGI_TEST_TROUBLE=trouble) as server,
         BadNetwork(port) as network,
-        starting(command(network.url, file), HERE, CHROMIUM=chromium() or "") as process,
+        starting(command(network.url, file), HERE) as process,
         httpx.Client(base_url=server.url) as http,
     ):
         upload = Upload(network, process, http)

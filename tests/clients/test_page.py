@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from examples.roughy.bad_network import BadNetwork
-from tests.clients.needs import HERE, chromium, need
+from tests.clients.needs import HERE
 from tests.clients.roughy import KEY, Roughy
 from tests.clients.scripts import run
 from tests.hosts._process import free_port, running
@@ -16,15 +16,13 @@ from tests.hosts._process import free_port, running
 SLOWLY = 2_500_000
 
 
-@pytest.fixture(autouse=True)
-def browser() -> None:
-    need("node", "chromium", "npm:playwright-core")
+pytestmark = pytest.mark.usefixtures("in_chromium")
 
 
 def play(scenario: str, url: str, account: Roughy, *files: Path) -> dict[str, Any]:
     """Do what the scenario says and return what it tells."""
     command = ["node", str(HERE / "page.mjs"), scenario, f"{url}/", account.key, *map(str, files)]
-    done = run(command, HERE, CHROMIUM=chromium() or "")
+    done = run(command, HERE)
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     own = [line for line in told["logged"] if "Failed to load resource" not in line]

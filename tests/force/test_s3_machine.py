@@ -30,6 +30,8 @@ from tusasgi import (
 from tusasgi.stores.s3 import S3Store, appending, part_sizes, progress
 from tusasgi.testing import END, Client
 
+pytestmark = pytest.mark.timeout(600)  # of which a quick machine takes 30: examples are the bound
+
 PART = 1500
 IDS = ["a", "b", "c-1"]
 _numbers = itertools.count()

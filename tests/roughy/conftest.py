@@ -12,7 +12,7 @@ from typing import NoReturn
 import anyio.to_thread
 import asyncpg
 import pytest
-from blockbuster import BlockBuster, blockbuster_ctx
+from blockbuster import BlockBuster
 
 from examples.roughy.app import Roughy
 from examples.roughy.settings import Settings
@@ -39,20 +39,20 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(autouse=True)
-def blockbuster() -> Iterator[BlockBuster]:
-    """Fail a test in which the app or the library blocks the event loop."""
-    with blockbuster_ctx(["tusasgi", "examples"]) as detector:
-        for name, call in detector.functions.items():
-            # It has an event loop of its own, in a thread.
-            call.can_block_in("tusasgi/stores/s3/client.py", "_read_files")
-            if name.startswith("os."):
-                # Calls on lock files are short; asyncpg looks for its settings as it connects.
-                call.can_block_in("tusasgi/lockers/file/locker.py", "lock")
-                call.can_block_in("asyncpg/connect_utils.py", _IN_ASYNCPG)
-        # What the system knows of a file of a local file system is asked in the event loop.
-        detector.functions["os.stat"].can_block_in("tusasgi/stores/file/directory.py", "recall")
-        yield detector
+@pytest.fixture(scope="session")
+def detector() -> BlockBuster:
+    """What notices that the app or the library blocks the event loop."""
+    detector = BlockBuster(["tusasgi", "examples"])
+    for name, call in detector.functions.items():
+        # It has an event loop of its own, in a thread.
+        call.can_block_in("tusasgi/stores/s3/client.py", "_read_files")
+        if name.startswith("os."):
+            # Calls on lock files are short; asyncpg looks for its settings as it connects.
+            call.can_block_in("tusasgi/lockers/file/locker.py", "lock")
+            call.can_block_in("asyncpg/connect_utils.py", _IN_ASYNCPG)
+    # What the system knows of a file of a local file system is asked in the event loop.
+    detector.functions["os.stat"].can_block_in("tusasgi/stores/file/directory.py", "recall")
+    return detector
 
 
 @pytest.fixture(scope="session")

@@ -27,10 +27,15 @@ class Server:
         self.log = ""
 
     def __enter__(self) -> "Server":
-        self.port = _free_port()
-        command = [sys.executable, *self._start, "examples.roughy", "--port", str(self.port)]
         # A file, not a pipe: it takes more than a pipe holds, and nobody has to read meanwhile.
         self._output = tempfile.TemporaryFile("w+")
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start it, for the first time or on another port after it was killed."""
+        self.port = _free_port()
+        command = [sys.executable, *self._start, "examples.roughy", "--port", str(self.port)]
         self.process = subprocess.Popen(
             [*command, "--data", str(self._data)],
             cwd=ROOT,
@@ -44,7 +49,6 @@ class Server:
             timeout=60,
         )
         wait_for(self._is_up, "the server to start")
-        return self
 
     def __exit__(self, *caught: object) -> None:
         self.http.close()
@@ -98,8 +102,11 @@ class Server:
         return self.asset(url)
 
     def charges(self) -> list[dict]:
-        entries = self.http.get("/v1/credits/history").json()["items"]
+        entries = self.http.get("/v1/credits/history", params={"limit": 100}).json()["items"]
         return [entry for entry in entries if entry["type"] == "consume_asset"]
+
+    def balance(self) -> int:
+        return self.http.get("/v1/credits/balance").json()["balance"]
 
 
 def path_of(url: str) -> str:

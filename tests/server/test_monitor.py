@@ -147,10 +147,15 @@ def test_the_monitor_listens_where_it_is_told_to(tmp_path: Path) -> None:
             socket.create_connection(("127.0.0.1", port), 5)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [
+        pytest.param(signal.SIGTERM, "1", id="TERM-1"),
+        pytest.param(signal.SIGINT, "2", id="INT-2"),
+    ],
+)
 def test_the_folder_of_counters_goes_with_the_server(
-    on: str, tmp_path: Path, workers: str, number: signal.Signals
+    on: str, tmp_path: Path, number: signal.Signals, workers: str
 ) -> None:
     place = tmp_path / "tmp"
     place.mkdir()

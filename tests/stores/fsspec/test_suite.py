@@ -1,7 +1,7 @@
 """The suite for stores, on filesystems of every kind.
 
-On both event loops with one that keeps objects and one that keeps files. With the others on one:
-which loop it is stays with the store, which calls any filesystem in a thread.
+Objects and files on one event loop with the plain ones, on the other with the rest: which loop it
+is stays with the store, which calls any filesystem in a thread.
 """
 
 from pathlib import Path
@@ -40,58 +40,64 @@ class FsspecStoreSuite(StoreSuite):
         return "bucket/some/folder"
 
 
-class OnOneLoop(FsspecStoreSuite):
+class OnTrio(FsspecStoreSuite):
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "trio"
+
+
+class OnAsyncio(FsspecStoreSuite):
     @pytest.fixture
     def anyio_backend(self) -> str:
         return "asyncio"
 
 
-class TestMemory(FsspecStoreSuite):
+class TestMemory(OnTrio):
     memory_bound = None
 
     def make_fs(self, place: Path) -> Memory:
         return Memory()
 
 
-class TestLocal(FsspecStoreSuite):
+class TestLocal(OnTrio):
     def make_store(self, place: Path) -> FsspecStore:
         return FsspecStore(f"file://{place}")
 
 
-class TestWithoutAppendRenameAndExclusion(OnOneLoop):
+class TestWithoutAppendRenameAndExclusion(OnAsyncio):
     memory_bound = None
 
     def make_fs(self, place: Path) -> Plain:
         return Plain()
 
 
-class TestThatPromisesExclusionAndOverwrites(OnOneLoop):
+class TestThatPromisesExclusionAndOverwrites(OnAsyncio):
     memory_bound = None
 
     def make_fs(self, place: Path) -> Deceiving:
         return Deceiving()
 
 
-class TestAsync(OnOneLoop):
+class TestAsync(OnAsyncio):
     memory_bound = None
 
     def make_fs(self, place: Path) -> AsyncDict:
         return AsyncDict()
 
 
-class TestWithoutOpen(OnOneLoop):
+class TestWithoutOpen(OnAsyncio):
     memory_bound = None
 
     def make_fs(self, place: Path) -> WithoutOpen:
         return WithoutOpen(Memory())
 
 
-class TestDirectory(OnOneLoop):
+class TestDirectory(OnAsyncio):
     def make_fs(self, place: Path) -> DirFileSystem:
         return DirFileSystem(path=str(place), fs=LocalFileSystem(skip_instance_cache=True))
 
 
-class TestWrappedToBeAsync(OnOneLoop):
+class TestWrappedToBeAsync(OnAsyncio):
     def make_fs(self, place: Path) -> AsyncFileSystemWrapper:
         return AsyncFileSystemWrapper(LocalFileSystem(skip_instance_cache=True))
 
