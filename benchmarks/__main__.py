@@ -4,14 +4,16 @@ Nothing here is asserted anywhere: compare ratios within one run.
 """
 
 import argparse
+import importlib.util
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 
-from benchmarks import folders, peers, slow
+from benchmarks import folders, slow
 from benchmarks._client import MIB
 from benchmarks._server import ASGI
 from benchmarks.contenders import PEERS, Contender
-from benchmarks.loads import Dose
+from benchmarks.peers import Comparison
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,17 +70,28 @@ def _add_peers(command: argparse.ArgumentParser) -> None:
 
 
 def _peers(options: argparse.Namespace) -> None:
-    peers.compare(
-        options.server or list(ASGI),
-        _contenders(options),
-        options.dir or [tempfile.gettempdir(), "/dev/shm"],
+    comparison = Comparison(
+        kinds=_servers(options),
+        peers=_found_peers(options),
         rounds=options.rounds,
-        dose=Dose.of(options.scale),
+        scale=options.scale,
+        show=partial(print, flush=True),
     )
+    comparison.run(options.dir or [tempfile.gettempdir(), "/dev/shm"])
 
 
-def _contenders(options: argparse.Namespace) -> list[Contender]:
-    """Return the peers that are there, and say which are not."""
+def _servers(options: argparse.Namespace) -> list[str]:
+    """Return those that were named, or all that are installed; say which are not."""
+    if options.server:
+        return list(options.server)
+    missing = [kind for kind in ASGI if importlib.util.find_spec(kind) is None]
+    for kind in missing:
+        print(f"Without {kind}: it is not installed.")
+    return [kind for kind in ASGI if kind not in missing]
+
+
+def _found_peers(options: argparse.Namespace) -> list[Contender]:
+    """Return the peers whose place was named; say which are left out."""
     found = []
     for option, (_, contender) in PEERS.items():
         place = getattr(options, option.replace("-", "_"))
@@ -102,7 +115,7 @@ def _s3(options: argparse.Namespace) -> None:
 
 
 def _slow(options: argparse.Namespace) -> None:
-    for server in options.server or list(ASGI):
+    for server in _servers(options):
         print(server, slow.measure(server, options.clients, options.seconds, options.dir))
 
 

@@ -53,3 +53,15 @@ def _versions(*packages: str) -> Iterable[str]:
             yield f"{package} {importlib.metadata.version(package)}"
         except importlib.metadata.PackageNotFoundError:
             yield f"no {package}"
+
+
+def filesystem(folder: str) -> str:
+    """Return the kind of file system that a folder is on."""
+    path = os.path.realpath(folder)
+    found = {"": "unknown"}
+    with open("/proc/self/mounts") as mounts:
+        for mount in mounts:
+            _, point, kind, *_ = mount.split()
+            if path == point or path.startswith(point.rstrip("/") + "/"):
+                found[point] = kind
+    return found[max(found, key=len)]

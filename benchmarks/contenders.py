@@ -1,11 +1,12 @@
 """Who is measured: tusasgi in its setups, the floor, and servers of others where they are."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks._server import asgi
+from benchmarks._server import Server, asgi, running
 
 SETUPS = ("MemoryLocker", "FileLocker", "sliding expiry")
 """Of the library, as `apps` has them."""
@@ -27,6 +28,17 @@ class Contender:
     working_folder: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
 
+    def running(
+        self, folder: str, cores: Collection[int] | None = None
+    ) -> AbstractContextManager[Server]:
+        """Return what runs it until the block ends, with its uploads in a folder."""
+        return running(
+            [word.replace("{folder}", folder) for word in self.command],
+            {**self.environment, "FOLDER": folder},
+            cores=cores,
+            folder=self.working_folder,
+        )
+
 
 def of_ours(setup: str, kind: str) -> Contender:
     """Return one of our setups, or the floor, on a server of ASGI apps."""
@@ -40,7 +52,10 @@ def of_ours(setup: str, kind: str) -> Contender:
             "/files/",
         )  # fmt: skip
     command = asgi(kind, "benchmarks.apps:app", "--factory")
-    return Contender(on(setup, kind), command, "/", environment={"SETUP": setup})
+    return Contender(
+        on(setup, kind), command, "/", working_folder=str(_HERE.parent),
+        environment={"SETUP": setup},
+    )  # fmt: skip
 
 
 def on(setup: str, kind: str) -> str:
@@ -65,6 +80,7 @@ def _rustus(binary: str) -> Contender:
         [
             binary, "--host", "127.0.0.1", "--port", "{port}", "--url", "/files",
             "--data-dir", "{folder}/data", "--info-dir", "{folder}/info", "--log-level", "ERROR",
+            "--max-body-size", str(64 * 2**30),
         ],
         "/files",
     )  # fmt: skip

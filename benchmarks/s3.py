@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks._client import BLOCK, MIB, Client
 from benchmarks._server import Cost, Meter, Server, asgi, running
+from benchmarks._table import table
 from benchmarks.distant import distant
 
 if TYPE_CHECKING:
@@ -59,9 +60,8 @@ def serving(
 def compare(rounds: int, scale: float, folder: str | None) -> None:
     """One PATCH of 1 GiB (times `scale`), and the same in smaller ones, beside the raw app."""
     total = int(1024 * scale) * MIB
+    rows: list[tuple[str, ...]] = []
     with serving(folder) as (server, _):
-        print("| case | MiB/s | of raw | CPU s/GiB | peak over idle, MiB |")
-        print("| --- | ---: | ---: | ---: | ---: |")
         rates: dict[str, float] = {}
         for name, app, size, chunk in (
             ("received and dropped", "drop", total, total),
@@ -76,7 +76,8 @@ def compare(rounds: int, scale: float, folder: str | None) -> None:
             cpu = statistics.median(cost.cpu_seconds for cost in found) * 1024 * MIB / size
             peak = max(cost.peak for cost in found) / MIB
             ratio = rates[name] / rates.get("raw, one request", math.nan)
-            print(f"| {name} | {rates[name]:.0f} | {ratio:.2f} | {cpu:.2f} | {peak:.1f} |")
+            rows.append((name, f"{rates[name]:.0f}", f"{ratio:.2f}", f"{cpu:.2f}", f"{peak:.1f}"))
+    print(table(("case", "MiB/s", "of raw", "CPU s/GiB", "peak over idle, MiB"), rows))
 
 
 def alternate(rounds: int, scale: float, folder: str | None) -> None:
@@ -155,11 +156,13 @@ def long(gib: float, chunk: int, folder: str | None) -> None:
             f"PATCH, peak {peak:.1f} MiB over idle"
         )
         tenth = max(1, len(patches) // 10)
-        print("| part of the upload | PATCH, ms | HEAD, ms |\n| --- | ---: | ---: |")
+        rows = []
         for number in range(0, len(patches), tenth):
             patched = statistics.median(patches[number : number + tenth]) * 1000
             asked = statistics.median(heads[number : number + tenth]) * 1000
-            print(f"| PATCHes {number + 1} to {number + tenth} | {patched:.1f} | {asked:.2f} |")
+            which = f"PATCHes {number + 1} to {number + tenth}"
+            rows.append((which, f"{patched:.1f}", f"{asked:.2f}"))
+        print(table(("part of the upload", "PATCH, ms", "HEAD, ms"), rows))
         print(f"the last PATCH, with the completion: {patches[-1] * 1000:.0f} ms", flush=True)
         _look_into(client, url, total)
         client.request("DELETE", url, 204)

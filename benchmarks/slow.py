@@ -5,7 +5,7 @@ import tempfile
 import time
 
 from benchmarks._client import MIB, Client
-from benchmarks._server import Server, allow_connections, running
+from benchmarks._server import Server, allow_connections
 from benchmarks.contenders import of_ours
 from benchmarks.loads import SLOW_EVERY, begin_slow_patches, send_slowly
 
@@ -16,7 +16,7 @@ def measure(kind: str, clients: int, seconds: float, folder: str | None) -> dict
     contender = of_ours("MemoryLocker", kind)
     with (
         tempfile.TemporaryDirectory(dir=folder) as place,
-        running(contender.command, {**contender.environment, "FOLDER": place}) as server,
+        contender.running(place) as server,
         contextlib.ExitStack() as connections,
     ):
         _round(server, contender.target, 10, 0.5, connections)  # what is loaded once is now
