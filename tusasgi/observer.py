@@ -1,14 +1,16 @@
 """Where a host can watch: how requests are answered, and what becomes of uploads."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVarTuple
 
 from tusasgi.lifecycle import Event
 from tusasgi.models import Upload
 
 logger = logging.getLogger("tusasgi.observer")
+
+Ts = TypeVarTuple("Ts")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,29 +65,23 @@ class Guarded(Observer):
         self._observer = observer
 
     def request_began(self, operation: str) -> None:
-        with _logged():
-            self._observer.request_began(operation)
+        _told(self._observer.request_began, operation)
 
     def request_ended(self, outcome: Outcome) -> None:
-        with _logged():
-            self._observer.request_ended(outcome)
+        _told(self._observer.request_ended, outcome)
 
     def changed(self, upload: Upload, event: Event) -> None:
-        with _logged():
-            self._observer.changed(upload, event)
+        _told(self._observer.changed, upload, event)
 
     def lock_waited(self, seconds: float) -> None:
-        with _logged():
-            self._observer.lock_waited(seconds)
+        _told(self._observer.lock_waited, seconds)
 
     def swept(self, removed: int, failed: int) -> None:
-        with _logged():
-            self._observer.swept(removed, failed)
+        _told(self._observer.swept, removed, failed)
 
 
-@contextmanager
-def _logged() -> Iterator[None]:
+def _told(hook: Callable[[*Ts], None], *arguments: *Ts) -> None:
     try:
-        yield
+        hook(*arguments)
     except Exception:  # logged with its traceback
         logger.exception("The observer failed; what it watched went on.")

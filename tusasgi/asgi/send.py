@@ -56,12 +56,13 @@ class _Outlet:
         self._wait: anyio.CancelScope | None = None
         self._is_closed = False
 
-    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+    async def __call__(self, *messages: MutableMapping[str, Any]) -> None:
         is_sent = False
         if not self._is_closed:
             with anyio.move_on_after(self._timeout) as self._wait:
                 try:
-                    await self._send(message)
+                    for message in messages:
+                        await self._send(message)
                 except OSError:  # ASGI servers may raise it when the client has left
                     raise _ClientLeft from None
                 is_sent = True
@@ -200,11 +201,11 @@ def _size_of_rest(body: Body, headers: Headers) -> float:
 
 async def _send_whole(response: Response, outlet: _Outlet, rest: _Rest) -> None:
     await rest.read_if_small()
-    await outlet(_start(rest.close(response)))
+    start, body = _start(rest.close(response)), response.body
     if not rest.is_coming or rest.is_silent:
-        await outlet({"type": "http.response.body", "body": response.body})
+        await outlet(start, {"type": "http.response.body", "body": body})
         return
-    await outlet({"type": "http.response.body", "body": response.body, "more_body": True})
+    await outlet(start, {"type": "http.response.body", "body": body, "more_body": True})
     await rest.linger()
     # Read on while the end is sent: hypercorn cannot take it while its own queue of body
     # messages is full.

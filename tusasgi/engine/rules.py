@@ -111,11 +111,11 @@ def _check_declared_length(length: int, upload: Upload) -> None:
 def declared(upload: Upload, append: Append) -> Upload:
     """Return the upload as this append declares it to be, before it brings its bytes."""
     ends_where_told = append.is_last is True and append.size is not None
-    return replace(
-        upload,
-        length=upload.length if append.length is None else append.length,
-        is_open=append.is_last is not None and not ends_where_told,
-    )
+    length = upload.length if append.length is None else append.length
+    is_open = append.is_last is not None and not ends_where_told
+    if (length, is_open) == (upload.length, upload.is_open):
+        return upload
+    return replace(upload, length=length, is_open=is_open)
 
 
 def check_size(size: int, upload: Upload, limits: Limits) -> None:

@@ -70,8 +70,8 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         type=_as(values.origin), metavar="ORIGIN", action="append")  # fmt: skip
     add("--public-url", "of --path, as clients see it; without it `Location` is a path",
         type=_as(values.url), metavar="URL")  # fmt: skip
-    add("--durability", "flush complete uploads to disk, or each append",
-        choices=("complete", "append"))  # fmt: skip
+    add("--durability", "flush complete uploads to disk, or each append, or nothing",
+        choices=("complete", "append", "none"))  # fmt: skip
     add("--log-requests", "write a line to stderr for each upload request and its outcome",
         action="store_true")  # fmt: skip
     add("--shutdown-timeout", "how long running uploads may go on when stopping",

@@ -68,9 +68,9 @@ class Gatherer(ABC):
         self._due = math.inf
         self._refusal: Exception | None = None
         self._is_ended = False
-        self._tasks: TaskGroup
-        self._reading = anyio.CancelScope()
-        # Events exist only once somebody waits for them: thousands of slow clients add up.
+        # What most bodies need of these, which are small and here at once, is nothing.
+        self._tasks: TaskGroup | None = None
+        self._reading: anyio.CancelScope | None = None
         self._added: anyio.Event | None = None
         self._taken: anyio.Event | None = None
         self._wakes_at = math.inf
@@ -96,12 +96,12 @@ class Gatherer(ABC):
     async def add(self, chunk: bytes) -> None:
         """Add a chunk to the buffer; may wait until there is memory for it."""
         if self.buffer.size == 0:
-            self._due = anyio.current_time() + self._linger
+            self._wait_from_now()
         self.buffer.add(chunk)
 
     def take(self, size: int | None = None) -> list[Chunk]:
         """Take bytes from the buffer; what is left there waits as what has just come."""
-        self._due = anyio.current_time() + self._linger
+        self._wait_from_now()
         return self.buffer.take(size)
 
     @property
@@ -130,6 +130,7 @@ class Gatherer(ABC):
 
         `gather` waits for its end, and raises what it raises.
         """
+        assert self._tasks is not None
         self._tasks.start_soon(self.attempt, work)
 
     async def attempt(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -138,7 +139,8 @@ class Gatherer(ABC):
             await work()
         except Exception as failure:  # raised by `gather`, outside of the task group
             self.failure = self.failure or failure
-            self._reading.cancel()
+            if self._reading is not None:
+                self._reading.cancel()
 
     # The task that reads.
 
@@ -153,17 +155,22 @@ class Gatherer(ABC):
     async def _read_and_store(self, chunks: AsyncIterator[bytes]) -> None:
         """Read to the end, while another task stores what was read."""
         async with anyio.create_task_group() as self._tasks:
-            with self._reading:
-                self._tasks.start_soon(self.attempt, self._store_pieces)
-                await self._wait_while_full()
-                while (chunk := await self._next(chunks)) is not None:
-                    await self.add(chunk)
-                    if self.due < self._wakes_at:
-                        _signal(self._added)
-                    if self.is_full:
-                        await self._wait_while_full()
+            self._wait_from_now()
+            with anyio.CancelScope() as self._reading:
+                if self.failure is None:
+                    self._tasks.start_soon(self.attempt, self._store_pieces)
+                    await self._read_on(chunks)
             self._is_ended = True
             _signal(self._added)
+
+    async def _read_on(self, chunks: AsyncIterator[bytes]) -> None:
+        await self._wait_while_full()
+        while (chunk := await self._next(chunks)) is not None:
+            await self.add(chunk)
+            if self.due < self._wakes_at:
+                _signal(self._added)
+            if self.is_full:
+                await self._wait_while_full()
 
     async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
         try:
@@ -179,6 +186,11 @@ class Gatherer(ABC):
         while self.is_full:
             self._taken = anyio.Event()
             await self._taken.wait()
+
+    def _wait_from_now(self) -> None:
+        """Have what is in the buffer wait for more, unless nobody would store it beside."""
+        if self._tasks is not None:
+            self._due = anyio.current_time() + self._linger
 
     # The tasks that store.
 

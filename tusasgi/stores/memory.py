@@ -32,7 +32,7 @@ class MemoryStore:
 
     async def get(self, upload_id: str) -> Upload:
         stored = self._bytes_of(upload_id)
-        return replace(self._records[upload_id], offset=len(stored))
+        return self._records[upload_id].at(len(stored))
 
     async def append(
         self,
@@ -56,7 +56,7 @@ class MemoryStore:
             stored += arriving
         if len(stored) == start:
             return upload
-        upload = replace(upload, offset=len(stored))
+        upload = upload.at(len(stored))
         return self._keep(stored, upload.renewed(self._clock()))
 
     async def update(self, upload: Upload) -> Upload:
@@ -85,7 +85,7 @@ class MemoryStore:
         if len(joined) != upload.length:
             raise PartLost  # another upload has taken the id of one
         stored[:] = joined
-        return replace(upload, offset=len(joined))
+        return upload.at(len(joined))
 
     async def due(self, now: datetime) -> AsyncIterator[str]:
         # Looks at everything: what fits in memory is not that much.

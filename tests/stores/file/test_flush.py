@@ -13,11 +13,12 @@ import anyio
 import pytest
 from anyio.to_thread import run_sync
 
-from tests.stores.file._os import Os, seen_by
+from tests.stores.file._os import Counts, Os, seen_by
 from tusasgi import StoreFull, StoreUnavailable, Upload, UploadPending, Uploads
 from tusasgi.stores import BytesLost, WriteConflict
 from tusasgi.stores.file import Durability, FileStore, appending, records
 from tusasgi.testing import Arriving, new_upload
+from tusasgi.testing.stores import NOW
 
 pytestmark = pytest.mark.anyio
 
@@ -252,6 +253,22 @@ async def test_small_appends_write_no_record_and_flush_now_and_then(
         await store.append(upload, Arriving(b"x" * 100))
     assert seen.count("rename") == 1
     assert (await record_of(store, upload))["flushed"] == 1000
+
+
+@pytest.mark.parametrize("size", [3, 40 * MIB], ids=["small", "long"])
+async def test_with_durability_none_nothing_waits_for_the_disk(size: int, fast_place: Path) -> None:
+    store = await run_sync(lambda: FileStore(fast_place / "place", durability="none"))
+    counts = Counts()
+    with seen_by(Os(counts.before)):
+        upload = await store.create(new_upload(length=2 * size, expires=NOW))
+        upload = await store.append(upload, Arriving(bytes(size)))
+        upload = await store.append(upload, Arriving(bytes(size)), staged=True)
+        upload = await store.finish(upload)
+        upload = await store.update(replace(upload, is_complete=True))
+        assert await store.get(upload.id) == upload
+        await store.terminate(upload.id)
+    assert counts.calls["fsync"] == 0
+    assert counts.calls["pwritev"] > 0
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,31 @@ async def test_on_a_file_system_that_rounds_times_every_look_takes_a_thread(
         parsed.clear()
         assert await store.get(upload.id) == upload
         assert parsed
+
+
+async def test_what_another_process_replaces_twice_at_once_is_seen(
+    store: FileStore, tmp_path: Path
+) -> None:
+    other = await run_sync(lambda: FileStore(tmp_path / "place", durability="none"))
+    upload = await created(store, owner="00")
+    for number in range(20):
+        assert await store.get(upload.id) == upload
+        for owner in (number, number + 50):  # two: the second one gets the inode of the last
+            upload = await other.update(replace(upload, owner=f"{owner:02}"))
+        assert await store.get(upload.id) == upload
+
+
+async def test_a_record_is_later_than_the_one_that_it_replaces_though_the_clock_stands_still(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files.time, "time_ns", lambda: 1_700_000_000_000_000_000)
+    upload = await created(store, owner="0")
+    times = set()
+    for number in range(1, 4):
+        upload = await store.update(replace(upload, owner=str(number)))
+        times.add((await run_sync(os.stat, f"{store.path(upload.id)}.info")).st_mtime_ns)
+        assert await store.get(upload.id) == upload
+    assert len(times) == 3
 
 
 async def test_the_records_that_are_known_are_bounded(store: FileStore) -> None:

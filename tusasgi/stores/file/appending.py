@@ -3,7 +3,6 @@
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 
 from tusasgi.errors import OffsetConflict
@@ -89,13 +88,13 @@ class Appender:
     def is_to_be_flushed(self) -> bool:
         if self._has_lost:  # the next flush would succeed, and what was lost would count as there
             return False
-        return self._offset - self._flushed >= _FLUSH_EVERY
+        return self._directory.flushes and self._offset - self._flushed >= _FLUSH_EVERY
 
     def flush(self) -> None:
         """Have on the disk what is there by now. May run beside the other steps."""
         self._flushed = until = self._offset
         try:
-            os.fsync(self._data)
+            self._directory.flush(self._data)
         except OSError:
             self._has_lost = True
             raise
@@ -111,7 +110,7 @@ class Appender:
         """Take so many staged bytes into the upload, or all that are left."""
         assert self._staged is not None
         if self._copied == 0:
-            os.fsync(self._staged)  # what the disk did not take must not be copied
+            self._directory.flush(self._staged)  # what the disk did not take must not be copied
         self._copy(self._staged, self._copied, min(most, self._staged_size - self._copied))
         self._renew()
 
@@ -133,7 +132,7 @@ class Appender:
         """
         if chunks:
             self.write(chunks)
-        upload = replace(self._upload, offset=self._offset)
+        upload = self._upload.at(self._offset)
         if self._offset > self._upload.offset:
             if self.is_to_be_flushed:
                 self.flush()
@@ -194,8 +193,10 @@ class Appender:
 
         A sweep finds only later ones by the marks that are there.
         """
+        if self._upload.window is None:
+            return
         before = self._before.expires
-        renewed = replace(self._upload, offset=self._offset).renewed(self._clock())
+        renewed = self._upload.at(self._offset).renewed(self._clock())
         if renewed.expires is not None and (before is None or renewed.expires < before):
             for hour in hours_of(renewed):
                 self._directory.mark(self._upload.id, hour)
@@ -203,7 +204,7 @@ class Appender:
     def _put_record_back(self) -> None:
         start = self._upload.offset
         known = self._locked.record
-        if replace(known.upload, offset=start) != self._before or known.flushed > start:
+        if known.upload.at(start) != self._before or known.flushed > start:
             self._locked.put(self._before, flushed=min(known.flushed, start))
 
     def _renew(self) -> None:

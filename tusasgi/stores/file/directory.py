@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Callable
 from datetime import datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from tusasgi.errors import StoreUnavailable, UploadNotFound
 from tusasgi.models import check_upload_id, is_upload_id
@@ -25,11 +25,21 @@ _NO_FILE = (IsADirectoryError, NotADirectoryError)
 """What stands where a record should be is something else, and none of ours."""
 
 
+class NewRecord(NamedTuple):
+    """A record that has no name yet: where it is, the open and locked file, what is in it."""
+
+    path: str
+    file: int
+    text: bytes
+
+
 class Directory:
     """The directory of a store, as all its uploads share it. Blocks: for worker threads."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, flushes: bool = True) -> None:
         self.root = root
+        self.flushes = flushes
+        """False if what a power cut takes is of no interest: then nothing waits for the disk."""
         self.uncut: set[str] = set()
         """Uploads whose bytes behind `flushed` are lost, in a file that could not be cut."""
         self.doubtful: set[str] = set()
@@ -40,7 +50,7 @@ class Directory:
     def path(self, upload_id: str) -> str:
         check_upload_id(upload_id)
         # The last characters: the first ones are a time stamp in some kinds of uuid.
-        return os.path.join(self.root, "uploads", upload_id[-2:], upload_id)
+        return f"{self.root}/uploads/{upload_id[-2:]}/{upload_id}"
 
     # Records.
 
@@ -59,7 +69,7 @@ class Directory:
 
     def recall(self, upload_id: str) -> Record | None:
         """Return the same if that needs no reading, and so no thread; else None."""
-        if upload_id not in self.known or upload_id in self.uncut or upload_id in self.doubtful:
+        if upload_id not in self.known or upload_id in self.doubtful:
             return None
         path = self.path(upload_id)
         try:
@@ -71,10 +81,9 @@ class Directory:
             return None  # whoever reads it finds out what that means
         return None if record is None else self.beside(record, data)
 
-    def remember(self, record: Record, file: int) -> None:
-        """Spare the next reader a record that has just got its name; `file` is open."""
-        written = records.load(records.dump(record))
-        self.known.keep(record.upload.id, os.fstat(file), written)
+    def remember(self, upload_id: str, new: NewRecord) -> None:
+        """Spare the next reader a record that has just got its name."""
+        self.known.keep(upload_id, os.fstat(new.file), records.load(new.text))
 
     def beside(self, record: Record, data: os.stat_result | None) -> Record:
         """Return what a record says beside this file of bytes."""
@@ -102,26 +111,27 @@ class Directory:
         finally:
             os.close(file)
 
-    def write_new(self, record: Record, *, after: int = 0) -> tuple[str, int]:
-        """Write a record that has no name yet; return where it is, and the open file.
+    def write_new(self, record: Record, *, after: int = 0) -> NewRecord:
+        """Write a record that has no name yet.
 
         `after` is the time of the one that it replaces, in nanoseconds.
         """
+        text = records.dump(record)
         new, file = self.open_new(record.upload.id)  # locked, as the record that it replaces is
         try:
-            files.write_all(file, [records.dump(record)], 0)
+            files.write_all(file, [text], 0)
             files.stamp(file, after=after)
-            os.fsync(file)
+            self.flush(file)
         except BaseException:
             files.close_locked(file)
             files.unlink_if_there(new)
             raise
-        return new, file
+        return NewRecord(new, file, text)
 
     def flush_names(self, upload_id: str) -> None:
         """Have the names of bytes and record on the disk."""
         try:
-            files.flush_folder(os.path.dirname(self.path(upload_id)))
+            self.flush_folder(os.path.dirname(self.path(upload_id)))
         except OSError:
             self.doubtful.add(upload_id)
             raise
@@ -145,6 +155,18 @@ class Directory:
             if is_ours:
                 return new, file
         raise StoreUnavailable("files that are written here are removed; try again")
+
+    # The disk.
+
+    def flush(self, file: int) -> None:
+        """Have what was written to an open file on the disk, if anything is to be."""
+        if self.flushes:
+            os.fsync(file)
+
+    def flush_folder(self, folder: str) -> None:
+        """Have the names in a folder on the disk, if anything is to be."""
+        if self.flushes:
+            files.flush_folder(folder)
 
     # Folders, and files in them.
 
@@ -189,7 +211,7 @@ class Directory:
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder)
             self._give_away(folder)
-        files.flush_folder(parent)
+        self.flush_folder(parent)
 
     def _give_away(self, made: int | str) -> None:
         """Let what root makes (a sweep by cron) belong to whom the store belongs to."""
@@ -211,7 +233,7 @@ class Directory:
         mark = self.mark_path(upload_id, hour)
         with contextlib.suppress(FileExistsError):
             os.close(self.open(mark, _CREATE | os.O_EXCL))
-            files.flush_folder(self.hour_path(hour))
+            self.flush_folder(self.hour_path(hour))
 
     def unmark(self, upload_id: str, hour: int) -> None:
         files.unlink_if_there(self.mark_path(upload_id, hour))

@@ -84,7 +84,7 @@ class LockedUpload:
             record = replace(record, flushed=self._flush_of_earlier_release(offset))
         self._is_as_written = record.boot == boot and record.flushed <= offset
         self._promised = record.flushed
-        self.record = replace(record, flushed=min(record.flushed, offset))
+        self.record = replace(record, flushed=offset) if record.flushed > offset else record
         return self.upload
 
     def _flush_of_earlier_release(self, offset: int) -> int:
@@ -92,7 +92,7 @@ class LockedUpload:
         with contextlib.suppress(FileNotFoundError):
             file = os.open(self.path, os.O_WRONLY)
             try:
-                os.fsync(file)
+                self._directory.flush(file)
             finally:
                 os.close(file)
         return offset
@@ -131,17 +131,17 @@ class LockedUpload:
             self._replace(replace(self.record, flushed=flushed, boot=boot, expires=expires))
 
     def _replace(self, record: Record) -> None:
-        new, file = self._directory.write_new(record, after=os.fstat(self._file).st_mtime_ns)
+        new = self._directory.write_new(record, after=os.fstat(self._file).st_mtime_ns)
         try:
-            os.rename(new, self._name)
+            os.rename(new.path, self._name)
         except BaseException:
-            files.close_locked(file)
-            files.unlink_if_there(new)
+            files.close_locked(new.file)
+            files.unlink_if_there(new.path)
             raise
-        self._directory.remember(record, file)
+        self._directory.remember(self._id, new)
         self.record, self._is_as_written = record, True
-        file, self._file = self._file, file  # the upload stays locked
-        files.close_locked(file)
+        before, self._file = self._file, new.file  # the upload stays locked
+        files.close_locked(before)
         self._directory.flush_names(self._id)
 
     def put_removal(self, removal: Removal) -> None:
@@ -150,7 +150,7 @@ class LockedUpload:
         One byte of the record is written over, which is there or not after a power cut.
         """
         os.pwrite(self._file, first_byte_of(removal), 0)
-        os.fsync(self._file)
+        self._directory.flush(self._file)
 
     # The bytes.
 
@@ -172,7 +172,7 @@ class LockedUpload:
         if length is not None and self.record.flushed < length:
             self.put(self.upload, flushed=length)
         else:
-            files.flush_folder(os.path.dirname(self.path))
+            self._directory.flush_folder(os.path.dirname(self.path))
 
     def _check_size(self, size: int) -> None:
         if size == self.upload.length or self.upload.length is None:
@@ -187,7 +187,7 @@ class LockedUpload:
         The kernel reports only once that it has lost some: the next fsync succeeds.
         """
         try:
-            os.fsync(file)
+            self._directory.flush(file)
         except OSError:
             self.step_back()
             raise
@@ -212,14 +212,15 @@ class LockedUpload:
         files.unlink_if_there(self.path)
         files.unlink_if_there(self._name)
         self._directory.known.forget(self._id)
-        files.flush_folder(os.path.dirname(self._name))
+        self._directory.flush_folder(os.path.dirname(self._name))
 
 
-def remove_remains(path: str) -> None:
+def remove_remains(directory: Directory, upload_id: str) -> None:
     """Remove bytes that have no record, which a crash of an earlier release may have left.
 
     An upload gets a name only where there are none, so that these are never the bytes of another.
     """
+    path = directory.path(upload_id)
     try:
         file = os.open(path, os.O_WRONLY)
     except FileNotFoundError:
@@ -228,6 +229,6 @@ def remove_remains(path: str) -> None:
         files.lock(file)  # from others who remove them
         if not os.path.exists(f"{path}.info") and files.is_named(file, path):
             os.unlink(path)
-            files.flush_folder(os.path.dirname(path))
+            directory.flush_folder(os.path.dirname(path))
     finally:
         files.close_locked(file)

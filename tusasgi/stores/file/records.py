@@ -61,10 +61,13 @@ def beside(record: Record, data: os.stat_result | None, boot: str | None) -> Rec
         return record
     size = data.st_size
     offset = min(size, record.flushed) if is_from_before(record, boot) else size
-    upload = replace(record.upload, offset=offset)
-    came = files.written_at(data)
-    # Nothing is in a file yet whose bytes are staged elsewhere, or were refused.
-    return replace(record, upload=upload.renewed(came) if size else upload.alive(came))
+    upload = record.upload.at(offset)
+    if upload.window is not None:
+        came = files.written_at(data)
+        # Nothing is in a file yet whose bytes are staged elsewhere, or were refused.
+        upload = upload.renewed(came) if size else upload.alive(came)
+    flushed, expires = record.flushed, record.expires
+    return Record(upload=upload, flushed=flushed, boot=record.boot, expires=expires)
 
 
 def is_from_before(record: Record, boot: str | None) -> bool:

@@ -22,7 +22,7 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 from tusasgi.errors import StoreUnavailable, UploadExists, UploadNotFound
 from tusasgi.models import Upload, check_upload_id, utc_now
@@ -36,7 +36,7 @@ from tusasgi.stores.file.records import Record
 from tusasgi.stores.file.writer import Writer
 from tusasgi.stores.records import UNREADABLE
 
-Durability = Literal["complete", "append"]
+Durability = Literal["complete", "append", "none"]
 
 _READ_SIZE = 256 * 1024
 _COPY_SIZE = 64 * 1024 * 1024  # between two of these a long copy can be cancelled
@@ -54,7 +54,8 @@ class FileStore:
     A complete upload has been flushed to the disk (fsync of file and folder), and so has every
     record. `durability` says what holds for the offsets before: with `"complete"` they survive
     the death of the process, and after a power cut an upload goes on where it was last flushed,
-    which happens every 32 MiB; with `"append"` each append is flushed before it is acknowledged.
+    which happens every 32 MiB; with `"append"` each append is flushed before it is acknowledged;
+    with `"none"` nothing is ever flushed, and a power cut may take anything, complete uploads too.
     A running append holds at most 1 MiB and one chunk. `clock` says when bytes come, which dates
     of expiry follow from.
     """
@@ -66,9 +67,9 @@ class FileStore:
         durability: Durability = "complete",
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        if durability not in ("complete", "append"):
-            raise ValueError('durability must be "complete" or "append"')
-        self._directory = Directory(os.path.abspath(directory))
+        if durability not in get_args(Durability):
+            raise ValueError('durability must be "complete", "append" or "none"')
+        self._directory = Directory(os.path.abspath(directory), flushes=durability != "none")
         self._is_durable = durability == "append"
         self._clock = clock
         self._reading = files.Workers(_THREADS)
@@ -177,16 +178,16 @@ class FileStore:
         for hour in hours_of(upload):
             directory.mark(upload.id, hour)
         record = Record(upload=upload, boot=directory.boot, expires=upload.expires)
-        new, file = directory.write_new(record)
+        new = directory.write_new(record)
         try:
-            remove_remains(path)
-            directory.with_folder(path, lambda: os.link(new, f"{path}.info"))
-            directory.remember(record, file)
+            remove_remains(directory, upload.id)
+            directory.with_folder(path, lambda: os.link(new.path, f"{path}.info"))
+            directory.remember(upload.id, new)
         except (FileExistsError, WriteConflict):
             raise UploadExists("an upload with this id exists already") from None
         finally:
-            files.close_locked(file)
-            files.unlink_if_there(new)
+            files.close_locked(new.file)
+            files.unlink_if_there(new.path)
         directory.flush_names(upload.id)
         self._mark_again(upload)
 
@@ -232,7 +233,7 @@ class FileStore:
         try:
             locked = LockedUpload(directory, upload_id)
         except UploadNotFound:
-            remove_remains(directory.path(upload_id))
+            remove_remains(directory, upload_id)
         else:
             with locked:
                 with contextlib.suppress(*UNREADABLE):
