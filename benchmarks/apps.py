@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import timedelta
 from typing import Any
 
+from benchmarks.contenders import DEFAULT, FLOOR, LOCKED, SLIDING, UNFLUSHED
 from tusasgi import Expiry, TusApp, Uploads
 from tusasgi.lockers.file import FileLocker
 from tusasgi.stores.file import FileStore
@@ -33,6 +34,10 @@ def file_locker(folder: str) -> App:
 def sliding_expiry(folder: str) -> App:
     expiry = Expiry(initial=_WINDOW, after_append=_WINDOW)
     return TusApp(Uploads(FileStore(folder), expiry=expiry))
+
+
+def without_flushes(folder: str) -> App:
+    return TusApp(Uploads(FileStore(folder, durability="none")))
 
 
 class Floor:
@@ -113,10 +118,11 @@ def _write(path: str, piece: list[bytes], offset: int) -> None:
 
 
 SETUPS: dict[str, Callable[[str], App]] = {
-    "floor": Floor,
-    "MemoryLocker": memory_locker,
-    "FileLocker": file_locker,
-    "sliding expiry": sliding_expiry,
+    FLOOR: Floor,
+    DEFAULT: memory_locker,
+    LOCKED: file_locker,
+    SLIDING: sliding_expiry,
+    UNFLUSHED: without_flushes,
 }
 
 

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from benchmarks._server import Server, asgi, running
 
-SETUPS = ("MemoryLocker", "FileLocker", "sliding expiry")
-"""Of the library, as `apps` has them."""
+DEFAULT = "MemoryLocker"
+LOCKED = "FileLocker"
+SLIDING = "sliding expiry"
+UNFLUSHED = "durability none"
+"""Setups of the library, as `apps` has them."""
 SERVE = "serve --expires-after"
 """The command."""
 FLOOR = "floor"

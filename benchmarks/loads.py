@@ -25,7 +25,7 @@ _NEVER_FULL = 64 * 1024 * MIB
 _HEAD_EVERY = 0.005  # seconds
 
 FIGURES = (
-    "a second",
+    "per second",
     "MiB/s",
     "HEAD p99, ms",
     "CPU, ms each",
@@ -90,7 +90,7 @@ def _repeated(server: Server, seconds: float, request: Callable[[int], object]) 
         request(count)
         count += 1
     cost = meter.read()
-    return {"a second": count / cost.seconds, "CPU, ms each": cost.cpu_seconds / count * 1000}
+    return {"per second": count / cost.seconds, "CPU, ms each": cost.cpu_seconds / count * 1000}
 
 
 def one_patch(server: Server, target: str, dose: Dose) -> Sample:

@@ -17,7 +17,17 @@ from benchmarks import loads
 from benchmarks._client import MIB, UnexpectedAnswer
 from benchmarks._server import Server, allow_connections, on_cores
 from benchmarks._table import filesystem, machine, median_and_spread, ratio, table
-from benchmarks.contenders import FLOOR, SERVE, SETUPS, Contender, of_ours, on
+from benchmarks.contenders import (
+    DEFAULT,
+    FLOOR,
+    LOCKED,
+    SERVE,
+    SLIDING,
+    UNFLUSHED,
+    Contender,
+    of_ours,
+    on,
+)
 from benchmarks.loads import FIGURES, Dose, Load, Sample
 
 _WARM_UP = 0.03
@@ -35,11 +45,11 @@ class Case:
 
 
 CASES = (
-    Case("64 KiB PATCH", loads.small_patches, (*SETUPS, SERVE)),
-    Case("HEAD", loads.heads, (SETUPS[0], SERVE)),
-    Case("create", loads.creations, (SETUPS[0], SERVE)),
-    Case("one PATCH", loads.one_patch),
-    Case("16 MiB PATCHes", loads.middle_patches),
+    Case("64 KiB PATCH", loads.small_patches, (DEFAULT, LOCKED, SLIDING, SERVE)),
+    Case("HEAD", loads.heads, (DEFAULT, SERVE)),
+    Case("create", loads.creations, (DEFAULT, UNFLUSHED, SERVE)),
+    Case("one PATCH", loads.one_patch, (UNFLUSHED, SERVE)),
+    Case("16 MiB PATCHes", loads.middle_patches, (UNFLUSHED, SERVE)),
     Case("many slow PATCHes", loads.slow_patches),
     Case("16 clients, 8 MiB PATCHes", loads.many_clients, has_one_core=False),
 )

@@ -6,14 +6,14 @@ import time
 
 from benchmarks._client import MIB, Client
 from benchmarks._server import Server, allow_connections
-from benchmarks.contenders import of_ours
+from benchmarks.contenders import DEFAULT, of_ours
 from benchmarks.loads import SLOW_EVERY, begin_slow_patches, send_slowly
 
 
 def measure(kind: str, clients: int, seconds: float, folder: str | None) -> dict[str, float]:
     """Return the memory that each of `clients` slow PATCHes takes in the server, in KiB."""
     allow_connections(clients)
-    contender = of_ours("MemoryLocker", kind)
+    contender = of_ours(DEFAULT, kind)
     with (
         tempfile.TemporaryDirectory(dir=folder) as place,
         contender.running(place) as server,
