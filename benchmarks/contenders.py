@@ -1,5 +1,6 @@
 """Who is measured: tusasgi in its setups, the floor, and servers of others where they are."""
 
+import os
 import sys
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
@@ -18,6 +19,7 @@ SERVE = "serve --expires-after"
 FLOOR = "floor"
 
 _HERE = Path(__file__).parent
+_ROOT = str(_HERE.parent)
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,10 @@ class Contender:
         self, folder: str, cores: Collection[int] | None = None
     ) -> AbstractContextManager[Server]:
         """Return what runs it until the block ends, with its uploads in a folder."""
+        path = os.path.abspath(folder)
         return running(
-            [word.replace("{folder}", folder) for word in self.command],
-            {**self.environment, "FOLDER": folder},
+            [word.replace("{folder}", path) for word in self.command],
+            {**self.environment, "FOLDER": path},
             cores=cores,
             folder=self.working_folder,
         )
@@ -53,12 +56,12 @@ def of_ours(setup: str, kind: str) -> Contender:
                 "--dir", "{folder}", "--expires-after", "86400",
             ],
             "/files/",
+            working_folder=_ROOT,
         )  # fmt: skip
     command = asgi(kind, "benchmarks.apps:app", "--factory")
     return Contender(
-        on(setup, kind), command, "/", working_folder=str(_HERE.parent),
-        environment={"SETUP": setup},
-    )  # fmt: skip
+        on(setup, kind), command, "/", working_folder=_ROOT, environment={"SETUP": setup}
+    )
 
 
 def on(setup: str, kind: str) -> str:
