@@ -2,21 +2,27 @@
 
 import contextlib
 import os
+import resource
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-COMMANDS = {
-    "uvicorn": ["-m", "uvicorn", "{app}", "--port", "{port}", "--log-level", "error"],
-    "hypercorn": ["-m", "hypercorn", "{app}", "--bind", "127.0.0.1:{port}"],
+ASGI = {
+    "uvicorn": ["uvicorn", "--port", "{port}", "--log-level", "error", "--no-access-log"],
     "granian": [
-        "-m", "granian", "--interface", "asgi", "--no-ws", "--log-level", "error",
-        "--host", "127.0.0.1", "--port", "{port}", "{app}",
+        "granian", "--interface", "asgi", "--no-ws", "--log-level", "error",
+        "--host", "127.0.0.1", "--port", "{port}",
     ],
 }  # fmt: skip
+"""Servers of ASGI apps, by their options."""
+
+
+def asgi(kind: str, app: str, *options: str, python: str = sys.executable) -> list[str]:
+    """Return the command that runs an ASGI app."""
+    return [python, "-m", *ASGI[kind], *options, app]
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,12 @@ class Server:
             with open(f"/proc/{pid}/clear_refs", "w") as refs:
                 refs.write("5")
 
+    def settle(self) -> None:
+        """Wait until the server has nothing to do."""
+        before = -1.0
+        while before != (before := self.cpu_seconds()):
+            time.sleep(0.1)
+
     def _memory(self, name: str) -> int:
         kib = 0
         for pid in self._family():
@@ -54,22 +66,67 @@ class Server:
         return kib * 1024
 
     def _family(self) -> list[int]:
+        """Return the process and what any thread of it or of its children has started."""
         pids = [self.pid]
         for pid in pids:
-            with (
-                contextlib.suppress(FileNotFoundError),
-                open(f"/proc/{pid}/task/{pid}/children") as children,
-            ):
-                pids += map(int, children.read().split())
+            with contextlib.suppress(FileNotFoundError):
+                for thread in os.listdir(f"/proc/{pid}/task"):
+                    with open(f"/proc/{pid}/task/{thread}/children") as children:
+                        pids += map(int, children.read().split())
         return pids
 
 
+@dataclass(frozen=True)
+class Cost:
+    seconds: float
+    cpu_seconds: float
+    rss: int
+    """Bytes of memory, at the most."""
+    peak: int
+    """The same, over what there was at the beginning."""
+
+
+class Meter:
+    """What passes, and what a server spends, from now on."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        server.reset_peak()
+        self._idle = server.rss()
+        self._cpu = server.cpu_seconds()
+        self._start = time.perf_counter()
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+    def read(self) -> Cost:
+        seconds, rss = self.seconds(), self._server.peak_rss()
+        return Cost(
+            seconds=seconds,
+            cpu_seconds=self._server.cpu_seconds() - self._cpu,
+            rss=rss,
+            peak=rss - self._idle,
+        )
+
+
 @contextlib.contextmanager
-def running(kind: str, app: str, **environment: str) -> Iterator[Server]:
-    """Run a server on a free port until the block ends."""
+def running(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    cores: Collection[int] | None = None,
+    folder: str | None = None,
+) -> Iterator[Server]:
+    """Run a server until the block ends, on these cores, with this working folder.
+
+    `{port}` in a word of the command becomes a free port.
+    """
     port = free_port()
-    words = [word.format(app=app, port=port) for word in COMMANDS[kind]]
-    process = subprocess.Popen([sys.executable, *words], env={**os.environ, **environment})
+    words = [word.replace("{port}", str(port)) for word in command]
+    with on_cores(cores or os.sched_getaffinity(0)):
+        process = subprocess.Popen(
+            words, env={**os.environ, **environment}, cwd=folder, stdout=subprocess.DEVNULL
+        )
     try:
         wait_until_up(port, process)
         yield Server(port=port, pid=process.pid)
@@ -80,6 +137,23 @@ def running(kind: str, app: str, **environment: str) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextlib.contextmanager
+def on_cores(cores: Collection[int]) -> Iterator[None]:
+    """Start processes and threads on these cores, until the block ends."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def allow_connections(count: int) -> None:
+    """Let this process, and those that it starts from now on, have so many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4 * count)), hard))
 
 
 def free_port() -> int:

@@ -8,6 +8,8 @@ import time
 import uuid
 from collections.abc import Callable
 
+from benchmarks._table import table
+
 Layout = Callable[[str], str]
 
 
@@ -57,7 +59,7 @@ def remove(root: str, layout: Layout, upload_ids: list[str]) -> float:
 
 def compare(files: int, folder: str | None) -> None:
     """Print what creating, looking up and removing a file costs in each layout."""
-    print(f"{'layout':10} {'create':>9} {'look up':>9} {'remove':>9}   (microseconds each)")
+    rows = []
     for layout in (flat, one_level, two_level):
         root = tempfile.mkdtemp(dir=folder)
         try:
@@ -66,9 +68,8 @@ def compare(files: int, folder: str | None) -> None:
             created = create(root, layout, upload_ids) / len(upload_ids)
             looked_up = look_up(root, layout, sample) / len(sample)
             removed = remove(root, layout, sample) / len(sample)
-            print(
-                f"{layout.__name__:10} {created * 1e6:9.1f} {looked_up * 1e6:9.1f} "
-                f"{removed * 1e6:9.1f}"
-            )
+            micros = (f"{seconds * 1e6:.1f}" for seconds in (created, looked_up, removed))
+            rows.append((layout.__name__, *micros))
         finally:
             shutil.rmtree(root)
+    print(table(("layout", "create, µs", "look up, µs", "remove, µs"), rows))

@@ -4,7 +4,6 @@ SeaweedFS runs beside, on this machine, and takes most of its time: compare rati
 """
 
 import contextlib
-import http.client
 import math
 import random
 import statistics
@@ -16,14 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks._server import Server, running
+from benchmarks._client import BLOCK, MIB, Client
+from benchmarks._server import Cost, Meter, Server, asgi, running
+from benchmarks._table import table
 from benchmarks.distant import distant
-from benchmarks.floor import BLOCK, create, patch, request
 
 if TYPE_CHECKING:
     from tests.services.s3 import SeaweedFS
 
-MIB = 1024 * 1024
 PART = 8 * MIB
 ROOM = 8192 * MIB
 """After so many bytes in small PATCHes the room of what was removed is taken back."""
@@ -42,13 +41,14 @@ def serving(
         SeaweedFS(Path(place)) as s3,
         distant(s3.endpoint) if is_distant else contextlib.nullcontext(s3.endpoint) as endpoint,
         running(
-            "uvicorn",
-            "benchmarks.s3_apps:app",
-            S3_URL=f"s3://{s3.bucket}/bench",
-            AWS_ENDPOINT_URL=endpoint,
-            AWS_ACCESS_KEY_ID=s3.key,
-            AWS_SECRET_ACCESS_KEY=s3.secret,
-            AWS_DEFAULT_REGION=s3.region,
+            asgi("uvicorn", "benchmarks.s3_apps:app"),
+            {
+                "S3_URL": f"s3://{s3.bucket}/bench",
+                "AWS_ENDPOINT_URL": endpoint,
+                "AWS_ACCESS_KEY_ID": s3.key,
+                "AWS_SECRET_ACCESS_KEY": s3.secret,
+                "AWS_DEFAULT_REGION": s3.region,
+            },
         ) as server,
     ):
         # Clients and code are loaded then, and the memory is that of an idle server.
@@ -60,9 +60,8 @@ def serving(
 def compare(rounds: int, scale: float, folder: str | None) -> None:
     """One PATCH of 1 GiB (times `scale`), and the same in smaller ones, beside the raw app."""
     total = int(1024 * scale) * MIB
+    rows: list[tuple[str, ...]] = []
     with serving(folder) as (server, _):
-        print("| case | MiB/s | of raw | CPU s/GiB | peak over idle, MiB |")
-        print("| --- | ---: | ---: | ---: | ---: |")
         rates: dict[str, float] = {}
         for name, app, size, chunk in (
             ("received and dropped", "drop", total, total),
@@ -73,11 +72,12 @@ def compare(rounds: int, scale: float, folder: str | None) -> None:
             ("1 MiB", "tus", total // 8, MIB),
         ):
             found = [_measured(server, app, size, chunk) for _ in range(rounds)]
-            rates[name] = size / MIB / statistics.median(took for took, _, _ in found)
-            cpu = statistics.median(cpu for _, cpu, _ in found) * 1024 * MIB / size
-            peak = max(peak for _, _, peak in found) / MIB
+            rates[name] = size / MIB / statistics.median(cost.seconds for cost in found)
+            cpu = statistics.median(cost.cpu_seconds for cost in found) * 1024 * MIB / size
+            peak = max(cost.peak for cost in found) / MIB
             ratio = rates[name] / rates.get("raw, one request", math.nan)
-            print(f"| {name} | {rates[name]:.0f} | {ratio:.2f} | {cpu:.2f} | {peak:.1f} |")
+            rows.append((name, f"{rates[name]:.0f}", f"{ratio:.2f}", f"{cpu:.2f}", f"{peak:.1f}"))
+    print(table(("case", "MiB/s", "of raw", "CPU s/GiB", "peak over idle, MiB"), rows))
 
 
 def alternate(rounds: int, scale: float, folder: str | None) -> None:
@@ -87,17 +87,18 @@ def alternate(rounds: int, scale: float, folder: str | None) -> None:
     with serving(folder) as (server, _):
         idle = server.rss()
         for _ in range(rounds):
-            tus, tus_cpu, _ = _measured(server, "tus", total, total)
+            tus = _measured(server, "tus", total, total)
             peak = server.peak_rss() - idle
-            raw, raw_cpu, _ = _measured(server, "raw", total, total)
-            _, drop_cpu, _ = _measured(server, "drop", total, total)
-            ratios.append(raw / tus)
-            costs.append(tus_cpu / drop_cpu)
-            gib = total / MIB / 1024
+            raw = _measured(server, "raw", total, total)
+            drop = _measured(server, "drop", total, total)
+            ratios.append(raw.seconds / tus.seconds)
+            costs.append(tus.cpu_seconds / drop.cpu_seconds)
+            mib, gib = total / MIB, total / MIB / 1024
             print(
-                f"raw {total / MIB / raw:.0f} MiB/s, one PATCH {total / MIB / tus:.0f} MiB/s, "
-                f"ratio {raw / tus:.2f}, peak {peak / MIB:.1f} MiB over idle; CPU s/GiB: dropped "
-                f"{drop_cpu / gib:.2f}, raw {raw_cpu / gib:.2f}, one PATCH {tus_cpu / gib:.2f}",
+                f"raw {mib / raw.seconds:.0f} MiB/s, one PATCH {mib / tus.seconds:.0f} MiB/s, "
+                f"ratio {ratios[-1]:.2f}, peak {peak / MIB:.1f} MiB over idle; "
+                f"CPU s/GiB: dropped {drop.cpu_seconds / gib:.2f}, "
+                f"raw {raw.cpu_seconds / gib:.2f}, one PATCH {tus.cpu_seconds / gib:.2f}",
                 flush=True,
             )
     print(
@@ -114,9 +115,10 @@ def far(rounds: int, scale: float, folder: str | None) -> None:
             raw = _measured(server, "raw", total, total)
             tus = _measured(server, "tus", total, total)
             print(
-                f"raw {total / MIB / raw[0]:.0f} MiB/s, one PATCH {total / MIB / tus[0]:.0f} "
-                f"MiB/s, CPU {tus[1] * 1024 * MIB / total:.2f} s/GiB, "
-                f"peak {tus[2] / MIB:.1f} MiB over idle",
+                f"raw {total / MIB / raw.seconds:.0f} MiB/s, "
+                f"one PATCH {total / MIB / tus.seconds:.0f} MiB/s, "
+                f"CPU {tus.cpu_seconds * 1024 * MIB / total:.2f} s/GiB, "
+                f"peak {tus.peak / MIB:.1f} MiB over idle",
                 flush=True,
             )
 
@@ -125,27 +127,28 @@ def long(gib: float, chunk: int, folder: str | None) -> None:
     """One upload of many parts: is the last PATCH as quick as the first, and HEAD too?"""
     total = int(gib * 1024) * MIB
     with serving(folder) as (server, s3):
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
-        url = create(connection, total)
+        client = Client(server.port)
+        url = client.create("/tus/", total)
         server.reset_peak()
-        idle, calls = server.rss(), _calls(connection)
+        idle, calls = server.rss(), _calls(client)
         patches: list[float] = []
         heads: list[float] = []
         sent = 0
         for offset in range(0, total, chunk):
             size = min(chunk, total - offset)
             start = time.perf_counter()
-            patch(connection, url, offset, size, block_at=_block_at)
+            client.patch(url, offset, size, content=_content(offset, size))
             middle = time.perf_counter()
-            request(connection, "HEAD", url, 200)
+            client.request("HEAD", url, 200)
             patches.append(middle - start)
             heads.append(time.perf_counter() - middle)
             sent += size
             if chunk < PART and sent >= ROOM:
                 s3.vacuum()  # of pieces that were removed; the disk is not that large
-                connection.close()  # or the server does, which has waited for long
+                client.close()  # or the server does, which has waited for long
+                client = Client(server.port)
                 sent = 0
-        took, calls = sum(patches), _calls(connection) - calls - len(heads)
+        took, calls = sum(patches), _calls(client) - calls - len(heads)
         peak = (server.peak_rss() - idle) / MIB
         print(f"{gib} GiB in {len(patches)} PATCHes of {chunk / MIB:g} MiB: {took:.0f} s")
         print(
@@ -153,14 +156,21 @@ def long(gib: float, chunk: int, folder: str | None) -> None:
             f"PATCH, peak {peak:.1f} MiB over idle"
         )
         tenth = max(1, len(patches) // 10)
-        print("| part of the upload | PATCH, ms | HEAD, ms |\n| --- | ---: | ---: |")
+        rows = []
         for number in range(0, len(patches), tenth):
             patched = statistics.median(patches[number : number + tenth]) * 1000
             asked = statistics.median(heads[number : number + tenth]) * 1000
-            print(f"| PATCHes {number + 1} to {number + tenth} | {patched:.1f} | {asked:.2f} |")
+            which = f"PATCHes {number + 1} to {number + tenth}"
+            rows.append((which, f"{patched:.1f}", f"{asked:.2f}"))
+        print(table(("part of the upload", "PATCH, ms", "HEAD, ms"), rows))
         print(f"the last PATCH, with the completion: {patches[-1] * 1000:.0f} ms", flush=True)
-        _look_into(connection, url, total)
-        request(connection, "DELETE", url, 204)
+        _look_into(client, url, total)
+        client.request("DELETE", url, 204)
+
+
+def _content(offset: int, size: int) -> Iterator[bytes]:
+    for start in range(offset, offset + size, MIB):
+        yield _block_at(start)[: offset + size - start]
 
 
 def _block_at(position: int) -> bytes:
@@ -168,36 +178,31 @@ def _block_at(position: int) -> bytes:
     return position.to_bytes(8, "big") + BLOCK[8:]
 
 
-def _look_into(connection: http.client.HTTPConnection, url: str, total: int) -> None:
+def _look_into(client: Client, url: str, total: int) -> None:
     """Read the upload in a thousand places and compare."""
     for start in {0, total - MIB, *random.Random(1).choices(range(0, total, MIB), k=1000)}:
-        headers = {"Range": f"bytes={start}-{start + MIB - 1}"}
-        if request(connection, "GET", url, 206, **headers) != _block_at(start):
+        answer = client.request("GET", url, 206, Range=f"bytes={start}-{start + MIB - 1}")
+        if answer.body != _block_at(start):
             raise SystemExit(f"other bytes than were sent at {start}")
     print("1,000 MiB of it were read and are what was sent")
 
 
-def _calls(connection: http.client.HTTPConnection) -> int:
-    return int(request(connection, "GET", "/calls", 200))
+def _calls(client: Client) -> int:
+    return int(client.request("GET", "/calls", 200).body)
 
 
-def _measured(server: Server, app: str, total: int, chunk: int) -> tuple[float, float, int]:
-    """Return seconds, seconds of processor time, and the peak of memory over the idle server."""
-    server.reset_peak()
-    idle, cpu, start = server.rss(), server.cpu_seconds(), time.perf_counter()
+def _measured(server: Server, app: str, total: int, chunk: int) -> Cost:
+    meter = Meter(server)
     _once(server, app, total, chunk)
-    took = time.perf_counter() - start
-    return took, server.cpu_seconds() - cpu, server.peak_rss() - idle
+    return meter.read()
 
 
 def _once(server: Server, app: str, total: int, chunk: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
-    with contextlib.closing(connection):
+    with Client(server.port) as client:
         if app != "tus":
-            target = "/drop" if app == "drop" else f"/raw/{uuid.uuid4().hex}"
-            patch(connection, target, 0, total)
+            client.patch("/drop" if app == "drop" else f"/raw/{uuid.uuid4().hex}", 0, total)
             return
-        url = create(connection, total)
+        url = client.create("/tus/", total)
         for offset in range(0, total, chunk):
-            patch(connection, url, offset, min(chunk, total - offset))
-        request(connection, "DELETE", url, 204)
+            client.patch(url, offset, min(chunk, total - offset))
+        client.request("DELETE", url, 204)
