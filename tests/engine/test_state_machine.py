@@ -307,11 +307,14 @@ class LivesOfUploads(RuleBasedStateMachine):
 
         if ending is END and not is_right:
             self.refused(call, ChecksumMismatch)
+            self._bytes_came(upload_id, kept)
             return
         upload = self.run(call)
         if ending is END:
             kept.is_open = False
             self._grow(kept, sent)
+        else:
+            self._bytes_came(upload_id, kept)
         assert upload.offset == len(kept.content)
 
     @rule(upload_id=ids, chunks=bodies, ending=endings, size_is_known=st.booleans())
