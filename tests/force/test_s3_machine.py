@@ -80,6 +80,7 @@ class OverReplicas(LivesOfUploads):
     def open_store(self) -> S3Store:
         store = store_on(self.server, self.prefix, check=False)
         store._part_size = PART
+        store._clock = lambda: self.now
         return store
 
     @property

@@ -66,9 +66,9 @@ async def kept(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     if request.param != "s3":
         yield MemoryStore() if request.param == "memory" else await run_sync(FileStore, tmp_path)
         return
-    place = new_place(request.getfixturevalue("moto"))
-    yield place.store()
-    await place.aclose()
+    store = new_place(request.getfixturevalue("moto")).store()
+    yield store
+    await store.aclose()
 
 
 async def _until_it_lives(uploads: Uploads, upload: Upload, clock: Clock) -> None:

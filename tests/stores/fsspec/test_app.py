@@ -74,7 +74,7 @@ class OverFsspec(LivesOfUploads):
         raise NotImplementedError
 
     def open_store(self) -> Any:
-        return FsspecStore(self.fs, self.folder)
+        return FsspecStore(self.fs, self.folder, clock=lambda: self.now)
 
     def teardown(self) -> None:
         try:

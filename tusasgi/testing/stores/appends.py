@@ -161,6 +161,7 @@ class AppendTests(StoreTests):
 
         async def slowly() -> AsyncIterator[bytes]:
             for _ in range(2):
+                await anyio.sleep(0.4)  # with more than most of the time left there is no hurry
                 before = await date()
                 yield b"abc"
                 for _ in range(1000):  # it may take a while to get to the store
