@@ -84,15 +84,19 @@ async def test_what_another_process_made_needs_a_thread_once(
     assert await store.get(upload.id) == upload
 
 
-async def test_on_a_file_system_that_may_be_on_a_network_every_look_takes_a_thread(
-    store: FileStore, parsed: list[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "is_local", lambda device: False)
+async def check_it_is_read_each_time(store: FileStore, parsed: list[bytes]) -> None:
     upload = await created(store)
     for _ in range(2):
         parsed.clear()
         assert await store.get(upload.id) == upload
         assert parsed
+
+
+async def test_on_a_file_system_that_may_be_on_a_network_every_look_takes_a_thread(
+    store: FileStore, parsed: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "is_local", lambda device: False)
+    await check_it_is_read_each_time(store, parsed)
 
 
 async def test_on_a_file_system_that_rounds_times_every_look_takes_a_thread(
@@ -104,11 +108,7 @@ async def test_on_a_file_system_that_rounds_times_every_look_takes_a_thread(
 
     utime = os.utime
     monkeypatch.setattr(os, "utime", set_times)
-    upload = await created(store)
-    for _ in range(2):
-        parsed.clear()
-        assert await store.get(upload.id) == upload
-        assert parsed
+    await check_it_is_read_each_time(store, parsed)
 
 
 async def test_what_another_process_replaces_twice_at_once_is_seen(

@@ -3,7 +3,14 @@
 import os
 import random
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+)
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -263,6 +270,19 @@ OPERATIONS = [
     Operation("due", begun(300 * KIB, PART, length=6 * MIB, more=0), _sweep),
 ]
 BY_NAME = {operation.name: operation for operation in OPERATIONS}
+
+
+def moments(*, after: Collection[str], before: Collection[str]) -> list[tuple[str, str]]:
+    """Return which operations are broken off after their calls, and which before them too.
+
+    Before a call there is what was there after the one before, for all that call one by one.
+    """
+    return [
+        (operation.name, moment)
+        for operation in OPERATIONS
+        for moment, names in (("before", before), ("after", after))
+        if THOROUGH or operation.name in names
+    ]
 
 
 # What has to be true afterwards.

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.stores.s3._scenes import BY_NAME, OPERATIONS, THOROUGH, Operation, Place, Wire
+from tests.stores.s3._scenes import BY_NAME, Operation, Place, Wire, moments
 
 pytestmark = pytest.mark.anyio
 
@@ -25,13 +25,7 @@ FEW = [
     "due",
 ]
 SOME = ["append-staged", "refused-onto-parts"]
-"""Before a call there is what was there after the one before, for all that call one by one."""
-CASES = [
-    (operation.name, moment)
-    for operation in OPERATIONS
-    for moment in ("before", "after")
-    if THOROUGH or operation.name in (FEW if moment == "after" else SOME)
-]
+CASES = moments(after=FEW, before=SOME)
 
 
 @pytest.fixture

@@ -6,12 +6,11 @@ import pytest
 
 from tests.stores.s3._scenes import (
     BY_NAME,
-    OPERATIONS,
-    THOROUGH,
     Killed,
     Operation,
     Place,
     Wire,
+    moments,
 )
 
 pytestmark = pytest.mark.anyio
@@ -32,13 +31,7 @@ FEW = [
     "concat-short",
 ]
 SOME = ["append-onto-a-tail", "terminate-parts"]
-"""Before a call there is what was there after the one before, for all that call one by one."""
-CASES = [
-    (operation.name, moment)
-    for operation in OPERATIONS
-    for moment in ("before", "after")
-    if THOROUGH or operation.name in (FEW if moment == "after" else SOME)
-]
+CASES = moments(after=FEW, before=SOME)
 
 
 @pytest.mark.parametrize(("name", "moment"), CASES)

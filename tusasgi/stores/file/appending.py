@@ -39,7 +39,6 @@ class Appender:
         self._is_durable = is_durable
         self._clock = clock
         self._offset = upload.offset  # where the bytes of the upload end
-        self._came = upload.created  # when bytes came last
         self._flushed = 0  # where the last flush was begun
         self._has_lost = False
         self._is_recorded = False
@@ -210,14 +209,14 @@ class Appender:
     def _renew(self) -> None:
         """Have the file tell when bytes came last: the date of the upload follows from it."""
         if self._upload.window is not None:
-            self._came = self._clock()
-            files.set_written(self._data, self._came)
+            files.set_written(self._data, self._clock())
 
     def _keep(self, upload: Upload) -> Upload:
-        if os.fstat(self._data).st_nlink == 0:
-            raise BytesLost  # somebody has removed the file without asking for the lock
         self._renew()
-        upload = upload.renewed(self._came)
+        written = os.fstat(self._data)
+        if written.st_nlink == 0:
+            raise BytesLost  # somebody has removed the file without asking for the lock
+        upload = upload.renewed(files.written_at(written))
         if self._is_durable:
             self._locked.flush(self._data)
             self._locked.put(upload, flushed=self._offset)
