@@ -11,11 +11,23 @@ from botocore.exceptions import ClientError
 
 from tests.services.faults import FaultProxy
 from tests.services.s3 import S3Server, SeaweedFS
-from tests.stores.s3._scenes import CONTENT, MIB, appended, completed, filled, new_place, read
+from tests.stores.s3._scenes import (
+    CONTENT,
+    MIB,
+    Place,
+    appended,
+    completed,
+    filled,
+    new_place,
+    read,
+)
 from tests.stores.s3._server import store_on
 from tusasgi import StoreUnavailable
+from tusasgi.stores.s3 import bucket
 from tusasgi.stores.s3.checksums import compares_crc32
 from tusasgi.stores.s3.failures import Damaged, Gone
+from tusasgi.stores.s3.manifest import Manifest, dump_manifest
+from tusasgi.stores.s3.rope import Rope
 
 pytestmark = pytest.mark.anyio
 
@@ -125,3 +137,26 @@ async def test_all_parts_of_an_upload_carry_what_its_first_part_did(
     assert carried == [{begun} - {"none"}] * 3
     upload = await completed(other, upload)
     assert await read(other, upload) == content
+
+
+def _dumped_by_an_earlier_release(manifest: Manifest) -> Rope:
+    text = bytes(dump_manifest(manifest))
+    field = b'"integrity":"%s",' % manifest.integrity.encode()
+    assert text.count(field) == 1
+    return Rope([text.replace(field, b" " * len(field))])  # as long: that says what is done
+
+
+@pytest.mark.parametrize("integrity", ["md5", "crc32", "none"])
+async def test_an_upload_of_an_earlier_release_goes_on(
+    integrity: str, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = CONTENT[: 15 * MIB]
+    with monkeypatch.context() as earlier:
+        earlier.setattr(bucket, "dump_manifest", _dumped_by_an_earlier_release)
+        upload = await filled(place.store(integrity=integrity), content, 5 * MIB)
+        done = await filled(place.store(integrity=integrity), content[:MIB], MIB)
+        done = await completed(place.store(integrity=integrity), done)
+    store = place.store()
+    upload = await appended(store, await store.get(upload.id), content[upload.offset :])
+    assert await read(store, await completed(store, upload)) == content
+    assert await read(store, await store.get(done.id)) == content[:MIB]

@@ -9,7 +9,7 @@ only the holder of its last ETag can) replaces the truth, all at once.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from tusasgi.models import Upload
 from tusasgi.stores.records import dump_record, load_record
@@ -198,7 +198,7 @@ def _manifest_of(found: dict[str, Any], tail: Rope, etag: str) -> Manifest:
         previous=found["previous"],
         object=None if found["object"] is None else S3Object(**found["object"]),
         multipart_id=found["multipart_id"],
-        integrity=found["integrity"],
+        integrity=_integrity_of(found),
         pages=tuple(Page(key=key, count=count) for key, count in found["pages"]),
         parts=load_parts(found["parts"]),
         parts_size=found["parts_size"],
@@ -209,6 +209,13 @@ def _manifest_of(found: dict[str, Any], tail: Rope, etag: str) -> Manifest:
         unused=tuple(found["unused"]),
         etag=etag,
     )
+
+
+def _integrity_of(found: dict[str, Any]) -> Integrity:
+    """Return what goes along with the parts; earlier releases told only of the CRC32 of each."""
+    if "integrity" in found:
+        return cast(Integrity, found["integrity"])
+    return "crc32" if any(part.crc32 for part in load_parts(found["parts"])) else "md5"
 
 
 def dump_parts(parts: tuple[Part, ...]) -> list[list[Any]]:
