@@ -232,7 +232,7 @@ async def test_a_bad_request_is_refused_unread(bad: Bad, store: MemoryStore | Fi
     stage = make_stage(store, engine={"limits": Limits(max_size=1000, min_size=2)})
     expecting = {"Content-Length": "1", "Expect": "100-continue", **bad.headers}
     exchange = await refuse(stage, Bad(**{**bad.__dict__, "headers": expecting}), body=[b"x"])
-    assert exchange.receives == 0
+    assert exchange.answer.receives_before_start == 0
 
 
 @pytest.mark.parametrize("bad", REFUSALS)
@@ -252,7 +252,7 @@ async def test_a_bad_number_in_a_patch_is_refused(
 ) -> None:
     bad = Bad(400, headers={name: number, "Expect": "100-continue"}, message=f"{name} must be")
     exchange = await refuse(make_stage(store), bad, b"x")
-    assert exchange.receives == 0
+    assert exchange.answer.receives_before_start == 0
 
 
 @pytest.mark.parametrize("number", BAD_NUMBERS)
@@ -283,7 +283,7 @@ async def test_an_expired_upload_is_gone_and_untouched(store: MemoryStore | File
     before = stage.snapshot()
     stage.clock.advance(hours=2)
     answer = await stage.patch(upload.id, 5, b"x", {"Expect": "100-continue"})
-    assert (answer.status, answer.receives) == (410, 0)
+    assert (answer.status, answer.receives_before_start) == (410, 0)
     assert answer.body == b"the upload expired at 2026-11-25 13:00:00 UTC\n"
     check_clear(answer)
     assert stage.snapshot() == before
@@ -367,7 +367,7 @@ async def test_a_creation_that_a_hook_refuses_stores_nothing(
     stage = make_stage(store, hooks=Refusing(where))
     own = {"Upload-Length": "5", "Content-Type": OCTETS, "Expect": "100-continue"}
     answer = await stage.driver.request("POST", "/", own, b"hello")
-    assert (answer.status, answer.receives) == (403, 0)
+    assert (answer.status, answer.receives_before_start) == (403, 0)
     check_clear(answer)
     assert stage.snapshot() == {}
 
@@ -383,7 +383,7 @@ async def test_what_a_hook_refuses_changes_nothing(
     before = stage.snapshot()
     own = {"Upload-Offset": "0", "Content-Type": OCTETS, "Expect": "100-continue"}
     answer = await stage.driver.request(method, f"/{upload.id}", own, b"hello")
-    assert (answer.status, answer.receives) == (403, 0)
+    assert (answer.status, answer.receives_before_start) == (403, 0)
     check_clear(answer)
     assert stage.snapshot() == before
 

@@ -222,6 +222,6 @@ FAULTS = (
         _record_after_removal,
     ),
     Fault("who asks for the offset stops nobody", "memory", "begun:last+stop", _stops_nobody),
-    Fault("nor one that the store would stop", "s3", "begun:part|stop", _stops_nobody),
+    Fault("nor one that the store would stop", "s3", "begun:part|stop", _stops_nobody, 2, 0),
     Fault("the sweep takes no lock", "memory", "begun:patch+sweep", _sweep_without_lock, 2),
 )

@@ -73,6 +73,10 @@ class Connection:
             line += self.socket.recv(1)
         return line
 
+    def until_closed(self) -> bytes:
+        """Read what comes until the server closes."""
+        return b"".join(iter(lambda: self.socket.recv(65536), b""))
+
     def is_closed(self) -> bool:
         """True if the server closes without sending anything more."""
         with contextlib.suppress(ConnectionError):
@@ -136,6 +140,10 @@ class Client:
         with Connection(self.port) as connection:
             connection.start("PATCH", path, {**UPLOAD, "Upload-Offset": str(offset), **framing})
             yield connection
+
+    def take_over(self, path: str) -> None:
+        """Stop who still writes, as of a connection that was cut: the offset moves no more."""
+        wait_until(lambda: self.patch(path, self.offset(path), b"").status == 204)
 
     def resume(self, path: str, data: bytes) -> None:
         """Bring the rest as a client does: ask, send, and ask again when somebody was faster."""

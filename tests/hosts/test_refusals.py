@@ -1,9 +1,11 @@
 """A refused client is still sending 100 MB, and has to see why, whatever client it is."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,3 +128,20 @@ def test_a_small_refused_body_does_not_cost_the_connection(server: Server) -> No
         assert (answer.status, answer.headers["Connection"]) in [(409, None), (409, "keep-alive")]
         connection.start("HEAD", path, TUS)
         assert connection.answer().status == 200
+
+
+def test_a_client_that_waits_no_more_for_its_100_sees_the_refusal(server: Server) -> None:
+    # As curl does after a second, and as others do at once. It reads when all is sent.
+    size = 4_000_000
+    path = Client(server.port, "/picky/").create(size)
+    expecting = {"Upload-Offset": "0", "Content-Length": str(size), "Expect": "100-continue"}
+    # granian closes as soon as the answer is complete: there the rest finds nobody.
+    is_cut_short = server.name == "granian"
+    with Connection(server.port) as connection:
+        connection.start("PATCH", path, {**UPLOAD, **expecting, "Authorization": "Bearer 409"})
+        with contextlib.suppress(*[ConnectionError] * is_cut_short):
+            for _ in range(size // 100_000):
+                connection.send(bytes(100_000))
+                time.sleep(0.005)
+        answer = connection.answer()
+        assert (answer.status, answer.body) == (409, b"somebody else was here\n")

@@ -155,14 +155,20 @@ class _Rest:
     def __init__(self, body: Body, headers: Headers, http_version: str) -> None:
         self.body = body
         self.size = _size_of_rest(body, headers)
-        # A read would bring about the 100 Continue that such a client waits for, and the body.
-        is_waiting = not body.is_started and expects_continue(headers)
-        self.is_silent = is_waiting or body.has_timed_out
         self._is_shared = not http_version.startswith("1")
+        # A read would bring about the 100 Continue that such a client waits for, and the body.
+        # Behind the answer none is sent, but the body may come all the same: of a client that has
+        # waited long enough (curl: a second), or that was sent a 100 before anybody asked for it.
+        self._is_waiting = not body.is_started and expects_continue(headers)
+        self.is_silent = body.has_timed_out or (self._is_waiting and self._is_shared)
 
     @property
     def is_coming(self) -> bool:
         return self.body.is_flowing and self.size > 0
+
+    @property
+    def _is_held_back(self) -> bool:
+        return self.is_silent or self._is_waiting
 
     def close(self, response: Response) -> Response:
         """Return the response as it has to be when this is coming and will not be read."""
@@ -171,7 +177,7 @@ class _Rest:
         return replace(response, headers={**response.headers, "Connection": "close"})
 
     async def read_if_small(self) -> None:
-        if self.is_coming and not self.is_silent and self.size <= _SMALL_REST:
+        if self.is_coming and not self._is_held_back and self.size <= _SMALL_REST:
             await self.body.discard(limit=_SMALL_REST, seconds=_LINGER_SECONDS)
 
     async def linger(self) -> None:
