@@ -235,7 +235,7 @@ OPERATIONS = [
     Operation("append-short", begun(length=7 * MIB, more=100 * KIB), _append),
     Operation("append-segment", begun(length=7 * MIB, more=400 * KIB), _append),
     Operation("append-whole-small", begun(length=400 * KIB, more=400 * KIB), _append),
-    Operation("append-parts", begun(length=16 * MIB, more=16 * MIB), _append),
+    Operation("append-parts", begun(length=11 * MIB, more=11 * MIB), _append),
     Operation(
         "append-onto-a-tail",
         begun(300 * KIB, 100 * KIB, length=7 * MIB, more=6 * MIB),
