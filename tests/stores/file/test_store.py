@@ -310,7 +310,7 @@ async def test_a_full_file_system_loses_nothing_acknowledged_and_goes_on(small_d
 
 async def test_a_slow_client_has_its_bytes_on_the_disk_while_it_thinks(store: FileStore) -> None:
     upload = await created(store)
-    was_written, may_go_on = anyio.Semaphore(0), anyio.Event()
+    was_written, is_all_there, may_go_on = anyio.Semaphore(0), anyio.Event(), anyio.Event()
 
     def pwritev(*arguments: Any) -> int:
         written = os.pwritev(*arguments)
@@ -322,14 +322,15 @@ async def test_a_slow_client_has_its_bytes_on_the_disk_while_it_thinks(store: Fi
             yield chunk
             with anyio.fail_after(5):
                 await was_written.acquire()
+        is_all_there.set()
         await may_go_on.wait()
 
     with seen_by(Os(pwritev=pwritev)):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(store.append, upload, chunks())
             with anyio.fail_after(5):
-                while (await store.get(upload.id)).offset != 20:
-                    await anyio.sleep(0.01)
+                await is_all_there.wait()
+            assert (await store.get(upload.id)).offset == 20
             may_go_on.set()
 
 
