@@ -330,24 +330,43 @@ async def test_a_full_file_system_loses_nothing_acknowledged_and_goes_on(small_d
 
 async def test_a_slow_client_has_its_bytes_on_the_disk_while_it_thinks(store: FileStore) -> None:
     upload = await created(store)
-    was_written, may_go_on = anyio.Event(), anyio.Event()
+    was_written, is_all_there, may_go_on = anyio.Semaphore(0), anyio.Event(), anyio.Event()
 
     def pwritev(*arguments: Any) -> int:
         written = os.pwritev(*arguments)
-        anyio.from_thread.run_sync(was_written.set)
+        anyio.from_thread.run_sync(was_written.release)
         return written
 
     async def chunks() -> AsyncIterator[bytes]:
-        yield b"a few bytes"
+        for chunk in (b"a few bytes", b" and more"):
+            yield chunk
+            with anyio.fail_after(5):
+                await was_written.acquire()
+        is_all_there.set()
         await may_go_on.wait()
 
     with seen_by(Os(pwritev=pwritev)):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(store.append, upload, chunks())
             with anyio.fail_after(5):
-                await was_written.wait()
-            assert (await store.get(upload.id)).offset == 11
+                await is_all_there.wait()
+            assert (await store.get(upload.id)).offset == 20
             may_go_on.set()
+
+
+async def test_what_keeps_coming_slowly_is_written_twice_a_second(store: FileStore) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(60):
+            yield b"a few bytes"
+            await anyio.sleep(0.01)
+
+    upload, counts = await created(store), Counts()
+    start = anyio.current_time()
+    with seen_by(Os(counts.before)):
+        await store.append(upload, chunks())
+    took = anyio.current_time() - start
+    # One after the first 20 ms, and one at the end.
+    assert counts.calls["pwritev"] <= 2 + took / 0.5
 
 
 class SlowDisk:
