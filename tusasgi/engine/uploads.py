@@ -10,6 +10,7 @@ from typing import Literal
 
 import anyio
 
+from tusasgi.arguments import check_derived, check_fulfils, check_seconds, check_type
 from tusasgi.engine.appending import Appending, Conclude
 from tusasgi.engine.completion import Completion, store_errors_answered
 from tusasgi.engine.inspection import Inspection
@@ -82,11 +83,20 @@ class Uploads:
         clock: Callable[[], datetime] = utc_now,
         new_id: Callable[[], str] = _random_id,
     ) -> None:
+        locker = MemoryLocker() if locker is None else locker
+        observer = Observer() if observer is None else observer
         self.store = store
         self.hooks = Hooks() if hooks is None else hooks
         self.limits = Limits() if limits is None else limits
         self.expiry = Expiry() if expiry is None else expiry
-        self.observer = Guarded(Observer() if observer is None else observer)
+        check_fulfils("store", store, Store)
+        check_fulfils("locker", locker, Locker)
+        check_derived("hooks", self.hooks, Hooks)
+        check_derived("observer", observer, Observer)
+        check_type("limits", self.limits, Limits)
+        check_type("expiry", self.expiry, Expiry)
+        check_seconds("hook_timeout", hook_timeout)
+        self.observer = Guarded(observer)
         self.capabilities = Capabilities(store)
         self._clock = clock
         self._new_id = new_id
@@ -98,9 +108,7 @@ class Uploads:
             raise ValueError('digest must be None or "sha256"')
         if digest is not None and not self.capabilities.can_read:
             raise ValueError(f"{type(store).__name__} cannot read uploads back for a digest")
-        if hook_timeout is not None and hook_timeout <= 0:
-            raise ValueError("hook_timeout must be a positive number of seconds, or None")
-        self._locks = Locks(MemoryLocker() if locker is None else locker, self.observer)
+        self._locks = Locks(locker, self.observer)
         self._completion = Completion(
             store,
             self.capabilities,
