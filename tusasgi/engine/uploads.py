@@ -286,8 +286,13 @@ class Uploads:
     async def terminate(self, upload_id: str, *, missing_ok: bool = False) -> None:
         """Remove the upload, finished or not, and stop whoever is appending to it.
 
-        Raises `UploadNotFound` if there is none, unless that is `missing_ok`.
+        Raises `UploadNotFound` if there is none, unless that is `missing_ok`. From within a hook of
+        the same upload it is removed at once, before the hook goes on; what the client is told
+        follows from the hook.
         """
+        if self._locks.is_held_here(upload_id):
+            await self._terminate_from_hook(upload_id)
+            return
         async with self._locks.hold(upload_id):
             try:
                 upload = await self.store.get(check_upload_id(upload_id))
@@ -297,6 +302,12 @@ class Uploads:
                 raise
             if upload.removal is None:
                 await self.hooks.terminating(upload)
+            await self._remove(upload, "terminated")
+
+    async def _terminate_from_hook(self, upload_id: str) -> None:
+        """Remove the upload whose hook calls, unless the hook is about its removal already."""
+        upload = await self.store.get(upload_id)
+        if upload.removal is None:
             await self._remove(upload, "terminated")
 
     async def discard(self, upload_id: str) -> None:
@@ -436,7 +447,9 @@ class Uploads:
         self.observer.changed(upload, Event.ANNOUNCED if upload.parts else Event.CREATED)
         if upload.has_all_bytes:
             self.observer.changed(upload, Event.JOINED if upload.parts else Event.FILLED)
-        return await self._complete(upload)
+        with store_errors_answered():
+            upload = await self._completion.tell_created(upload)
+            return await self._completion.complete(upload)
 
     async def _read_again(self, upload_id: str, admitted: Upload | None) -> Upload:
         """Return the upload as it is now that it is held."""
