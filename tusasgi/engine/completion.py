@@ -18,6 +18,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from tusasgi.checksums import ALGORITHMS
+from tusasgi.engine.locks import Locks
 from tusasgi.errors import (
     ChecksumMismatch,
     Rejected,
@@ -62,16 +63,20 @@ class Completion:
         store: Store,
         capabilities: Capabilities,
         hooks: Hooks,
+        locks: Locks,
         observer: Observer,
         *,
         has_digest: bool,
+        removes_parts: bool,
         hook_timeout: float | None,
     ) -> None:
         self._store = store
         self._capabilities = capabilities
         self._hooks = hooks
+        self._locks = locks
         self._observer = observer
         self._has_digest = has_digest
+        self._removes_parts = removes_parts
         self._hook_timeout = hook_timeout
 
     async def complete(self, upload: Upload) -> Upload:
@@ -167,6 +172,8 @@ class Completion:
         complete = replace(upload, is_complete=True)
         if not upload.is_partial:
             complete = await self._told_complete(upload, complete)
+        if self._removes_parts:
+            await self._remove_parts(upload)
         with contextlib.suppress(UploadNotFound):  # the hook has removed it
             complete = await self._store.update(complete)
         self._observer.changed(complete, Event.COMPLETED)
@@ -181,6 +188,16 @@ class Completion:
             await self.refuse(upload, refusal)
             raise
         return replace(complete, final_response=answer or complete.final_response)
+
+    async def _remove_parts(self, upload: Upload) -> None:
+        """Remove the uploads that this one was joined from, before anything says that it is done.
+
+        So whatever fails or dies here is done again.
+        """
+        for part_id in dict.fromkeys(upload.parts):
+            async with self._locks.hold(part_id):
+                with contextlib.suppress(UploadNotFound):  # removed before, or by another final one
+                    await self.remove(await self._store.get(part_id), "terminated")
 
     async def tell_created(self, upload: Upload) -> Upload:
         """Call the `created` hook for what was just stored; remove the upload if it fails."""

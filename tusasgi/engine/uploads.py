@@ -63,10 +63,11 @@ class Uploads:
     `store` is any `Store`; what it supports beyond the core decides what is offered. Without a
     `locker` one process is assumed: give a locker that reaches as far as your store does.
     `digest` has the SHA-256 of all bytes computed before the `completed` hook, by reading them
-    back. `observer` is told what happens. `hook_timeout` is how many seconds a hook that follows
-    on something (`completed`, `refused`, `terminated`, `expired`) may take before it counts as
-    failed, and is called again later; None lets it take for ever. `clock` returns aware UTC;
-    `new_id` makes ids where neither host nor hook chooses one.
+    back. With `remove_parts` partial uploads are removed when the final upload that they were
+    joined into is complete, and are of no use for another one. `observer` is told what happens.
+    `hook_timeout` is how many seconds a hook that follows on something (`created`, `completed`,
+    `refused`, `terminated`, `expired`) may take before it counts as failed; None lets it take for
+    ever. `clock` returns aware UTC; `new_id` makes ids where neither host nor hook chooses one.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Uploads:
         limits: Limits | None = None,
         expiry: Expiry | None = None,
         digest: Literal["sha256"] | None = None,
+        remove_parts: bool = False,
         observer: Observer | None = None,
         hook_timeout: float | None = 600.0,
         clock: Callable[[], datetime] = utc_now,
@@ -104,6 +106,8 @@ class Uploads:
             self.capabilities.can_sweep and self.capabilities.can_terminate
         ):
             raise ValueError(f"{type(store).__name__} cannot find and remove expired uploads")
+        if remove_parts and not self.capabilities.can_terminate:
+            raise ValueError(f"{type(store).__name__} cannot remove the parts of final uploads")
         if digest not in (None, "sha256"):
             raise ValueError('digest must be None or "sha256"')
         if digest is not None and not self.capabilities.can_read:
@@ -113,8 +117,10 @@ class Uploads:
             store,
             self.capabilities,
             self.hooks,
+            self._locks,
             self.observer,
             has_digest=digest is not None,
+            removes_parts=remove_parts,
             hook_timeout=hook_timeout,
         )
         self._inspection = Inspection(store, self.capabilities, self.hooks, self._completion, clock)
