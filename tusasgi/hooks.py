@@ -33,7 +33,7 @@ class Hooks:
         """
 
     async def creating(self, creation: Creation, request: Request | None) -> Creation:
-        """Refuse, or return the creation with metadata, limits, owner or id replaced.
+        """Refuse, or return the creation with an owner, an id, limits and the like of its own.
 
         `request` is None when the host creates the upload itself.
         """

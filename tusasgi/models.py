@@ -276,6 +276,10 @@ class Creation:
     owner: str | None = None
     limits: Limits | None = None
     """Limits for this upload alone; None means those of the engine."""
+    expiry: Expiry | None = None
+    """How long this upload alone is kept; None means as the engine says. `hide` is the engine's."""
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    """What is known of it already; `inspect` adds to them."""
     size: int | None = None
     """How many bytes come along with the request, where that is known."""
     is_partial: bool = False

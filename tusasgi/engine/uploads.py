@@ -102,10 +102,7 @@ class Uploads:
         self.capabilities = Capabilities(store)
         self._clock = clock
         self._new_id = new_id
-        if self.expiry.is_on and not (
-            self.capabilities.can_sweep and self.capabilities.can_terminate
-        ):
-            raise ValueError(f"{type(store).__name__} cannot find and remove expired uploads")
+        self._check_can_expire(self.expiry)
         if remove_parts and not self.capabilities.can_terminate:
             raise ValueError(f"{type(store).__name__} cannot remove the parts of final uploads")
         if digest not in (None, "sha256"):
@@ -426,7 +423,9 @@ class Uploads:
         elif not self.capabilities.can_defer_length:
             raise ValueError(f"{type(self.store).__name__} needs the length at creation")
         now = self._clock()
-        expires = now + self.expiry.initial if self.expiry.initial else None
+        expiry = self.expiry if creation.expiry is None else creation.expiry
+        self._check_can_expire(expiry)
+        expires = now + expiry.initial if expiry.initial else None
         upload = Upload(
             id=check_upload_id(creation.upload_id or self._new_id()),
             length=creation.length,
@@ -437,6 +436,7 @@ class Uploads:
             max_size=limits.max_size,
             min_size=limits.min_size,
             expires=None if creation.parts else expires,
+            facts=creation.facts,
             is_partial=creation.is_partial,
             parts=creation.parts,
             concat_header=creation.concat_header,
@@ -446,7 +446,11 @@ class Uploads:
             target=creation.target,
         )
         check_size(creation.size or 0, upload, self.limits)
-        return self.expiry.given_to(upload)
+        return expiry.given_to(upload)
+
+    def _check_can_expire(self, expiry: Expiry) -> None:
+        if expiry.is_on and not (self.capabilities.can_sweep and self.capabilities.can_terminate):
+            raise ValueError(f"{type(self.store).__name__} cannot find and remove expired uploads")
 
     async def _create(self, upload: Upload) -> Upload:
         upload = await self.store.create(upload)
