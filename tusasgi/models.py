@@ -338,7 +338,13 @@ class Request:
     headers: Mapping[str, str]
     """By lower-case name; several lines of one name are joined by `, `."""
     scope: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """The ASGI scope, for what middleware has left there (`user`, `state`, …)."""
+    """The ASGI scope, for what middleware has left there (`user`, …)."""
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """What middleware or a dependency has put into `request.state` (Starlette, FastAPI)."""
+        state: Mapping[str, Any] = self.scope.get("state", {})
+        return state
 
 
 class Ending(enum.Enum):
