@@ -183,13 +183,18 @@ const scenarios = {
     say("offsets", offsets)
   },
 
+  /** Somebody who comes by a link with a key in it. */
+  async link(tab, say) {
+    await signIn(tab)
+    say("link", tab.url())
+  },
+
   /** A connection that is cut needs nobody to press anything. */
   async cut(tab, say) {
     const offsets = patches(tab)
     await signIn(tab)
     await tab.setInputFiles("#files", files[0])
     await phase(tab, "ready", { timeout: 30_000 })
-    say("link", tab.url())
     say("offsets", offsets)
   },
 

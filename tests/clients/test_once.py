@@ -20,7 +20,7 @@ from tests.hosts._wire import wait_until
 
 MIB = 1024 * 1024
 CHUNK = MIB
-DATA = bytes(range(256)) * (8 * MIB // 256) + b"and a chunk that is not full"
+DATA = bytes(range(256)) * (3 * MIB // 256) + b"and a chunk that is not full"
 _SECONDS = 90.0
 
 # From the URL of the server and the file.

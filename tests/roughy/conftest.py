@@ -155,3 +155,9 @@ def mp3() -> bytes:
 def film() -> bytes:
     """65 seconds of video in 8 MiB."""
     return media.video(65, size=8 * 1024 * 1024)
+
+
+@pytest.fixture(scope="session")
+def long_film() -> bytes:
+    """65 seconds of video in 32 MiB: several parts on S3."""
+    return media.video(65, size=32 * 1024 * 1024)

@@ -2,15 +2,14 @@
 
 import signal
 import sqlite3
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import httpx
 import pytest
 
 from examples.roughy.settings import Settings, SettingsError
-from tests.roughy.server import Server, path_of, wait_for
+from tests.hosts._wire import UPLOAD, Connection
+from tests.roughy.server import KEY, Server, path_of, wait_for
 
 MIB = 1024 * 1024
 
@@ -70,21 +69,14 @@ def test_the_switch_is_0_or_1(tmp_path, text):
 
 
 def test_stopping_keeps_what_a_slow_client_has_sent(tmp_path, film):
-    done = threading.Event()
-
-    def slowly():
-        yield film[:MIB]
-        done.wait(30)
-
-    with Server(tmp_path) as server, ThreadPoolExecutor(1) as threads:
+    headers = {**UPLOAD, "Upload-Offset": "0", "Content-Length": str(len(film))}
+    with Server(tmp_path) as server, Connection(server.port) as slow:
         url = server.new_upload(len(film))
-        headers = {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
-        answer = threads.submit(server.http.patch, path_of(url), content=slowly(), headers=headers)
+        slow.start("PATCH", path_of(url), {**headers, "Authorization": f"Bearer {KEY}"})
+        slow.send(film[:MIB])
         wait_for(lambda: server.offset(url) == MIB, "the first bytes to be kept")
         server.process.send_signal(signal.SIGTERM)
-        wait_for(answer.done, "the upload to be let go")
-        done.set()
-        assert answer.result().status_code == 503
+        assert slow.answer().status == 503
         server.process.wait(15)
     with Server(tmp_path) as server:
         assert server.offset(url) == MIB

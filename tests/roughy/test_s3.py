@@ -18,7 +18,7 @@ from examples.roughy.settings import Settings, SettingsError
 from tests.services.faults import FaultProxy
 from tests.services.s3 import SeaweedFS
 from tusasgi import StoreUnavailable, Upload
-from tusasgi.stores.s3 import S3Store
+from tusasgi.stores.s3 import S3Store, store
 
 from . import media, s3
 from .api import Api, error_of, id_of
@@ -304,7 +304,10 @@ async def test_little_of_a_large_object_is_read(api: Api, roughy, tmp_path, monk
 
 
 @pytest.fixture
-def proxy(seaweedfs: SeaweedFS):
+def proxy(seaweedfs: SeaweedFS, monkeypatch):
+    """On the way to S3, which is not asked again and again while it is away."""
+    retries = {**store.CONFIGURATION["retries"], "total_max_attempts": 1}
+    monkeypatch.setitem(store.CONFIGURATION, "retries", retries)
     with FaultProxy(seaweedfs.endpoint) as proxy:
         yield proxy
 

@@ -21,7 +21,7 @@ from tests.services.fixtures import moto as moto  # the fixtures
 from tests.services.fixtures import seaweedfs as seaweedfs
 from tests.services.s3 import Moto, S3Server
 
-DATA = os.urandom(20_000_000)
+DATA = os.urandom(12_000_000)  # a whole part of 8 MiB, and some of the next one
 QUICKLY = ("-c", QUICKLY_CHECKED, "tusasgi")
 
 
@@ -70,10 +70,10 @@ def test_an_upload_goes_on_through_another_server_after_a_cut(
     with serving(seaweedfs, tmp_path) as one, serving(seaweedfs, tmp_path) as other:
         path = Client(one.port).create(len(DATA))
         with Client(one.port).patching(path, 0, len(DATA)) as patch:
-            patch.send(DATA[:12_345_678])
+            patch.send(DATA[:9_345_678])
             patch.cut()
         client = Client(other.port)
-        wait_until(lambda: client.offset(path) == 12_345_678)
+        wait_until(lambda: client.offset(path) == 9_345_678)
         client.resume(path, DATA)
         whole = Client(one.port).get(path)
         assert (whole.status, sha256(whole.body).digest()) == (200, sha256(DATA).digest())
@@ -102,13 +102,13 @@ def test_several_workers_and_a_killed_server_lose_nothing(
     with serving(seaweedfs, tmp_path, "--workers", "2", start=("-m", "tusasgi")) as server:
         client = Client(server.port)
         path = client.create(len(DATA))
-        for offset in range(0, 15_000_000, 3_000_000):
+        for offset in range(0, 9_000_000, 3_000_000):
             answer = client.patch(path, offset, DATA[offset : offset + 3_000_000])
             assert answer.status == 204
         kill(server)
     with serving(seaweedfs, tmp_path) as server:
         client = Client(server.port)
-        assert client.offset(path) == 15_000_000
+        assert client.offset(path) == 9_000_000
         client.resume(path, DATA)
         assert sha256(client.get(path).body).digest() == sha256(DATA).digest()
 
@@ -150,11 +150,26 @@ def test_a_bucket_that_cannot_be_used_gets_one_line_and_code_1(
     assert seaweedfs.secret not in line
 
 
+_IMPATIENT = """
+import sys
+seconds = float(sys.argv.pop(1))
+from tusasgi.server.command import main
+from tusasgi.stores.s3 import store
+store.CONFIGURATION = {
+    **store.CONFIGURATION,
+    "read_timeout": seconds,
+    "retries": {"total_max_attempts": 2},
+}
+main(sys.argv[1:])
+"""
+
+
 def test_an_address_where_nobody_answers_is_named(
     seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(seaweedfs), "endpoint", "http://127.0.0.1:9")
-    result = run(seaweedfs, "sweep", "--store", "s3://bucket/uploads")
+    start = ["-c", _IMPATIENT, "60"]
+    result = run(seaweedfs, "sweep", "--store", "s3://bucket/uploads", start=start)
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert 'Could not connect to the endpoint URL: "http://127.0.0.1:9/' in line
@@ -221,19 +236,6 @@ def test_a_bucket_that_is_away_at_the_start_is_tried_with_the_first_request(
     assert "SlowDown" in line
 
 
-_IMPATIENT = """
-import sys
-from tusasgi.server.command import main
-from tusasgi.stores.s3 import store
-store.CONFIGURATION = {
-    **store.CONFIGURATION,
-    "read_timeout": 0.1,
-    "retries": {"total_max_attempts": 4},
-}
-main(sys.argv[1:])
-"""
-
-
 def test_a_server_that_is_silent_is_said_in_words(
     seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +244,7 @@ def test_a_server_that_is_silent_is_said_in_words(
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setattr(type(seaweedfs), "endpoint", endpoint)
         url = "s3://bucket/uploads"
-        result = run(seaweedfs, "sweep", "--store", url, start=["-c", _IMPATIENT])
+        result = run(seaweedfs, "sweep", "--store", url, start=["-c", _IMPATIENT, "0.1"])
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
         f"tusasgi: cannot use the bucket {url}: TimeoutError: no answer in time; "
