@@ -108,7 +108,7 @@ def _s3(options: argparse.Namespace) -> None:
     if options.long is not None:
         s3.long(options.long, int(options.chunk * MIB), options.dir)
     elif options.far:
-        s3.far(options.rounds, options.scale, options.dir)
+        s3.far(options.rounds, options.scale)
     else:
         s3.alternate(options.rounds, options.scale, options.dir)
         s3.compare(options.rounds, options.scale, options.dir)

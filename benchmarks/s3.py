@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,32 +29,31 @@ ROOM = 8192 * MIB
 
 
 @contextlib.contextmanager
-def serving(
-    folder: str | None, *, is_distant: bool = False
-) -> Iterator[tuple[Server, "SeaweedFS"]]:
+def serving(folder: str | None) -> Iterator[tuple[Server, "SeaweedFS"]]:
     """Run SeaweedFS and our server until the block ends."""
     sys.path.insert(0, str(Path(__file__).parent.parent))
     from tests.services.s3 import SeaweedFS
 
-    with (
-        tempfile.TemporaryDirectory(dir=folder) as place,
-        SeaweedFS(Path(place)) as s3,
-        distant(s3.endpoint) if is_distant else contextlib.nullcontext(s3.endpoint) as endpoint,
-        running(
-            asgi("uvicorn", "benchmarks.s3_apps:app"),
-            {
-                "S3_URL": f"s3://{s3.bucket}/bench",
-                "AWS_ENDPOINT_URL": endpoint,
-                "AWS_ACCESS_KEY_ID": s3.key,
-                "AWS_SECRET_ACCESS_KEY": s3.secret,
-                "AWS_DEFAULT_REGION": s3.region,
-            },
-        ) as server,
-    ):
+    with tempfile.TemporaryDirectory(dir=folder) as place, SeaweedFS(Path(place)) as s3:
+        account = {
+            "AWS_ENDPOINT_URL": s3.endpoint,
+            "AWS_ACCESS_KEY_ID": s3.key,
+            "AWS_SECRET_ACCESS_KEY": s3.secret,
+            "AWS_DEFAULT_REGION": s3.region,
+        }
+        with _apps(s3.bucket, account) as server:
+            yield server, s3
+
+
+@contextlib.contextmanager
+def _apps(bucket: str, account: Mapping[str, str]) -> Iterator[Server]:
+    """Run our server before a bucket."""
+    environment = {"S3_URL": f"s3://{bucket}/bench", **account}
+    with running(asgi("uvicorn", "benchmarks.s3_apps:app"), environment) as server:
         # Clients and code are loaded then, and the memory is that of an idle server.
-        _once(server, "raw", 1000, 1000)
-        _once(server, "tus", 1000, 1000)
-        yield server, s3
+        _measured(server, "raw", 1000, 1000)
+        _measured(server, "tus", 1000, 1000)
+        yield server
 
 
 def compare(rounds: int, scale: float, folder: str | None) -> None:
@@ -107,10 +106,10 @@ def alternate(rounds: int, scale: float, folder: str | None) -> None:
     )
 
 
-def far(rounds: int, scale: float, folder: str | None) -> None:
+def far(rounds: int, scale: float) -> None:
     """One PATCH of 256 MiB (times `scale`) to a bucket far away: see `distant`."""
     total = int(256 * scale) * MIB
-    with serving(folder, is_distant=True) as (server, _):
+    with distant() as account, _apps("far", account) as server:
         for _ in range(rounds):
             raw = _measured(server, "raw", total, total)
             tus = _measured(server, "tus", total, total)
@@ -192,17 +191,14 @@ def _calls(client: Client) -> int:
 
 
 def _measured(server: Server, app: str, total: int, chunk: int) -> Cost:
-    meter = Meter(server)
-    _once(server, app, total, chunk)
-    return meter.read()
-
-
-def _once(server: Server, app: str, total: int, chunk: int) -> None:
+    """Return what the PATCHes cost, without what makes and removes the upload."""
     with Client(server.port) as client:
-        if app != "tus":
-            client.patch("/drop" if app == "drop" else f"/raw/{uuid.uuid4().hex}", 0, total)
-            return
-        url = client.create("/tus/", total)
+        target = f"/{app}/{uuid.uuid4().hex}"
+        if app == "tus":
+            target = client.create("/tus/", total)
+        meter = Meter(server)
         for offset in range(0, total, chunk):
-            client.patch(url, offset, min(chunk, total - offset))
-        client.request("DELETE", url, 204)
+            client.patch(target, offset, min(chunk, total - offset))
+        cost = meter.read()
+        client.request("DELETE", target, 204)
+    return cost

@@ -1,12 +1,12 @@
 """The apps that `s3` compares, behind one server.
 
-    /drop          reads the body and drops it
+    /drop/<name>   reads the body and drops it
     /raw/<name>    reads the body and sends it to S3 as one multipart upload, as well as we know
                    how: parts of 8 MiB, one filled while another is on its way
     /tus/…         TusApp with S3Store
     /calls         how many calls to S3 the store has made
 
-Where S3 is, is told by S3_URL and the variables of AWS.
+Where S3 is, is told by S3_URL and the variables of AWS; S3_CHECK=0 spares the trial at the start.
 """
 
 import asyncio
@@ -31,7 +31,8 @@ Send = Callable[[Message], Awaitable[None]]
 PART = 8 * 1024 * 1024
 URL = os.environ["S3_URL"]
 BUCKET = URL.removeprefix("s3://").partition("/")[0]
-tus = TusApp(Uploads(S3Store(URL)), prefix="/tus", downloads=True)
+store = S3Store(URL, integrity="crc32", check=os.environ.get("S3_CHECK") != "0")
+tus = TusApp(Uploads(store), prefix="/tus", downloads=True)
 clients = AsyncExitStack()
 opened: dict[str, Any] = {}
 call = _Loop.call
@@ -53,13 +54,16 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
         return
     if scope["path"] == "/calls":
         await _answer(send, 200, str(calls).encode())
-    elif scope["path"] == "/drop":
+        return
+    key = scope["path"].removeprefix("/")
+    if key.startswith("drop/"):
         while (await receive()).get("more_body", False):
             pass
-        await _answer(send, 204)
+    elif scope["method"] == "DELETE":
+        await (await _client()).delete_object(Bucket=BUCKET, Key=key)
     else:
-        await _raw(scope["path"].rpartition("/")[2], receive)
-        await _answer(send, 204)
+        await _raw(key, receive)
+    await _answer(send, 204)
 
 
 async def _answer(send: Send, status: int, body: bytes = b"") -> None:
@@ -68,9 +72,8 @@ async def _answer(send: Send, status: int, body: bytes = b"") -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def _raw(name: str, receive: Receive) -> None:
+async def _raw(key: str, receive: Receive) -> None:
     s3 = await _client()
-    key = f"raw/{name}"
     upload = await s3.create_multipart_upload(Bucket=BUCKET, Key=key, ChecksumAlgorithm="CRC32")
     named = {"Bucket": BUCKET, "Key": key, "UploadId": upload["UploadId"]}
     parts: list[dict[str, object]] = []
@@ -93,7 +96,6 @@ async def _raw(name: str, receive: Receive) -> None:
     if running is not None:
         await running
     await s3.complete_multipart_upload(**named, MultipartUpload={"Parts": parts})
-    await s3.delete_object(Bucket=BUCKET, Key=key)
 
 
 async def _client() -> Any:

@@ -1,15 +1,21 @@
 """The benchmarks run, and count right; what they measure is asserted nowhere."""
 
+import base64
 import socket
 import threading
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import apps
-from benchmarks._client import MIB, Client, UnexpectedAnswer
+from benchmarks import apps, distant
+from benchmarks._client import BLOCK, MIB, Client, UnexpectedAnswer
 from benchmarks._server import asgi
 from benchmarks._table import median_and_spread, number, ratio, table
 from benchmarks.contenders import SERVE, Contender
@@ -176,3 +182,43 @@ def test_a_peer_that_answers_otherwise_is_left_out_with_a_line(shown: list[str])
     assert [line.partition(":")[0] for line in shown[1:-1]] == [
         f"nothing, {case.name}" for case in CASES
     ]
+
+
+@pytest.fixture
+def far_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[HTTPConnection]:
+    monkeypatch.setattr(distant, "ROUND_TRIP", 0.1)
+    monkeypatch.setattr(distant, "RATE", 10e6)
+    with distant._Bucket(0) as bucket:
+        threading.Thread(target=bucket.serve_forever, args=(0.01,)).start()
+        with closing(HTTPConnection("127.0.0.1", bucket.server_port)) as connection:
+            yield connection
+        bucket.shutdown()
+
+
+def _put(bucket: HTTPConnection, content: bytes, target: str = "/far/it", **fields: str) -> int:
+    crc32 = base64.b64encode(zlib.crc32(content).to_bytes(4, "big")).decode()
+    named = {name.replace("_", "-"): value for name, value in fields.items()}
+    bucket.request("PUT", target, content, {"x-amz-checksum-crc32": crc32, **named})
+    with bucket.getresponse() as answer:
+        answer.read()
+        return answer.status
+
+
+def test_a_bucket_far_away_takes_its_time(far_bucket: HTTPConnection) -> None:
+    start = time.monotonic()
+    assert _put(far_bucket, BLOCK, "/far/it?partNumber=1") == 200
+    assert time.monotonic() - start > 0.1 + MIB / 10e6
+
+
+def test_a_bucket_far_away_takes_what_is_whole_and_follows_on_what_is_there(
+    far_bucket: HTTPConnection,
+) -> None:
+    assert _put(far_bucket, b"one", x_amz_checksum_crc32="AAAAAA==") == 400
+    assert _put(far_bucket, b"one", If_None_Match="*") == 200
+    assert _put(far_bucket, b"two", If_None_Match="*") == 412
+    assert _put(far_bucket, b"two", If_Match='"another"') == 412
+    far_bucket.request("GET", "/far/it")
+    with far_bucket.getresponse() as answer:
+        assert answer.read() == b"one"
+        etag = answer.headers["ETag"]
+    assert _put(far_bucket, b"two", If_Match=etag) == 200

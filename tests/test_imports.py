@@ -14,28 +14,30 @@ ROOT = Path(__file__).parent.parent / "tusasgi"
 
 # From the ground up: a package imports from packages above it in this table only.
 PACKAGES: dict[str, set[str]] = {
+    "arguments": set(),
     "errors": set(),
     "threads": set(),
     "repeating": set(),
-    "models": {"errors"},
+    "models": {"arguments", "errors"},
     "lifecycle": {"models"},
     "fields": {"errors", "models"},
     "checksums": {"errors", "models"},
     "hooks": {"errors", "models"},
     "observer": {"lifecycle", "models"},
-    "metrics": {"lifecycle", "models", "observer"},
-    "media": {"errors", "hooks", "models"},
+    "metrics": {"arguments", "lifecycle", "models", "observer"},
+    "media": {"arguments", "errors", "hooks", "models"},
     "stores": {"errors", "models", "threads"},
     "stores.memory": {"errors", "models", "stores"},
     "stores.file": {"errors", "models", "stores", "threads"},
-    "stores.fsspec": {"errors", "models", "repeating", "stores", "threads"},
-    "stores.s3": {"errors", "models", "repeating", "stores", "threads"},
+    "stores.fsspec": {"arguments", "errors", "models", "repeating", "stores", "threads"},
+    "stores.s3": {"arguments", "errors", "models", "repeating", "stores", "threads"},
     "lockers": set(),
     "lockers.memory": {"errors", "models", "lockers"},
     "lockers.file": {"errors", "models"},
-    "lockers.redis": {"errors", "models", "lockers"},
+    "lockers.redis": {"arguments", "errors", "models", "lockers"},
     "protocols": {"errors", "models", "fields", "checksums"},
     "engine": {
+        "arguments",
         "errors",
         "repeating",
         "models",
@@ -48,7 +50,16 @@ PACKAGES: dict[str, set[str]] = {
         "lockers",
         "lockers.memory",
     },
-    "asgi": {"errors", "repeating", "models", "observer", "stores", "protocols", "engine"},
+    "asgi": {
+        "arguments",
+        "errors",
+        "repeating",
+        "models",
+        "observer",
+        "stores",
+        "protocols",
+        "engine",
+    },
     "": {
         "errors",
         "models",
@@ -98,7 +109,16 @@ EXTRAS = {
 """What a module, or each one of a package, may import beyond the standard library and anyio."""
 
 
-PURE = {"errors", "models", "lifecycle", "fields", "protocols", "engine.rules", "asgi.routes"}
+PURE = {
+    "arguments",
+    "errors",
+    "models",
+    "lifecycle",
+    "fields",
+    "protocols",
+    "engine.rules",
+    "asgi.routes",
+}
 """What does no input or output, and reads no clock."""
 
 

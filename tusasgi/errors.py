@@ -20,6 +20,7 @@ TusError
 ├── UnsupportedMedia        415  the first bytes are not of an accepted format
 ├── RangeNotSatisfiable     416  a download asks for bytes beyond the end
 ├── TooSmall                422  a length under the minimum, or a first append too short to judge
+├── Rejected                422  all bytes came, and the host does not take them (raised by hooks)
 ├── UploadLocked            423  another request holds the upload and did not let go
 ├── ChecksumMismatch        460  the bytes of the request are not those of its checksum
 ├── TryAgain                503  nothing is wrong with the request; the same will do later
@@ -185,6 +186,15 @@ class RangeNotSatisfiable(TusError):
 
 class TooSmall(TusError):
     """A length below the minimum, or a first append too short to be inspected."""
+
+    status = 422
+
+
+class Rejected(TusError):
+    """The host has looked at the finished file and does not take it, for good.
+
+    For the `completed` hook: the upload is then removed. Derive from it for another status.
+    """
 
     status = 422
 

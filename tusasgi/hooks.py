@@ -33,11 +33,25 @@ class Hooks:
         """
 
     async def creating(self, creation: Creation, request: Request | None) -> Creation:
-        """Refuse, or return the creation with metadata, limits, owner or id replaced.
+        """Refuse, or return the creation with an owner, an id, limits and the like of its own.
 
         `request` is None when the host creates the upload itself.
         """
         return creation
+
+    async def created(self, upload: Upload) -> FinalResponse | None:
+        """The upload was stored, and no client has heard of it yet.
+
+        What `creating` was asked about may still come to nothing; what this is told has happened.
+        So keep notes of uploads here, and have no effects in `creating`. It comes before
+        `completed` for one that has all its bytes from the beginning.
+
+        What it returns is added to the answer, and kept with the upload: the last answer is the
+        same if `completed` returns none. If it raises, the upload is removed (`terminated` is
+        called) and the client is told to try again (503). A process that dies before it calls this
+        leaves an upload that nobody has heard of, and that expires.
+        """
+        return None
 
     async def inspect(self, upload: Upload, head: bytes) -> Mapping[str, Fact]:
         """Judge the first bytes before any of them is stored; called once per upload.
@@ -56,9 +70,10 @@ class Hooks:
         return {}
 
     async def refused(self, upload: Upload, refusal: TusError) -> None:
-        """`inspect` refused the upload for good; it is about to be terminated.
+        """`inspect` or `completed` refused the upload for good; it is about to be terminated.
 
-        Called at least once. If it raises, the upload stays and the next append is judged again.
+        Called at least once. If it raises, the upload stays and is judged again, by the next
+        append or by whatever completes it.
         """
 
     async def completed(self, upload: Upload) -> FinalResponse | None:
@@ -67,8 +82,10 @@ class Hooks:
         What it returns is added to the last answer, and kept with the upload for a client that
         lost it.
 
-        If it raises, the client is told to try again (503), and the next request or sweep calls
-        it again. Not called for partial uploads.
+        Raise `Rejected` for bytes that are not to be taken: `refused` is called, the upload is
+        removed, and the client is told status and message. If it raises anything else, the client
+        is told to try again (503), and the next request or sweep calls it again. An upload that it
+        terminates is complete all the same, for the client. Not called for partial uploads.
         """
         return None
 

@@ -2,11 +2,13 @@
 
 from typing import Final
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
-
+from tusasgi.arguments import needs_extra
 from tusasgi.lifecycle import Event
 from tusasgi.models import Operation, Upload
 from tusasgi.observer import Observer, Outcome
+
+with needs_extra("metrics"):
+    from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 # Append is the operation that may take as long as a file takes to come over a bad network.
 REQUEST_BUCKETS: Final = (

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
 
+from tusasgi.arguments import check_integer, check_window
 from tusasgi.errors import InvalidUploadId
 
 Fact = str | int | float | bool | None
@@ -218,12 +219,14 @@ class Limits:
     min_append: int = 0
 
     def __post_init__(self) -> None:
-        if self.min_append < 0:
-            raise ValueError("min_append must not be negative")
-        if self.max_append is not None and self.max_append < max(self.min_append, 1):
-            raise ValueError("max_append must be positive, and not below min_append")
-        if self.min_size < 0:
-            raise ValueError("min_size must not be negative")
+        check_integer("min_append", self.min_append)
+        check_integer("min_size", self.min_size)
+        if self.max_append is not None:
+            check_integer("max_append", self.max_append, least=1)
+        if self.max_size is not None:
+            check_integer("max_size", self.max_size)
+        if self.max_append is not None and self.max_append < self.min_append:
+            raise ValueError("max_append must not be below min_append")
         if self.max_size is not None and self.max_size < self.min_size:
             raise ValueError("max_size must not be below min_size")
 
@@ -246,9 +249,8 @@ class Expiry:
     hide: bool = False
 
     def __post_init__(self) -> None:
-        for window in (self.initial, self.after_append):
-            if window is not None and window <= timedelta(0):
-                raise ValueError("an expiry window must be positive")
+        check_window("initial", self.initial)
+        check_window("after_append", self.after_append)
 
     @property
     def is_on(self) -> bool:
@@ -274,6 +276,10 @@ class Creation:
     owner: str | None = None
     limits: Limits | None = None
     """Limits for this upload alone; None means those of the engine."""
+    expiry: Expiry | None = None
+    """How long this upload alone is kept; None means as the engine says. `hide` is the engine's."""
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    """What is known of it already; `inspect` adds to them."""
     size: int | None = None
     """How many bytes come along with the request, where that is known."""
     is_partial: bool = False
@@ -332,7 +338,13 @@ class Request:
     headers: Mapping[str, str]
     """By lower-case name; several lines of one name are joined by `, `."""
     scope: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """The ASGI scope, for what middleware has left there (`user`, `state`, …)."""
+    """The ASGI scope, for what middleware has left there (`user`, …)."""
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """What middleware or a dependency has put into `request.state` (Starlette, FastAPI)."""
+        state: Mapping[str, Any] = self.scope.get("state", {})
+        return state
 
 
 class Ending(enum.Enum):

@@ -107,7 +107,13 @@ class Roughy:
         )
         remover = Remover(self.db, self.uploads)
         self.worker = Worker(self.db, self.uploads, self.store, bell, clock)
-        self.sweeper = Sweeper(self.db, self.uploads, remover, clock)
+        self.sweeper = Sweeper(
+            self.db,
+            self.uploads,
+            remover,
+            clock,
+            upload_expires_after=settings.upload_expires_after,
+        )
         routes = [
             # Before the pages, whose `/health` looks at the database alone.
             *(monitoring.routes() if monitoring is not None else ()),

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import fcntl
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -465,7 +466,8 @@ def _check_folder(memory: Run) -> None:
     """Every file that is left belongs to a complete upload, and nothing is left to be done."""
     records = {path.stem: path for path in memory.folder.rglob("*.info")}
     for upload_id, record in records.items():
-        check('"is_complete": true' in record.read_text(), f"{upload_id} outlived its time")
+        is_complete = json.loads(record.read_text())["is_complete"]
+        check(bool(is_complete), f"{upload_id} outlived its time")
     kept = {e.upload_id for e in memory.entries if not (e.is_deleted or e.is_partial)}
     check(kept <= records.keys(), f"without a record: {kept - records.keys()}")
     gone = {e.upload_id for e in memory.entries if e.is_deleted or e.is_partial}

@@ -115,6 +115,21 @@ async def test_a_patch_in_time_keeps_the_upload(api: Api, roughy, clock, mp4):  
     assert (await api.patch(url, 500, mp4[500:])).status_code == 204
 
 
+async def test_an_asset_whose_upload_a_power_cut_has_taken_goes_when_it_would_have_expired(
+    api: Api, roughy, clock, mp4
+):
+    lost, kept = await api.new_upload(len(mp4)), await api.new_upload(len(mp4))
+    await roughy.store.terminate(id_of(lost))
+    clock.advance(days=6)
+    await api.patch(kept, 0, mp4[:1000])
+    await roughy.sweeper.sweep()
+    assert (await api.asset(id_of(lost)))["state"] == "pending_upload"
+    clock.advance(days=1, hours=1)
+    await roughy.sweeper.sweep()
+    assert (await api.get(f"/v1/assets/{id_of(lost)}")).status_code == 404
+    assert (await api.asset(id_of(kept)))["state"] == "pending_upload"
+
+
 async def test_a_finished_upload_never_expires(api: Api, roughy, clock, mp4):  # X03
     asset = await api.prepared(mp4)
     clock.advance(days=400)

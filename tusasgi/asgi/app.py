@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
+from tusasgi.arguments import check_absolute, check_choices, check_seconds
 from tusasgi.asgi.body import Receive
 from tusasgi.asgi.download import download
 from tusasgi.asgi.exchange import Exchange, Scope, log_outcome
@@ -60,6 +61,16 @@ class TusApp:
         send_timeout: float | None = 60.0,
         render_error: Callable[[TusError], Response] = plain_text,
     ) -> None:
+        if not isinstance(uploads, Uploads):
+            raise TypeError(
+                f"TusApp needs an engine: TusApp(Uploads(store)), not {type(uploads).__name__}"
+            )
+        check_choices("protocols", protocols, PROTOCOLS)
+        check_choices("without", without, [extension.value for extension in Extension])
+        check_seconds("receive_timeout", receive_timeout)
+        check_seconds("send_timeout", send_timeout)
+        if public_url is not None:
+            check_absolute("public_url", public_url)
         if downloads and not uploads.capabilities.can_read:
             raise ValueError(f"{type(uploads.store).__name__} cannot read uploads back")
         if method_override not in ("any", "post", "off"):

@@ -78,7 +78,7 @@ class Appending:
         self, upload: Upload, append: Append, source: Source, conclude: Conclude | None
     ) -> Upload:
         """Store the bytes and what the append declares, and return the upload as it is then."""
-        target = self._expiry.given_to(declared(upload, append))
+        target = self._with_window(declared(upload, append))
         if conclude is not None:
             target = replace(target, is_open=True)  # whatever comes: it is not concluded yet
         chunks = Chunks(source, target, append, self._limits)
@@ -91,6 +91,10 @@ class Appending:
         if append.is_last:
             return await self._end(upload, conclude)
         return await self._declare(upload, target)
+
+    def _with_window(self, upload: Upload) -> Upload:
+        """Return an upload of an earlier release, which has a date, with what is to move it."""
+        return upload if upload.expires is None else self._expiry.given_to(upload)
 
     async def _store_bytes(
         self, upload: Upload, target: Upload, append: Append, chunks: Chunks

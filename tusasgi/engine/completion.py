@@ -18,8 +18,10 @@ import anyio
 from anyio.to_thread import run_sync
 
 from tusasgi.checksums import ALGORITHMS
+from tusasgi.engine.locks import Locks
 from tusasgi.errors import (
     ChecksumMismatch,
+    Rejected,
     TryAgain,
     TusError,
     UploadExpired,
@@ -36,6 +38,7 @@ from tusasgi.stores.capabilities import Capabilities
 
 T = TypeVar("T")
 
+_NOT_CREATED = "the upload could not be made known; try again"
 _INCOMPLETE = "all bytes are here, but processing them failed; it will be repeated"
 
 
@@ -60,24 +63,28 @@ class Completion:
         store: Store,
         capabilities: Capabilities,
         hooks: Hooks,
+        locks: Locks,
         observer: Observer,
         *,
         has_digest: bool,
+        removes_parts: bool,
         hook_timeout: float | None,
     ) -> None:
         self._store = store
         self._capabilities = capabilities
         self._hooks = hooks
+        self._locks = locks
         self._observer = observer
         self._has_digest = has_digest
+        self._removes_parts = removes_parts
         self._hook_timeout = hook_timeout
 
     async def complete(self, upload: Upload) -> Upload:
         """Return the upload, joined and completed if it was on its way there.
 
         Raises `UploadPending` with the failure as its cause; everything may be repeated. Raises
-        `PartLost` and `ChecksumMismatch`, after the upload was removed, and `BytesLost`: then it
-        can never be complete.
+        `PartLost`, `ChecksumMismatch` and `Rejected`, after the upload was removed, and
+        `BytesLost`: then it can never be complete.
         """
         if not upload.is_pending:
             return upload
@@ -108,7 +115,7 @@ class Completion:
         self._observer.changed(upload, Event.REMOVED)
 
     async def refuse(self, upload: Upload, refusal: TusError) -> None:
-        """Remove an upload that the inspection refused, where the store can, and tell the host.
+        """Remove an upload that a hook refused, where the store can, and tell the host.
 
         Raises `UploadPending` if a hook failed, and `WriteConflict`.
         """
@@ -117,7 +124,8 @@ class Completion:
             "the upload could not be judged to the end; send the same again",
         )
         if self._capabilities.can_terminate:
-            await self.remove(upload, "terminated")
+            with contextlib.suppress(UploadNotFound):  # the hook has removed it
+                await self.remove(upload, "terminated")
         refusal.is_final = True
 
     async def _completed_elsewhere(self, upload: Upload) -> Upload:
@@ -127,11 +135,22 @@ class Completion:
             return found
         raise UploadPending("all bytes are here and are being processed by another server")
 
-    async def _call(self, hook: Callable[[], Awaitable[T]], message: str) -> T:
-        """Call a hook that may not refuse; what leaves it is the cause of an `UploadPending`."""
+    async def _call(
+        self,
+        hook: Callable[[], Awaitable[T]],
+        message: str,
+        *,
+        refusals: tuple[type[TusError], ...] = (),
+    ) -> T:
+        """Call a hook that may not refuse, or only so.
+
+        What leaves it otherwise is the cause of an `UploadPending`.
+        """
         try:
             with anyio.fail_after(self._hook_timeout):
                 return await hook()
+        except refusals:
+            raise
         except TryAgain as failure:
             raise UploadPending(message, retry_after=failure.retry_after) from failure
         except Exception as failure:
@@ -152,11 +171,45 @@ class Completion:
             upload = await self.with_digests(upload)
         complete = replace(upload, is_complete=True)
         if not upload.is_partial:
-            answer = await self._call(partial(self._hooks.completed, complete), _INCOMPLETE)
-            complete = replace(complete, final_response=answer or complete.final_response)
-        complete = await self._store.update(complete)
+            complete = await self._told_complete(upload, complete)
+        if self._removes_parts:
+            await self._remove_parts(upload)
+        with contextlib.suppress(UploadNotFound):  # the hook has removed it
+            complete = await self._store.update(complete)
         self._observer.changed(complete, Event.COMPLETED)
         return complete
+
+    async def _told_complete(self, upload: Upload, complete: Upload) -> Upload:
+        """Call the `completed` hook, and return the upload with what it answers."""
+        hook = partial(self._hooks.completed, complete)
+        try:
+            answer = await self._call(hook, _INCOMPLETE, refusals=(Rejected,))
+        except Rejected as refusal:
+            await self.refuse(upload, refusal)
+            raise
+        return replace(complete, final_response=answer or complete.final_response)
+
+    async def _remove_parts(self, upload: Upload) -> None:
+        """Remove the uploads that this one was joined from, before anything says that it is done.
+
+        So whatever fails or dies here is done again.
+        """
+        for part_id in dict.fromkeys(upload.parts):
+            async with self._locks.hold(part_id):
+                with contextlib.suppress(UploadNotFound):  # removed before, or by another final one
+                    await self.remove(await self._store.get(part_id), "terminated")
+
+    async def tell_created(self, upload: Upload) -> Upload:
+        """Call the `created` hook for what was just stored; remove the upload if it fails."""
+        try:
+            answer = await self._call(partial(self._hooks.created, upload), _NOT_CREATED)
+        except UploadPending:
+            if self._capabilities.can_terminate:
+                await self.remove(upload, "terminated")
+            raise
+        if answer is None:
+            return upload
+        return await self._store.update(replace(upload, final_response=answer))
 
     async def with_digests(self, upload: Upload) -> Upload:
         """Return the upload with its digest, recorded so that a failing hook costs it once.

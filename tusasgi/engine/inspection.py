@@ -47,7 +47,7 @@ class Inspection:
             stop = min(part.offset, self._hooks.head_size - len(head))
             read = self._capabilities.reader.read(part, 0, stop)
             head += b"".join([chunk async for chunk in read])
-        return replace(upload, facts=await self._hooks.inspect(upload, head))
+        return _with_facts(upload, await self._hooks.inspect(upload, head))
 
     async def judge(self, stored: Upload, target: Upload, chunks: Chunks) -> Upload | None:
         """Return `target` with its facts; None if too little came to judge it.
@@ -109,7 +109,7 @@ def _at_most(size: int, length: int | None) -> int:
 
 
 def _with_facts(upload: Upload, facts: Mapping[str, Fact]) -> Upload:
-    return replace(upload, facts=facts) if facts else upload
+    return replace(upload, facts={**upload.facts, **facts}) if facts else upload
 
 
 class _Living:

@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from typing import Any
 
 from tusasgi.errors import ShuttingDown
@@ -14,6 +15,10 @@ from tusasgi.observer import Observer
 
 def _no_interrupt() -> None:
     """Nothing to stop: this holder waits for no client."""
+
+
+_holdings: ContextVar[tuple["_Holding", ...]] = ContextVar("holdings", default=())
+"""What the running task holds, or what the one held that it was started by."""
 
 
 class Locks:
@@ -34,7 +39,18 @@ class Locks:
     ) -> "_Holding":
         """Hold the upload as `Locker.lock` does."""
         lock = self._locker.lock(upload_id, interrupt=interrupt, take_over=take_over)
-        return _Holding(lock, self._observer)
+        return _Holding(self, upload_id, lock)
+
+    def is_held_here(self, upload_id: str) -> bool:
+        """True within a hook that is called with this upload held, and in tasks that it starts."""
+        return any(
+            one.locks is self and one.upload_id == upload_id and one.is_held
+            for one in _holdings.get()
+        )
+
+    def waited(self, seconds: float) -> None:
+        """Note that a lock was waited for, in vain or not."""
+        self._observer.lock_waited(seconds)
 
     @contextlib.contextmanager
     def interruptible(self, source: Source) -> Iterator[None]:
@@ -55,18 +71,27 @@ class Locks:
 
 
 class _Holding:
-    """A lock of a locker that tells the observer how long it was waited for, in vain or not."""
+    """A lock of a locker, and who holds it."""
 
-    def __init__(self, lock: AbstractAsyncContextManager[object], observer: Observer) -> None:
+    def __init__(
+        self, locks: Locks, upload_id: str, lock: AbstractAsyncContextManager[object]
+    ) -> None:
+        self.locks = locks
+        self.upload_id = upload_id
+        self.is_held = False
         self._lock = lock
-        self._observer = observer
 
     async def __aenter__(self) -> None:
         began = time.perf_counter()
         try:
             await self._lock.__aenter__()
         finally:
-            self._observer.lock_waited(time.perf_counter() - began)
+            self.locks.waited(time.perf_counter() - began)
+        self.is_held = True
+        self._outer = _holdings.get()
+        _holdings.set((*self._outer, self))
 
     async def __aexit__(self, *raised: Any) -> bool | None:
+        self.is_held = False
+        _holdings.set(self._outer)
         return await self._lock.__aexit__(*raised)

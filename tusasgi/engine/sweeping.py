@@ -7,7 +7,7 @@ import anyio
 
 from tusasgi.engine.completion import Completion
 from tusasgi.engine.locks import Locks
-from tusasgi.errors import ChecksumMismatch, UploadLocked, UploadNotFound
+from tusasgi.errors import ChecksumMismatch, Rejected, UploadLocked, UploadNotFound
 from tusasgi.lifecycle import State, state_of
 from tusasgi.models import Upload
 from tusasgi.stores import BytesLost, PartLost, Store, WriteConflict
@@ -78,7 +78,7 @@ class Sweep:
     async def _complete(self, upload: Upload) -> None:
         try:
             await self._completion.complete(upload)
-        except (PartLost, ChecksumMismatch):
+        except (PartLost, ChecksumMismatch, Rejected):
             self.removed += 1  # by the completion: this upload can never be complete
         except BytesLost:
             await self._completion.remove(upload, "terminated")

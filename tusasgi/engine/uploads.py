@@ -10,6 +10,7 @@ from typing import Literal
 
 import anyio
 
+from tusasgi.arguments import check_derived, check_fulfils, check_seconds, check_type
 from tusasgi.engine.appending import Appending, Conclude
 from tusasgi.engine.completion import Completion, store_errors_answered
 from tusasgi.engine.inspection import Inspection
@@ -62,10 +63,11 @@ class Uploads:
     `store` is any `Store`; what it supports beyond the core decides what is offered. Without a
     `locker` one process is assumed: give a locker that reaches as far as your store does.
     `digest` has the SHA-256 of all bytes computed before the `completed` hook, by reading them
-    back. `observer` is told what happens. `hook_timeout` is how many seconds a hook that follows
-    on something (`completed`, `refused`, `terminated`, `expired`) may take before it counts as
-    failed, and is called again later; None lets it take for ever. `clock` returns aware UTC;
-    `new_id` makes ids where neither host nor hook chooses one.
+    back. With `remove_parts` partial uploads are removed when the final upload that they were
+    joined into is complete, and are of no use for another one. `observer` is told what happens.
+    `hook_timeout` is how many seconds a hook that follows on something (`created`, `completed`,
+    `refused`, `terminated`, `expired`) may take before it counts as failed; None lets it take for
+    ever. `clock` returns aware UTC; `new_id` makes ids where neither host nor hook chooses one.
     """
 
     def __init__(
@@ -77,36 +79,45 @@ class Uploads:
         limits: Limits | None = None,
         expiry: Expiry | None = None,
         digest: Literal["sha256"] | None = None,
+        remove_parts: bool = False,
         observer: Observer | None = None,
         hook_timeout: float | None = 600.0,
         clock: Callable[[], datetime] = utc_now,
         new_id: Callable[[], str] = _random_id,
     ) -> None:
+        locker = MemoryLocker() if locker is None else locker
+        observer = Observer() if observer is None else observer
         self.store = store
         self.hooks = Hooks() if hooks is None else hooks
         self.limits = Limits() if limits is None else limits
         self.expiry = Expiry() if expiry is None else expiry
-        self.observer = Guarded(Observer() if observer is None else observer)
+        check_fulfils("store", store, Store)
+        check_fulfils("locker", locker, Locker)
+        check_derived("hooks", self.hooks, Hooks)
+        check_derived("observer", observer, Observer)
+        check_type("limits", self.limits, Limits)
+        check_type("expiry", self.expiry, Expiry)
+        check_seconds("hook_timeout", hook_timeout)
+        self.observer = Guarded(observer)
         self.capabilities = Capabilities(store)
         self._clock = clock
         self._new_id = new_id
-        if self.expiry.is_on and not (
-            self.capabilities.can_sweep and self.capabilities.can_terminate
-        ):
-            raise ValueError(f"{type(store).__name__} cannot find and remove expired uploads")
+        self._check_can_expire(self.expiry)
+        if remove_parts and not self.capabilities.can_terminate:
+            raise ValueError(f"{type(store).__name__} cannot remove the parts of final uploads")
         if digest not in (None, "sha256"):
             raise ValueError('digest must be None or "sha256"')
         if digest is not None and not self.capabilities.can_read:
             raise ValueError(f"{type(store).__name__} cannot read uploads back for a digest")
-        if hook_timeout is not None and hook_timeout <= 0:
-            raise ValueError("hook_timeout must be a positive number of seconds, or None")
-        self._locks = Locks(MemoryLocker() if locker is None else locker, self.observer)
+        self._locks = Locks(locker, self.observer)
         self._completion = Completion(
             store,
             self.capabilities,
             self.hooks,
+            self._locks,
             self.observer,
             has_digest=digest is not None,
+            removes_parts=remove_parts,
             hook_timeout=hook_timeout,
         )
         self._inspection = Inspection(store, self.capabilities, self.hooks, self._completion, clock)
@@ -278,8 +289,13 @@ class Uploads:
     async def terminate(self, upload_id: str, *, missing_ok: bool = False) -> None:
         """Remove the upload, finished or not, and stop whoever is appending to it.
 
-        Raises `UploadNotFound` if there is none, unless that is `missing_ok`.
+        Raises `UploadNotFound` if there is none, unless that is `missing_ok`. From within a hook of
+        the same upload it is removed at once, before the hook goes on; what the client is told
+        follows from the hook.
         """
+        if self._locks.is_held_here(upload_id):
+            await self._terminate_from_hook(upload_id)
+            return
         async with self._locks.hold(upload_id):
             try:
                 upload = await self.store.get(check_upload_id(upload_id))
@@ -289,6 +305,12 @@ class Uploads:
                 raise
             if upload.removal is None:
                 await self.hooks.terminating(upload)
+            await self._remove(upload, "terminated")
+
+    async def _terminate_from_hook(self, upload_id: str) -> None:
+        """Remove the upload whose hook calls, unless the hook is about its removal already."""
+        upload = await self.store.get(upload_id)
+        if upload.removal is None:
             await self._remove(upload, "terminated")
 
     async def discard(self, upload_id: str) -> None:
@@ -401,7 +423,9 @@ class Uploads:
         elif not self.capabilities.can_defer_length:
             raise ValueError(f"{type(self.store).__name__} needs the length at creation")
         now = self._clock()
-        expires = now + self.expiry.initial if self.expiry.initial else None
+        expiry = self.expiry if creation.expiry is None else creation.expiry
+        self._check_can_expire(expiry)
+        expires = now + expiry.initial if expiry.initial else None
         upload = Upload(
             id=check_upload_id(creation.upload_id or self._new_id()),
             length=creation.length,
@@ -412,6 +436,7 @@ class Uploads:
             max_size=limits.max_size,
             min_size=limits.min_size,
             expires=None if creation.parts else expires,
+            facts=creation.facts,
             is_partial=creation.is_partial,
             parts=creation.parts,
             concat_header=creation.concat_header,
@@ -421,14 +446,20 @@ class Uploads:
             target=creation.target,
         )
         check_size(creation.size or 0, upload, self.limits)
-        return self.expiry.given_to(upload)
+        return expiry.given_to(upload)
+
+    def _check_can_expire(self, expiry: Expiry) -> None:
+        if expiry.is_on and not (self.capabilities.can_sweep and self.capabilities.can_terminate):
+            raise ValueError(f"{type(self.store).__name__} cannot find and remove expired uploads")
 
     async def _create(self, upload: Upload) -> Upload:
         upload = await self.store.create(upload)
         self.observer.changed(upload, Event.ANNOUNCED if upload.parts else Event.CREATED)
         if upload.has_all_bytes:
             self.observer.changed(upload, Event.JOINED if upload.parts else Event.FILLED)
-        return await self._complete(upload)
+        with store_errors_answered():
+            upload = await self._completion.tell_created(upload)
+            return await self._completion.complete(upload)
 
     async def _read_again(self, upload_id: str, admitted: Upload | None) -> Upload:
         """Return the upload as it is now that it is held."""

@@ -1,6 +1,5 @@
 """Locks within one process and one event loop."""
 
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -12,7 +11,7 @@ from tusasgi.errors import UploadLocked
 class _Lock:
     def __init__(self, interrupt: Callable[[], None]) -> None:
         self.interrupt = interrupt
-        self.waiters: deque[_Waiter] = deque()
+        self.waiters: list[_Waiter] = []  # an empty deque is ten times as large
 
 
 class _Waiter:
@@ -74,7 +73,7 @@ class MemoryLocker:
         if not lock.waiters:
             del self._locks[upload_id]
             return
-        waiter = lock.waiters.popleft()
+        waiter = lock.waiters.pop(0)
         lock.interrupt = waiter.interrupt
         waiter.turn.set()
         if lock.waiters:

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
-from puremagic import PureMagic, magic_footer_array, magic_header_array, multi_part_dict
+from tusasgi.arguments import needs_extra
+
+with needs_extra("media"):
+    from puremagic import PureMagic, magic_footer_array, magic_header_array, multi_part_dict
 
 _Place = tuple[int, int | None]
 """Start and stop of a slice."""

@@ -26,7 +26,7 @@ class Protocols:
         can_defer_length: bool,
         can_terminate: bool,
     ) -> None:
-        if not names or not set(names) <= set(PROTOCOLS):
+        if not names:
             raise ValueError('protocols must be "tus", "ietf" or both of them')
         self._names = tuple(name for name in PROTOCOLS if name in names)
         self._tus = tus

@@ -58,11 +58,12 @@ def build_app(settings: Settings) -> Starlette:
             tasks.cancel_scope.cancel()
 
     return Starlette(
-        routes=_routes(uploads, settings),
+        routes=_pages(settings),
         middleware=[
             Middleware(requests.counted),
             Middleware(WholeServer, path=settings.path),
             *cors_middleware(settings.cors_origin),
+            Middleware(UploadsFirst, uploads=_tus_app(uploads, settings), path=settings.path),
         ],
         lifespan=lifespan,
     )
@@ -109,8 +110,24 @@ class WholeServer:
         await self._app(scope, receive, send)
 
 
-def _routes(uploads: Uploads, settings: Settings) -> list[BaseRoute]:
-    app = TusApp(
+class UploadsFirst:
+    """Answers what is under a path, or is the path, as uploads; the pages have the rest.
+
+    Not by a route: what Starlette does on the way there would be held in memory by each upload.
+    """
+
+    def __init__(self, pages: ASGIApp, *, uploads: ASGIApp, path: str) -> None:
+        self._pages = pages
+        self._uploads = uploads
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_here = scope["type"] == "http" and f"{scope['path']}/".startswith(self._path)
+        await (self._uploads if is_here else self._pages)(scope, receive, send)
+
+
+def _tus_app(uploads: Uploads, settings: Settings) -> TusApp:
+    return TusApp(
         uploads,
         protocols=settings.protocols,
         public_url=settings.public_url,
@@ -118,10 +135,10 @@ def _routes(uploads: Uploads, settings: Settings) -> list[BaseRoute]:
         downloads=True,
         send_timeout=_send_timeout(settings),
     )
-    routes: list[BaseRoute] = [Route(settings.path + "{upload_id:path}", app)]
-    if settings.path != "/":
-        routes += [Route(settings.path.rstrip("/"), app), Route("/", _front_page(settings))]
-    return routes
+
+
+def _pages(settings: Settings) -> list[BaseRoute]:
+    return [] if settings.path == "/" else [Route("/", _front_page(settings))]
 
 
 def _send_timeout(settings: Settings) -> float | None:

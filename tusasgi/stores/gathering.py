@@ -56,7 +56,8 @@ class Gatherer(ABC):
 
     Each store derives its own. By default a piece is full when it has `size` bytes, and waits
     `linger` seconds to be filled, so that what a slow client sends does not wait in memory.
-    One piece at a time is being stored, while the next one is filled.
+    One piece at a time is being stored, while the next one is filled. What has come when the
+    chunks end waits no longer.
     """
 
     def __init__(self, *, size: int, linger: float) -> None:
@@ -64,8 +65,8 @@ class Gatherer(ABC):
         self.failure: Exception | None = None
         """What a task of this store raised, if one did."""
         self.size = size
-        self._linger = linger
-        self._due = math.inf
+        self.linger = linger
+        self._waits_since = math.inf
         self._refusal: Exception | None = None
         self._is_ended = False
         # What most bodies need of these, which are small and here at once, is nothing.
@@ -115,7 +116,12 @@ class Gatherer(ABC):
 
         It changes when something is added or stored.
         """
-        return self._due if self.buffer.size else math.inf
+        return self._waits_since + self.linger if self.buffer.size else math.inf
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the first byte came that is in the buffer."""
+        return anyio.current_time() - self._waits_since
 
     @abstractmethod
     async def store(self) -> None:
@@ -190,7 +196,7 @@ class Gatherer(ABC):
     def _wait_from_now(self) -> None:
         """Have what is in the buffer wait for more, unless nobody would store it beside."""
         if self._tasks is not None:
-            self._due = anyio.current_time() + self._linger
+            self._waits_since = anyio.current_time()
 
     # The tasks that store.
 

@@ -17,10 +17,14 @@ UNREADABLE = (ValueError, KeyError)
 
 
 def dump_record(upload: Upload, **more: str | int | None) -> bytes:
-    """Write everything but the offset, which is derived from the bytes, and what a store adds."""
+    """Write everything but the offset, which is derived from the bytes, and what a store adds.
+
+    What it adds stands at the end, or in the place of what would be written.
+    """
     return json.dumps(
         {
             "version": _VERSION_OF_OPEN if upload.is_open or upload.checksum else _VERSION,
+            "is_complete": upload.is_complete,
             "id": upload.id,
             "length": upload.length,
             "created": upload.created.isoformat(),
@@ -37,7 +41,6 @@ def dump_record(upload: Upload, **more: str | int | None) -> bytes:
             "parts": upload.parts,
             "concat_header": upload.concat_header,
             "sha256": upload.sha256,
-            "is_complete": upload.is_complete,
             "removal": upload.removal,
             **_seldom_fields(upload),
             **more,
@@ -83,7 +86,7 @@ def _upload_of(record: dict[str, Any]) -> Upload:
         parts=tuple(record.get("parts", ())),
         concat_header=record.get("concat_header"),
         sha256=record.get("sha256"),
-        is_complete=record["is_complete"],
+        is_complete=bool(record["is_complete"]),
         removal=record.get("removal"),
         protocol=record.get("protocol", "tus"),
         is_open=record.get("is_open", False),

@@ -192,14 +192,14 @@ async def test_a_record_whose_name_was_not_flushed_is_written_anew_before_it_is_
         os.fsync(file)
 
     renamed: list[str] = []
-    complete = replace(upload, is_complete=True)
+    changed = replace(upload, facts={"kind": "audio"})
     with seen_by(Os(lambda name, arguments: renamed.append(name), fsync=fsync)):
         with pytest.raises(StoreUnavailable):
-            await store.update(complete)
+            await store.update(changed)
         before = renamed.count("rename")
-        assert await store.get(upload.id) == complete
+        assert await store.get(upload.id) == changed
         assert renamed.count("rename") == before + 1
-        assert await store.get(upload.id) == complete
+        assert await store.get(upload.id) == changed
         assert renamed.count("rename") == before + 1
 
 

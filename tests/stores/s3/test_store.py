@@ -5,7 +5,7 @@ On asyncio alone: the way from trio is that of every call, and the suite for sto
 
 import http.client
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -505,6 +505,29 @@ async def test_an_object_is_written_only_from_what_was_decided(place: Place) -> 
         with pytest.raises(WriteConflict):
             await completed(other, await appended(other, late, OTHER[: 300 * KIB]))
     assert await read(place.store(), await one.get(upload.id)) == CONTENT[: 300 * KIB]
+
+
+async def _append(store: S3Store, upload: Upload) -> object:
+    return await appended(store, upload, OTHER[: 200 * KIB])
+
+
+async def _declare_length(store: S3Store, upload: Upload) -> object:
+    return await store.declare_length(upload, MIB)
+
+
+@pytest.mark.parametrize("change", [_append, _declare_length])
+@pytest.mark.parametrize("remembered", [MIB, 0], ids=["seen since", "to be read"])
+async def test_an_upload_that_was_read_before_its_last_change_is_not_changed(
+    change: Callable[[S3Store, Upload], Awaitable[object]], remembered: int, place: Place
+) -> None:
+    """Whether this server has seen that change or not."""
+    store = place.store(remembered=remembered)
+    late = await store.create(new_upload(length=None))
+    kept = await appended(store, late, CONTENT[: 100 * KIB])
+    with pytest.raises(WriteConflict):
+        await change(store, late)
+    assert await store.get(late.id) == kept
+    assert await place.content(store, kept) == CONTENT[: 100 * KIB]
 
 
 async def test_who_loses_a_race_removes_what_it_has_stored(place: Place) -> None:

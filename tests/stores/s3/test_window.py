@@ -38,6 +38,10 @@ def test_there_are_more_while_each_takes_as_long_as_one_alone() -> None:
     assert set(seen) == {1, 2, 4, MOST}
 
 
+def test_seven_parts_are_enough_to_find_out_that_eight_at_once_pay() -> None:
+    assert sizes(Window(), lambda among: 0.3, 8) == [1, 2, 2, 4, 4, 4, 4, MOST]
+
+
 def test_one_goes_at_a_time_to_a_server_that_is_busy_with_it() -> None:
     seen = sizes(Window(), lambda among: 0.1 * among, 200)
     assert seen.count(1) > 0.75 * len(seen)

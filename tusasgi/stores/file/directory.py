@@ -45,6 +45,8 @@ class Directory:
         self.doubtful: set[str] = set()
         """Uploads whose record may be another one after a power cut: it is to be written anew."""
         self.known = KnownRecords()
+        self.is_recovered = False
+        """True once this process has looked for what a power cut may have left."""
         self._was_there = False
 
     def path(self, upload_id: str) -> str:
@@ -81,9 +83,9 @@ class Directory:
             return None  # whoever reads it finds out what that means
         return None if record is None else self.beside(record, data)
 
-    def remember(self, upload_id: str, new: NewRecord) -> None:
-        """Spare the next reader a record that has just got its name."""
-        self.known.keep(upload_id, os.fstat(new.file), records.load(new.text))
+    def remember(self, upload_id: str, file: int, text: bytes) -> None:
+        """Spare the next reader a record that was just written."""
+        self.known.keep(upload_id, os.fstat(file), records.load(text))
 
     def beside(self, record: Record, data: os.stat_result | None) -> Record:
         """Return what a record says beside this file of bytes."""
@@ -111,8 +113,8 @@ class Directory:
         finally:
             os.close(file)
 
-    def write_new(self, record: Record, *, after: int = 0) -> NewRecord:
-        """Write a record that has no name yet.
+    def write_new(self, record: Record, *, is_durable: bool, after: int = 0) -> NewRecord:
+        """Write a record that has no name yet, and have it on the disk if it is to be durable.
 
         `after` is the time of the one that it replaces, in nanoseconds.
         """
@@ -121,7 +123,8 @@ class Directory:
         try:
             files.write_all(file, [text], 0)
             files.stamp(file, after=after)
-            self.flush(file)
+            if is_durable:
+                self.flush(file)
         except BaseException:
             files.close_locked(file)
             files.unlink_if_there(new)
@@ -199,15 +202,15 @@ class Directory:
             try:
                 return make()
             except FileNotFoundError:
-                self._make_folder(os.path.dirname(path))
+                self.make_folder(os.path.dirname(path))
         return make()
 
-    def _make_folder(self, folder: str) -> None:
+    def make_folder(self, folder: str) -> None:
         """Make a folder and those above it, each with its name on the disk."""
         self.check_is_there()
         parent = os.path.dirname(folder)
         if not os.path.isdir(parent):
-            self._make_folder(parent)
+            self.make_folder(parent)
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder)
             self._give_away(folder)
@@ -221,7 +224,8 @@ class Directory:
                 if owner.st_uid != 0:
                     os.chown(made, owner.st_uid, owner.st_gid)
 
-    # Marks: which uploads a sweeper has to look at, and from which hour on.
+    # Marks: which uploads a sweeper has to look at, and from which hour on. They are on the disk
+    # when the system puts them there; `recovery` makes anew what a power cut has taken.
 
     def hour_path(self, hour: int) -> str:
         return os.path.join(self.root, "due", str(hour))
@@ -233,7 +237,6 @@ class Directory:
         mark = self.mark_path(upload_id, hour)
         with contextlib.suppress(FileExistsError):
             os.close(self.open(mark, _CREATE | os.O_EXCL))
-            self.flush_folder(self.hour_path(hour))
 
     def unmark(self, upload_id: str, hour: int) -> None:
         files.unlink_if_there(self.mark_path(upload_id, hour))

@@ -12,7 +12,13 @@ from tusasgi.stores import BytesLost, WriteConflict
 from tusasgi.stores.due import hours_of
 from tusasgi.stores.file import files
 from tusasgi.stores.file.directory import Directory
-from tusasgi.stores.file.records import Record, first_byte_of, is_from_before
+from tusasgi.stores.file.records import (
+    COMPLETE,
+    Record,
+    first_byte_of,
+    is_from_before,
+    place_of_completion,
+)
 
 
 class LockedUpload:
@@ -131,18 +137,37 @@ class LockedUpload:
             self._replace(replace(self.record, flushed=flushed, boot=boot, expires=expires))
 
     def _replace(self, record: Record) -> None:
-        new = self._directory.write_new(record, after=os.fstat(self._file).st_mtime_ns)
+        after = os.fstat(self._file).st_mtime_ns
+        new = self._directory.write_new(record, is_durable=True, after=after)
         try:
             os.rename(new.path, self._name)
         except BaseException:
             files.close_locked(new.file)
             files.unlink_if_there(new.path)
             raise
-        self._directory.remember(self._id, new)
+        self._directory.remember(self._id, new.file, new.text)
         self.record, self._is_as_written = record, True
         before, self._file = self._file, new.file  # the upload stays locked
         files.close_locked(before)
         self._directory.flush_names(self._id)
+
+    def put_complete(self, upload: Upload) -> None:
+        """Record that the upload is complete, if nothing else of it is to be recorded anew.
+
+        One byte of the record is written over, which is there or not after a power cut. All bytes
+        are on the disk by then; so at the worst it is completed once more.
+        """
+        text = files.content_of(self._file)
+        at = place_of_completion(text)
+        if at is None or not _only_completes(upload, self.upload):
+            self.put(upload)
+            return
+        before = os.fstat(self._file).st_mtime_ns
+        os.pwrite(self._file, COMPLETE, at)
+        files.stamp(self._file, after=before)
+        self._directory.remember(self._id, self._file, text[:at] + COMPLETE + text[at + 1 :])
+        for hour in self.record.marked_hours - hours_of(upload):
+            self._directory.unmark(self._id, hour)
 
     def put_removal(self, removal: Removal) -> None:
         """Record, durably and without space for it, that the upload is being removed.
@@ -171,8 +196,10 @@ class LockedUpload:
             os.close(file)
         if length is not None and self.record.flushed < length:
             self.put(self.upload, flushed=length)
-        else:
-            self._directory.flush_folder(os.path.dirname(self.path))
+            return
+        if self.record.flushed == 0:  # then no flush of bytes has taken the record along
+            self._directory.flush(self._file)
+        self._directory.flush_folder(os.path.dirname(self.path))
 
     def _check_size(self, size: int) -> None:
         if size == self.upload.length or self.upload.length is None:
@@ -215,8 +242,12 @@ class LockedUpload:
         self._directory.flush_folder(os.path.dirname(self._name))
 
 
+def _only_completes(upload: Upload, stored: Upload) -> bool:
+    return replace(stored, is_complete=True) == upload and hours_of(upload) <= hours_of(stored)
+
+
 def remove_remains(directory: Directory, upload_id: str) -> None:
-    """Remove bytes that have no record, which a crash of an earlier release may have left.
+    """Remove bytes that have no record, which a power cut may have left.
 
     An upload gets a name only where there are none, so that these are never the bytes of another.
     """
@@ -232,3 +263,18 @@ def remove_remains(directory: Directory, upload_id: str) -> None:
             directory.flush_folder(os.path.dirname(path))
     finally:
         files.close_locked(file)
+
+
+def remove_lost(directory: Directory, upload_id: str) -> bool:
+    """Remove an upload whose record a power cut has taken, not its name; False if it is there."""
+    try:
+        with LockedUpload(directory, upload_id) as locked:
+            try:
+                locked.read()
+            except UploadNotFound:
+                locked.remove()
+            else:
+                return False
+    except UploadNotFound:
+        pass
+    return True

@@ -13,12 +13,16 @@ import os
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from tusasgi.errors import UploadNotFound
 from tusasgi.models import Removal, Upload
 from tusasgi.stores.due import marked_hours
 from tusasgi.stores.file import files
 from tusasgi.stores.records import dump_record, load_fields
 
 _REMOVALS: dict[bytes, Removal] = {b"t": "terminated", b"e": "expired"}
+_INCOMPLETE = b'"is_complete": 0'
+_BEGINNING = 512  # bytes that a disk writes as one
+_PAGE = 4096  # bytes by which a file grows on a disk
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,11 +44,26 @@ class Record:
 
 
 def dump(record: Record) -> bytes:
-    return dump_record(record.upload, flushed=record.flushed, boot=record.boot)
+    upload = record.upload
+    is_complete = int(upload.is_complete)  # one character, which can be written over
+    return dump_record(upload, flushed=record.flushed, boot=record.boot, is_complete=is_complete)
 
 
 def load(text: bytes) -> Record:
-    """Read a record; what it says does not depend on the bytes yet. Raises as `load_record`."""
+    """Read a record; what it says does not depend on the bytes yet.
+
+    Raises as `load_record`, and `UploadNotFound` for what a power cut has left of the record of a
+    creation: no other is ever without its flush.
+    """
+    try:
+        return _load(text)
+    except ValueError:
+        if b"\0" in text or len(text) % _PAGE == 0:
+            raise UploadNotFound() from None
+        raise
+
+
+def _load(text: bytes) -> Record:
     removal = _REMOVALS.get(text[:1])
     upload, fields = load_fields(b"{" + text[1:] if removal else text)
     if removal:
@@ -68,6 +87,15 @@ def beside(record: Record, data: os.stat_result | None, boot: str | None) -> Rec
         upload = upload.renewed(came) if size else upload.alive(came)
     flushed, expires = record.flushed, record.expires
     return Record(upload=upload, flushed=flushed, boot=record.boot, expires=expires)
+
+
+def place_of_completion(text: bytes) -> int | None:
+    """Return where a record is written over by `COMPLETE` if nothing else changes in it."""
+    at = text.find(_INCOMPLETE, 0, _BEGINNING)
+    return None if at < 0 else at + len(_INCOMPLETE) - 1
+
+
+COMPLETE = b"1"
 
 
 def is_from_before(record: Record, boot: str | None) -> bool:

@@ -6,6 +6,7 @@ The directory of a store:
     uploads/<x>/<id>.info     the record, replaced by rename; whoever changes the upload locks it
     due/<hour>/<id>           an empty file for each upload that expires in that hour (since 1970)
     due/0/<id>                the same for what is pending, and for what a removal may leave
+    recovered/<boot id>/      a sweep has looked for what the last power cut may have left
     new/                      records, and bytes to be verified, that are not in their place yet
 
 Every change is one step that either happened or did not, in an order in which a crash between
@@ -14,7 +15,8 @@ never bytes without a record: a removal takes the bytes first.
 
 The modules of this store, from the ground up: `files` calls the system, `records` is the record,
 `directory` is the directory, `locked` an upload that nobody else can change, `appending` the steps
-of an append, `writer` takes them while bytes arrive. All but the last one block: for threads.
+of an append, `writer` takes them while bytes arrive, `recovery` is for after a power cut. All but
+`writer` block: for threads.
 """
 
 import contextlib
@@ -30,9 +32,10 @@ from tusasgi.stores import PartLost, WriteConflict
 from tusasgi.stores.due import NOW, hours_of
 from tusasgi.stores.file import files
 from tusasgi.stores.file.appending import Appender
-from tusasgi.stores.file.directory import Directory
-from tusasgi.stores.file.locked import LockedUpload, remove_remains
+from tusasgi.stores.file.directory import Directory, NewRecord
+from tusasgi.stores.file.locked import LockedUpload, remove_lost, remove_remains
 from tusasgi.stores.file.records import Record
+from tusasgi.stores.file.recovery import Recovery
 from tusasgi.stores.file.writer import Writer
 from tusasgi.stores.records import UNREADABLE
 
@@ -51,11 +54,12 @@ class FileStore:
     processes may use the folder at once if their lockers reach each other (`FileLocker`); if
     they do not, the kernel still lets one at a time change an upload (`WriteConflict`).
 
-    A complete upload has been flushed to the disk (fsync of file and folder), and so has every
-    record. `durability` says what holds for the offsets before: with `"complete"` they survive
-    the death of the process, and after a power cut an upload goes on where it was last flushed,
-    which happens every 32 MiB; with `"append"` each append is flushed before it is acknowledged;
-    with `"none"` nothing is ever flushed, and a power cut may take anything, complete uploads too.
+    A complete upload has been flushed to the disk (fsync of file, record and folder). `durability`
+    says what holds before: with `"complete"` everything survives the death of the process, and
+    after a power cut an upload goes on where it was last flushed, which happens every 32 MiB; one
+    that never was may be gone. With `"append"` each creation and each append is flushed before it
+    is acknowledged; with `"none"` nothing is ever flushed, and a power cut may take anything,
+    complete uploads too.
     A running append holds at most 1 MiB and one chunk. `clock` says when bytes come, which dates
     of expiry follow from.
     """
@@ -139,11 +143,22 @@ class FileStore:
             return await self._writing.run(appender.finish, [])
 
     async def due(self, now: datetime) -> AsyncIterator[str]:
+        await self._recover()
         for hour in await self._reading.run(self._directory.due_hours, now):
             for upload_id in await self._reading.run(self._directory.due_uploads, hour, now):
                 yield upload_id
             await self._writing.run(self._directory.forget_hour, hour)
         await self._writing.run(self._directory.remove_left_behind, now)
+
+    async def _recover(self) -> None:
+        """Once in each run of the machine: clear up what a power cut may have left."""
+        recovery = Recovery(self._directory)
+        if await self._reading.run(recovery.is_needed):
+            folders = await self._reading.run(recovery.folders)
+            for folder in folders:
+                await self._writing.run(recovery.look_through, folder)
+            if folders:
+                await self._writing.run(recovery.end)
 
     async def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:
         reader = _Reader(self._directory, upload.id)
@@ -174,22 +189,33 @@ class FileStore:
     # What runs in worker threads.
 
     def _create(self, upload: Upload) -> None:
-        directory, path = self._directory, self.path(upload.id)
+        directory = self._directory
         for hour in hours_of(upload):
             directory.mark(upload.id, hour)
         record = Record(upload=upload, boot=directory.boot, expires=upload.expires)
-        new = directory.write_new(record)
+        new = directory.write_new(record, is_durable=self._is_durable)
         try:
-            remove_remains(directory, upload.id)
-            directory.with_folder(path, lambda: os.link(new.path, f"{path}.info"))
-            directory.remember(upload.id, new)
+            self._name(upload.id, new)
+            directory.remember(upload.id, new.file, new.text)
         except (FileExistsError, WriteConflict):
             raise UploadExists("an upload with this id exists already") from None
         finally:
             files.close_locked(new.file)
             files.unlink_if_there(new.path)
-        directory.flush_names(upload.id)
+        if self._is_durable:
+            directory.flush_names(upload.id)
         self._mark_again(upload)
+
+    def _name(self, upload_id: str, new: NewRecord) -> None:
+        """Give a new record its name, unless there is one of that name."""
+        directory, path = self._directory, self.path(upload_id)
+        remove_remains(directory, upload_id)
+        try:
+            directory.with_folder(path, lambda: os.link(new.path, f"{path}.info"))
+        except FileExistsError:
+            if not remove_lost(directory, upload_id):
+                raise
+            os.link(new.path, f"{path}.info")
 
     def _get(self, upload_id: str) -> Upload:
         if upload_id in self._directory.doubtful:
@@ -216,7 +242,7 @@ class FileStore:
             upload = replace(upload, offset=stored.offset)
             removal = upload.removal
             if removal is None or not _only_removes(upload, stored):
-                locked.put(upload)
+                locked.put_complete(upload) if upload.is_complete else locked.put(upload)
             else:  # a full disk must let itself be emptied
                 with files.unless_full():
                     self._directory.mark(upload.id, NOW)
@@ -236,7 +262,7 @@ class FileStore:
             remove_remains(directory, upload_id)
         else:
             with locked:
-                with contextlib.suppress(*UNREADABLE):
+                with contextlib.suppress(UploadNotFound, *UNREADABLE):
                     record = directory.load(upload_id)
                     hours = record.marked_hours
                     if record.upload.removal is None:

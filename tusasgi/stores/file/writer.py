@@ -6,6 +6,8 @@ from tusasgi.stores.gathering import Gatherer
 
 _PIECE_SIZE = 512 * 1024
 _LINGER = 0.02  # seconds a piece waits to be filled
+_LONGEST_LINGER = 0.5  # the same where little comes meanwhile
+_WORTH_A_THREAD = 32 * 1024
 
 
 class Writer(Gatherer):
@@ -26,6 +28,7 @@ class Writer(Gatherer):
         self._is_flushing = False
 
     async def store(self) -> None:
+        self.linger = self._linger_at_this_rate()
         await self._writing.run(self._write, self.take())
         if self._appender.is_to_be_flushed and not self._is_flushing:
             self._is_flushing = True
@@ -33,6 +36,11 @@ class Writer(Gatherer):
 
     async def take_back(self) -> None:
         await self._writing.run_surely(self._appender.take_back)
+
+    def _linger_at_this_rate(self) -> float:
+        """Return how long the next piece is to wait: until it is worth a thread, within bounds."""
+        seconds = self.waited * _WORTH_A_THREAD / self.buffer.size
+        return min(max(_LINGER, seconds), _LONGEST_LINGER)
 
     async def _flush(self) -> None:
         try:

@@ -1,5 +1,8 @@
 """Uploads in any filesystem of fsspec."""
 
-from tusasgi.stores.fsspec.store import FsspecStore
+from tusasgi.arguments import needs_extra
+
+with needs_extra("fsspec"):
+    from tusasgi.stores.fsspec.store import FsspecStore
 
 __all__ = ["FsspecStore"]

@@ -49,6 +49,7 @@ class Appender(Committer):
         self._clock = clock
         self._is_over = False
         self._under_way: deque[Outgoing] = deque()
+        self.bytes_under_way = 0
 
     async def add_part(self, content: Rope) -> None:
         """Make a part of all that is not in one yet, and of the content."""
@@ -63,10 +64,6 @@ class Appender(Committer):
         return len(self._under_way)
 
     @property
-    def bytes_under_way(self) -> int:
-        return sum(part.size for part in self._under_way)
-
-    @property
     def has_unshown(self) -> bool:
         """True if the draft has bytes that others have not seen."""
         return self.draft.offset != self.committed.offset
@@ -77,6 +74,7 @@ class Appender(Committer):
             content = await self._bucket.load(self.draft.segments) + self.draft.tail + content
         part = Outgoing(await self.next_number(), content)
         self._under_way.append(part)
+        self.bytes_under_way += part.size
         return part
 
     async def send(self, part: Outgoing) -> None:
@@ -89,6 +87,7 @@ class Appender(Committer):
         while self._under_way and self._under_way[0].sent is not None:
             part = self._under_way.popleft()
             assert part.sent is not None
+            self.bytes_under_way -= part.size
             self.draft = self.draft.with_parts([part.sent], part.size)
 
     # What is too short for a part.
@@ -137,6 +136,8 @@ class Appender(Committer):
     @property
     def would_expire(self) -> bool:
         """True if the upload would soon be past its time, although its bytes come."""
+        if self.renewal_interval is None:
+            return False
         return renewed_if_due(self._upload, self._clock()) is not self._upload
 
     async def renew(self) -> None:

@@ -26,7 +26,7 @@ class Window:
             return
         self._times.append(seconds)
         self._pause -= 1
-        if len(self._times) > self.size:
+        if len(self._times) >= self.size:
             self._typical[self.size] = median(self._times)
             self._times.clear()
             self._adapt()

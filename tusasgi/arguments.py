@@ -1,0 +1,166 @@
+"""Wrong arguments of a host, each refused in one sentence that says what is right.
+
+`TypeError` for what is of another kind, `ValueError` for what is of the right kind and too small,
+unknown or badly written.
+"""
+
+import contextlib
+import difflib
+import inspect
+from collections.abc import Collection, Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+_ALIKE = 0.75  # of 1: `authorise` and `complete` are, `describe` and `close` are not
+
+
+def check_integer(name: str, value: object, *, least: int = 0) -> None:
+    """Check a number of bytes or the like; a bool is none."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+    if value < least:
+        at_least = {0: "must not be negative", 1: "must be positive"}
+        raise ValueError(f"{name} {at_least.get(least, f'must be at least {least}')}")
+
+
+def check_seconds(name: str, value: object, *, optional: bool = True) -> None:
+    """Check a positive number of seconds, or None for no limit."""
+    if value is None and optional:
+        return
+    or_none = ", or None" if optional else ""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds{or_none}, not {value!r}")
+    if not value > 0:
+        raise ValueError(f"{name} must be a positive number of seconds{or_none}")
+
+
+def check_window(name: str, value: object) -> None:
+    """Check a positive length of time, or None."""
+    if value is None:
+        return
+    if not isinstance(value, timedelta):
+        hint = f"timedelta(seconds={value!r})" if isinstance(value, int | float) else "timedelta"
+        raise TypeError(f"{name} must be a {hint}, not {value!r}")
+    if value <= timedelta(0):
+        raise ValueError(f"{name} must be a positive timedelta")
+
+
+def check_absolute(name: str, url: object) -> None:
+    """Check a URL as clients see it, with scheme and host."""
+    parts = urlsplit(url) if isinstance(url, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError(
+            f"{name} must be a whole URL, as https://example.org/files, or be left out, not {url!r}"
+        )
+
+
+def check_type(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {_a(kind.__name__)}, not {_named(value)}")
+
+
+def check_choices(name: str, values: object, choices: Collection[str]) -> None:
+    """Check a collection of names; one name alone is none, it would be taken letter by letter."""
+    if isinstance(values, str):
+        raise TypeError(f"{name} must be a collection of names: give {{{values!r}}}")
+    if not isinstance(values, Collection):
+        raise TypeError(f"{name} must be a collection of names, not {_named(values)}")
+    for value in values:
+        if value not in choices:
+            raise ValueError(
+                f"{name}: {value!r} is none of {', '.join(choices)}{_hint(value, choices)}"
+            )
+
+
+def check_derived(name: str, value: object, base: type) -> None:
+    """Check an object whose class overrides methods of `base`: by their names, and async or not.
+
+    A method with a name that nearly is one of theirs would never be called.
+    """
+    _check_is_object(name, value)
+    if not isinstance(value, base):
+        raise TypeError(
+            f"{name} must be derived from {base.__name__}, which {_named(value)} is not"
+        )
+    known = {one for one in vars(base) if not one.startswith("_")}
+    for owner in type(value).__mro__:
+        if owner in (base, object) or issubclass(base, owner):
+            continue
+        for own in vars(owner):
+            if own in known:
+                _check_kind(owner, own, getattr(base, own))
+            elif not own.startswith("_") and inspect.isfunction(vars(owner)[own]):
+                _check_spelling(owner, own, known, base)
+
+
+def check_fulfils(name: str, value: object, protocol: type) -> None:
+    """Check an object that has to have the methods of a protocol, async ones where those are."""
+    _check_is_object(name, value)
+    wanted = [one for one in vars(protocol) if inspect.isfunction(vars(protocol)[one])]
+    wanted = [one for one in wanted if not one.startswith("_")]
+    missing = [one for one in wanted if not callable(getattr(value, one, None))]
+    if missing:
+        kind = f"a {protocol.__name__.lower()}"
+        raise TypeError(f"{name} must be {kind}; {_named(value)} has no {', '.join(missing)}")
+    for one in wanted:
+        _check_kind(type(value), one, getattr(protocol, one))
+
+
+@contextlib.contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Say which extra to install if what is imported in the block is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "tusasgi").partition(".")[0]
+        if package == "tusasgi":
+            raise
+        install = f"pip install 'tusasgi[{extra}]'"
+        raise ImportError(f"{package} is missing: {install}", name=error.name) from error
+
+
+def _check_is_object(name: str, value: object) -> None:
+    if isinstance(value, type):
+        raise TypeError(f"{name} must be an object, not a class: give {value.__name__}(…)")
+
+
+def _check_kind(owner: type, name: str, pattern: Any) -> None:
+    """Check that a method is async exactly if its pattern is."""
+    method = getattr(owner, name, None)
+    if not inspect.isfunction(method):
+        return  # a property, or a callable of the host's own making
+    if inspect.iscoroutinefunction(pattern) and not _is_async(method):
+        raise TypeError(f"{owner.__name__}.{name} must be async: async def {name}(…)")
+    if not inspect.iscoroutinefunction(pattern) and inspect.iscoroutinefunction(method):
+        raise TypeError(f"{owner.__name__}.{name} must not be async: nobody would wait for it")
+
+
+def _is_async(method: Any) -> bool:
+    return inspect.iscoroutinefunction(method) or inspect.iscoroutinefunction(
+        inspect.unwrap(method)
+    )
+
+
+def _check_spelling(owner: type, name: str, known: Collection[str], base: type) -> None:
+    if similar := difflib.get_close_matches(name, known, 1, _ALIKE):
+        raise TypeError(
+            f"{owner.__name__}.{name} would never be called: did you mean {similar[0]}? "
+            f"(If it is no method of {base.__name__}, begin its name with an underscore.)"
+        )
+
+
+def _hint(value: object, choices: Collection[str]) -> str:
+    similar = difflib.get_close_matches(str(value), choices, 1)
+    return f": did you mean {similar[0]!r}?" if similar else ""
+
+
+def _named(value: object) -> str:
+    """Return what a message calls a value: by its class, as it may hold secrets."""
+    if value is None or isinstance(value, str | int | float):
+        return repr(value)
+    return _a(type(value).__name__)
+
+
+def _a(word: str) -> str:
+    return f"{'an' if word[0] in 'AEIOUaeiou' and word != 'Uploads' else 'a'} {word}"
