@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -128,6 +129,7 @@ def package_of(module: str) -> str:
     return max(within, key=len, default=module)
 
 
+@cache
 def modules() -> dict[str, Path]:
     names = {}
     for path in sorted(ROOT.rglob("*.py")):
