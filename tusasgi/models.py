@@ -207,6 +207,17 @@ class Upload:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """Some of the uploads of a store."""
+
+    uploads: tuple[Upload, ...]
+    after: str | None
+    """What to give as `after` for the next page, which may be empty; None: there is no more."""
+    unreadable: tuple[str, ...] = ()
+    """The ids of uploads whose records are damaged."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
     """Bounds in bytes: on the length of an upload, and on what one append may bring.
 

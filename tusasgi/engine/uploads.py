@@ -2,7 +2,7 @@
 
 import contextlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime
@@ -10,10 +10,11 @@ from typing import Literal
 
 import anyio
 
-from tusasgi.arguments import check_derived, check_fulfils, check_seconds, check_type
+from tusasgi.arguments import check_derived, check_fulfils, check_integer, check_seconds, check_type
 from tusasgi.engine.appending import Appending, Conclude
 from tusasgi.engine.completion import Completion, store_errors_answered
 from tusasgi.engine.inspection import Inspection
+from tusasgi.engine.listing import Listing
 from tusasgi.engine.locks import Locks
 from tusasgi.engine.rules import (
     check_alive,
@@ -29,7 +30,7 @@ from tusasgi.engine.sweeping import Sweep
 from tusasgi.errors import UploadExpired, UploadLocked, UploadNotFound, UploadPending
 from tusasgi.fields import check_creation
 from tusasgi.hooks import Hooks
-from tusasgi.lifecycle import Event
+from tusasgi.lifecycle import Event, State, state_of
 from tusasgi.lockers import Locker
 from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.models import (
@@ -38,6 +39,7 @@ from tusasgi.models import (
     Expiry,
     Limits,
     Operation,
+    Page,
     Removal,
     Request,
     Source,
@@ -267,6 +269,30 @@ class Uploads:
                 upload = await self._read_again(upload_id, admitted)
                 return await self._appending.append(upload, append, source, conclude)
 
+    async def list(
+        self,
+        *,
+        owner: str | None = None,
+        state: State | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page:
+        """Return a page of the uploads that are there: all, or those of an owner or in a state.
+
+        Nothing is disturbed or taken up. Reads the record of each upload that it passes, wanted or
+        not, until it has `limit` of them; `after` is that of the page before. Raises `TypeError` if
+        the store cannot list.
+        """
+        check_integer("limit", limit, least=1)
+        now = self._clock()
+
+        def is_wanted(upload: Upload) -> bool:
+            is_theirs = owner is None or upload.owner == owner
+            return is_theirs and (state is None or state_of(upload, now) is state)
+
+        ids = self.capabilities.lister.ids(after=after)
+        return await Listing(self.store, is_wanted).page(ids, limit)
+
     async def kept(self, upload_id: str) -> int:
         """Return how many bytes of the upload stay, whatever becomes of the append that runs."""
         if self.capabilities.reports_progress:
@@ -399,7 +425,7 @@ class Uploads:
                 raise UploadNotFound() from None
             raise
 
-    async def _get_parts(self, creation: Creation, request: Request | None) -> list[Upload]:
+    async def _get_parts(self, creation: Creation, request: Request | None) -> Sequence[Upload]:
         """Return the partial uploads to be joined, in their order, if this request may use them."""
         found: dict[str, Upload] = {}
         for number, upload_id in enumerate(creation.parts, start=1):

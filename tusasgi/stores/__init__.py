@@ -1,6 +1,6 @@
 """What a store is: the core protocol, one small protocol for each capability, and its errors."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
@@ -165,6 +165,20 @@ class SupportsLocalPath(Protocol):
 
     def local_path(self, upload: Upload) -> str:
         """Return the absolute path of the file that holds the bytes of a complete upload."""
+        ...
+
+
+@runtime_checkable
+class SupportsList(Protocol):
+    """A store that can name all its uploads."""
+
+    def ids(self, *, after: str | None = None) -> AsyncGenerator[str, None]:
+        """Yield the ids of all uploads that are there, in an order of the store's own.
+
+        With `after` only those behind that id, which need not be there any more. What is created
+        or removed meanwhile may be among them or not. Costs the names, not the records. Whoever
+        has enough closes it.
+        """
         ...
 
 

@@ -6,6 +6,7 @@ from tusasgi.stores import (
     Store,
     SupportsConcat,
     SupportsDeferLength,
+    SupportsList,
     SupportsProgress,
     SupportsRead,
     SupportsSweep,
@@ -32,6 +33,7 @@ class Capabilities:
         self._reader = store if isinstance(store, SupportsRead) else None
         self._versions = store if isinstance(store, SupportsVersions) else None
         self._reporter = store if isinstance(store, SupportsProgress) else None
+        self._lister = store if isinstance(store, SupportsList) else None
         self.can_terminate = self._terminator is not None
         self.can_defer_length = self._deferrer is not None
         self.can_sweep = self._sweeper is not None
@@ -67,6 +69,10 @@ class Capabilities:
     @property
     def reporter(self) -> SupportsProgress:
         return self._need(self._reporter, "promises what it shows")
+
+    @property
+    def lister(self) -> SupportsList:
+        return self._need(self._lister, "cannot list its uploads")
 
     def _need(self, capability: T | None, lack: str) -> T:
         if capability is None:

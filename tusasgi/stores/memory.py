@@ -1,6 +1,6 @@
 """Uploads in the memory of one process, for tests and small things."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -75,6 +75,11 @@ class MemoryStore:
 
     async def declare_length(self, upload: Upload, length: int) -> Upload:
         return await self.update(replace(upload, length=length))
+
+    async def ids(self, *, after: str | None = None) -> AsyncGenerator[str, None]:
+        for upload_id in sorted(self._records):
+            if after is None or upload_id > after:
+                yield upload_id
 
     async def concat(self, upload: Upload) -> Upload:
         stored = self._bytes_of(upload.id)

@@ -224,6 +224,21 @@ class Directory:
                 if owner.st_uid != 0:
                     os.chown(made, owner.st_uid, owner.st_gid)
 
+    # All uploads, folder by folder, and within a folder by their ids.
+
+    def folders(self, after: str | None = None) -> list[str]:
+        """Return the names of the folders of uploads, from that of an id on."""
+        names = sorted(files.names_in(os.path.join(self.root, "uploads")))
+        return names if after is None else [name for name in names if name >= after[-2:]]
+
+    def ids_in(self, folder: str, after: str | None = None) -> list[str]:
+        """Return the ids of the uploads in a folder, behind that one if it is one of them."""
+        names = files.files_in(os.path.join(self.root, "uploads", folder))
+        ids = sorted(name.removesuffix(".info") for name in names if name.endswith(".info"))
+        if after is not None and after[-2:] == folder:
+            ids = [upload_id for upload_id in ids if upload_id > after]
+        return [upload_id for upload_id in ids if is_upload_id(upload_id)]
+
     # Marks: which uploads a sweeper has to look at, and from which hour on. They are on the disk
     # when the system puts them there; `recovery` makes anew what a power cut has taken.
 

@@ -35,13 +35,9 @@ class Recovery:
             boot is None or not os.path.isdir(self._sign(boot))
         )
 
-    def folders(self) -> list[str]:
-        root = os.path.join(self._directory.root, "uploads")
-        return [os.path.join(root, name) for name in files.names_in(root)]
-
     def look_through(self, folder: str) -> None:
-        """Mark what is in a folder, and remove what has lost its record."""
-        for name in files.files_in(folder):
+        """Mark what is in a folder of uploads, and remove what has lost its record."""
+        for name in files.files_in(os.path.join(self._directory.root, "uploads", folder)):
             upload_id = name.removesuffix(".info")
             if is_upload_id(upload_id):
                 with contextlib.suppress(WriteConflict):  # somebody is at work on it: it is there

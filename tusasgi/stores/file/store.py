@@ -21,7 +21,7 @@ of an append, `writer` takes them while bytes arrive, `recovery` is for after a 
 
 import contextlib
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Literal, get_args
@@ -154,11 +154,17 @@ class FileStore:
         """Once in each run of the machine: clear up what a power cut may have left."""
         recovery = Recovery(self._directory)
         if await self._reading.run(recovery.is_needed):
-            folders = await self._reading.run(recovery.folders)
+            folders = await self._reading.run(self._directory.folders)
             for folder in folders:
                 await self._writing.run(recovery.look_through, folder)
             if folders:
                 await self._writing.run(recovery.end)
+
+    async def ids(self, *, after: str | None = None) -> AsyncGenerator[str, None]:
+        beginning = None if after is None else check_upload_id(after)
+        for folder in await self._reading.run(self._directory.folders, beginning):
+            for upload_id in await self._reading.run(self._directory.ids_in, folder, beginning):
+                yield upload_id
 
     async def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:
         reader = _Reader(self._directory, upload.id)

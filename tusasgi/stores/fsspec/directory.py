@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from tusasgi.errors import StoreUnavailable, UploadExists, UploadNotFound
-from tusasgi.models import Upload, check_upload_id
+from tusasgi.models import Upload, check_upload_id, is_upload_id
 from tusasgi.stores import PartLost, WriteConflict
 from tusasgi.stores.due import NOW, hour_of, hours_of, marked_hours
 from tusasgi.stores.fsspec.filesystem import FileRange, Filesystem
@@ -255,6 +255,11 @@ class Directory:
         last = pieces[-1:]
         self.files.remove(f"{folder}/{name}" for name in names if name not in last)
         self.files.remove(f"{folder}/{name}" for name in last)
+
+    def ids(self) -> list[str]:
+        """Return the ids of all uploads, in their order."""
+        entries = self.files.entries(f"{self.files.root}/state")
+        return sorted(one.name for one in entries if one.is_folder and is_upload_id(one.name))
 
     # What a sweeper has to look at.
 

@@ -19,7 +19,14 @@ it, `connection` opens it, `appending` and `joining` are the steps of what takes
 but this one block: for threads.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+)
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -162,6 +169,11 @@ class FsspecStore:
             for upload_id in await self._thread(Directory.due_uploads, hour, now):
                 yield upload_id
             await self._thread(Directory.remove_hour_if_empty, hour)
+
+    async def ids(self, *, after: str | None = None) -> AsyncGenerator[str, None]:
+        for upload_id in await self._thread(Directory.ids):
+            if after is None or upload_id > after:
+                yield upload_id
 
     async def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:
         misses = 0

@@ -99,9 +99,11 @@ class Client:
         loop = await self._ready()
         return await loop.run(loop.read, {"Bucket": self.bucket, "Key": key, **parameters})
 
-    async def listed(self, prefix: str) -> AsyncIterator[dict[str, Any]]:
-        """Yield what stands under a prefix, as ListObjectsV2 tells it."""
-        more: dict[str, Any] = {}
+    async def listed(
+        self, prefix: str, *, behind: str | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield what stands under a prefix, as ListObjectsV2 tells it, behind that key if given."""
+        more: dict[str, Any] = {} if behind is None else {"StartAfter": behind}
         while True:
             answer = await self.call("list_objects_v2", Prefix=prefix, **more)
             for found in answer.get("Contents", []):

@@ -5,7 +5,7 @@ equal parts of a multipart upload. `docs/s3.md` tells why nothing is lost on the
 """
 
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from urllib.parse import quote
 
 from tusasgi.errors import StoreUnavailable, UploadNotFound, UploadPending
-from tusasgi.models import Upload, utc_now
+from tusasgi.models import Upload, check_upload_id, is_upload_id, utc_now
 from tusasgi.stores import PartLost, WriteConflict
 from tusasgi.stores.s3.appending import Appender
 from tusasgi.stores.s3.bucket import Bucket, DescribeFailed, overtaken
@@ -262,6 +262,14 @@ class S3Store:
             if not is_done_by_size(found["Size"]) and await self._is_due(upload_id, now):
                 yield upload_id
         await remove_leftovers(self._bucket, now)
+
+    async def ids(self, *, after: str | None = None) -> AsyncGenerator[str, None]:
+        prefix = f"{self._bucket.prefix}state/"
+        behind = None if after is None else f"{prefix}{check_upload_id(after)}"
+        async for found in self._client.listed(prefix, behind=behind):
+            upload_id = found["Key"].removeprefix(prefix)
+            if is_upload_id(upload_id):
+                yield upload_id
 
     # The steps.
 

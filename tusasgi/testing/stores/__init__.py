@@ -5,6 +5,7 @@ from tusasgi.testing.stores.cancellation import CancellationTests
 from tusasgi.testing.stores.completion import CompletionTests
 from tusasgi.testing.stores.expiry import ExpiryTests
 from tusasgi.testing.stores.joining import JoiningTests
+from tusasgi.testing.stores.listing import ListingTests
 from tusasgi.testing.stores.reading import ReadingTests
 from tusasgi.testing.stores.records import RecordTests
 from tusasgi.testing.stores.staging import StagingTests
@@ -23,6 +24,7 @@ class StoreSuite(
     CompletionTests,
     TerminationTests,
     ExpiryTests,
+    ListingTests,
     ReadingTests,
 ):
     """Subclass it as `TestMyStore`, say how a store is made, and run pytest.

@@ -16,6 +16,7 @@ from tusasgi.stores import (
     Store,
     SupportsConcat,
     SupportsDeferLength,
+    SupportsList,
     SupportsLocalPath,
     SupportsRead,
     SupportsSweep,
@@ -113,6 +114,12 @@ def supports_local_path(store: Store) -> SupportsLocalPath:
 def supports_terminate(store: Store) -> SupportsTerminate:
     if not isinstance(store, SupportsTerminate):
         pytest.skip("the store does not support termination")
+    return store
+
+
+def supports_list(store: Store) -> SupportsList:
+    if not isinstance(store, SupportsList):
+        pytest.skip("the store cannot list its uploads")
     return store
 
 
