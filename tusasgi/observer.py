@@ -48,6 +48,13 @@ class Observer:
     def changed(self, upload: Upload, event: Event) -> None:
         """An upload went through one of the transitions of its lifecycle."""
 
+    def progressed(self, upload: Upload) -> None:
+        """Bytes are arriving; called for each append at most once a second, and not in its first.
+
+        `upload.offset` counts what has come, which is not all stored yet, and is taken back of an
+        append that turns out to be wrong. Other processes see what is stored (`Uploads.get`).
+        """
+
     def lock_waited(self, seconds: float) -> None:
         """The lock on an upload was waited for, in vain or not."""
 
@@ -72,6 +79,9 @@ class Guarded(Observer):
 
     def changed(self, upload: Upload, event: Event) -> None:
         _told(self._observer.changed, upload, event)
+
+    def progressed(self, upload: Upload) -> None:
+        _told(self._observer.progressed, upload)
 
     def lock_waited(self, seconds: float) -> None:
         _told(self._observer.lock_waited, seconds)

@@ -81,7 +81,7 @@ class Appending:
         target = self._with_window(declared(upload, append))
         if conclude is not None:
             target = replace(target, is_open=True)  # whatever comes: it is not concluded yet
-        chunks = Chunks(source, target, append, self._limits)
+        chunks = Chunks(source, target, append, self._limits, self._observer.progressed)
         if append.size != 0 or not target.has_all_bytes:
             upload = await self._store_bytes(upload, target, append, chunks)
         if upload.is_complete:

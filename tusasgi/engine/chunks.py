@@ -1,5 +1,8 @@
 """The bytes of one append on their way from a source to a store, judged as they pass."""
 
+import time
+from collections.abc import Callable
+
 from anyio.to_thread import run_sync
 
 from tusasgi.checksums import ALGORITHMS
@@ -7,6 +10,7 @@ from tusasgi.engine.rules import check_end, check_size
 from tusasgi.errors import ChecksumMismatch
 from tusasgi.models import Append, Checksum, Ending, Limits, Source, Upload
 
+_PROGRESS_INTERVAL = 1.0  # seconds
 _LONG_CHUNK = 256 * 1024  # hashing more than this at once would hold up the event loop
 
 
@@ -18,11 +22,19 @@ class Chunks:
     """The chunks of a source; the first can be seen before they are taken.
 
     The iteration raises as soon as more bytes come than `upload` can take, and at the end if the
-    append says that it is another one: then nothing of it is to be kept. With a checksum it ends
-    only if all bytes came and it is theirs; else it raises `ChecksumMismatch`, or `CutShort`.
+    append says that it is another one: then nothing of it is to be kept. With a
+    checksum it ends only if all bytes came and it is theirs; else it raises `ChecksumMismatch`, or
+    `CutShort`. Once a second `progressed` is told how far the upload has come.
     """
 
-    def __init__(self, source: Source, upload: Upload, append: Append, limits: Limits) -> None:
+    def __init__(
+        self,
+        source: Source,
+        upload: Upload,
+        append: Append,
+        limits: Limits,
+        progressed: Callable[[Upload], None],
+    ) -> None:
         self._source = source
         self._iterator = aiter(source)
         self._upload = upload
@@ -32,6 +44,8 @@ class Chunks:
         self._hash = None if self._checksum is None else ALGORITHMS[self._checksum.algorithm]()
         self._head: list[bytes] = []
         self._size = 0
+        self._progressed = progressed
+        self._next_progress = time.monotonic() + _PROGRESS_INTERVAL
 
     @property
     def have_come(self) -> bool:
@@ -66,6 +80,9 @@ class Chunks:
             raise
         self._size += len(chunk)
         check_size(self._size, self._upload, self._limits)
+        if time.monotonic() >= self._next_progress:
+            self._next_progress = time.monotonic() + _PROGRESS_INTERVAL
+            self._progressed(self._upload.at(self._upload.offset + self._size))
         if self._hash is not None:
             if len(chunk) > _LONG_CHUNK:
                 await run_sync(self._hash.update, chunk)
