@@ -7,11 +7,16 @@ unknown or badly written.
 import contextlib
 import difflib
 import inspect
+import re
 from collections.abc import Collection, Iterator
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+# RFC 9110 section 5.6.2 and 5.5: nothing that would end the header.
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_URL = re.compile(r"[!-~]+")  # printable ASCII without blanks
 _ALIKE = 0.75  # of 1: `authorise` and `complete` are, `describe` and `close` are not
 
 
@@ -48,11 +53,17 @@ def check_window(name: str, value: object) -> None:
 
 def check_absolute(name: str, url: object) -> None:
     """Check a URL as clients see it, with scheme and host."""
-    parts = urlsplit(url) if isinstance(url, str) else None
+    parts = urlsplit(url) if isinstance(url, str) and _URL.fullmatch(url) else None
     if parts is None or parts.scheme not in ("http", "https") or not parts.netloc:
         raise ValueError(
             f"{name} must be a whole URL, as https://example.org/files, or be left out, not {url!r}"
         )
+
+
+def check_header(name: str, value: str) -> None:
+    """Check a header that a host sets: its name, and that nothing in the value would end it."""
+    if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+        raise ValueError(f"{name!r} is no header that can be sent")
 
 
 def check_type(name: str, value: object, kind: type) -> None:

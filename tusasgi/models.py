@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
 
-from tusasgi.arguments import check_integer, check_window
+from tusasgi.arguments import check_header, check_integer, check_window
 from tusasgi.errors import InvalidUploadId
 
 Fact = str | int | float | bool | None
@@ -22,11 +22,6 @@ _UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 MAX_FINAL_BODY = 16 * 1024
 """The longest body of a final response, in bytes."""
-
-# RFC 9110 section 5.6.2 and 5.5: nothing that would end the header.
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-
 
 FRAMING_HEADERS = ("content-length", "transfer-encoding", "connection")
 
@@ -77,8 +72,7 @@ class FinalResponse:
         for name, value in self.headers.items():
             if name.lower() in FRAMING_HEADERS:
                 raise ValueError(f"{name} follows from the body, and is not to be set")
-            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-                raise ValueError(f"{name!r} is no header that can be sent")
+            check_header(name, value)
         if len(self.body) > MAX_FINAL_BODY:
             raise ValueError(f"the body of a final response has at most {MAX_FINAL_BODY} bytes")
 

@@ -809,3 +809,25 @@ async def test_an_append_that_does_not_fit_stops_nobody(
         running.end(b"defghij")
     assert running.answer.status == 204
     assert await stage.content(upload.id) == b"abcdefghij"
+
+
+@pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "a\0b", "\u20ac"])
+@pytest.mark.parametrize("where", ["render-error", "error"])
+async def test_no_header_of_a_host_can_break_out_of_the_answer(where: str, value: str) -> None:
+    class Quota(TusError):
+        status = 403
+        headers = {"X-Why": value} if where == "error" else {}  # type: ignore[assignment]
+
+    class Refusing(Hooks):
+        async def authorize(self, *arguments: Any) -> None:
+            raise Quota("no")
+
+    def render(error: TusError) -> Response:
+        headers = {"X-Why": value} if where == "render-error" else {}
+        return Response(status=error.status, headers=headers, body=b"no\n")
+
+    stage = make_stage(MemoryStore(), hooks=Refusing(), render_error=render)
+    exchange = stage.driver.exchange("POST", "/", {"Upload-Length": "5"}, b"")
+    with pytest.raises(ValueError, match="'X-Why' is no header that can be sent"):
+        await exchange.run()
+    assert exchange.sent == []  # the server answers 500

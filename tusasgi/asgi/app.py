@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
-from tusasgi.arguments import check_absolute, check_choices, check_seconds
+from tusasgi.arguments import check_absolute, check_choices, check_header, check_seconds
 from tusasgi.asgi.body import Receive
 from tusasgi.asgi.download import download
 from tusasgi.asgi.exchange import Exchange, Scope, log_outcome
@@ -140,13 +140,16 @@ class TusApp:
 
     def _refused(self, error: TusError, exchange: Exchange) -> Response:
         self._make_known(exchange)
-        return exchange.codec.refused(
+        response = exchange.codec.refused(
             error,
             self._render_error(error),
             method=exchange.method,
             upload=exchange.upload,
             is_plain=exchange.is_plain,
         )
+        for name, value in response.headers.items():  # the host's, who may repeat a client's words
+            check_header(name, value)
+        return response
 
     def _make_known(self, exchange: Exchange) -> None:
         """Decide which protocol a request without a mark speaks, by the upload that it is about."""
