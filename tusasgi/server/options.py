@@ -1,25 +1,97 @@
 """The arguments of the command: what is given there, as settings."""
 
 import argparse
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NoReturn
 
 from tusasgi import __version__
 from tusasgi.server import values
-from tusasgi.server.settings import DEFAULTS, Settings
+from tusasgi.server.settings import DEFAULTS, FOR_WORKERS, Settings
+from tusasgi.server.sources import (
+    PREFIX,
+    Options,
+    WrongSetting,
+    from_environment,
+    from_file,
+    to_toml,
+)
 
 Command = Literal["serve", "sweep"]
 
 
-def read_arguments(arguments: Sequence[str] | None = None) -> tuple[Command, Settings]:
-    """Return what is to be done, and how; wrong arguments end the process with code 2."""
-    parser = _parser()
+def read_arguments(
+    arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ
+) -> tuple[Command, Settings]:
+    """Return what is to be done, and how; what is wrong ends the process with code 2.
+
+    An option counts more than a variable of the environment, and that more than a file.
+    """
+    parser, commands = _parser()
     given = vars(parser.parse_args(arguments))
     command: Command = given.pop("command")
-    settings = Settings(**given)
+    options = {name: _options_of(one) for name, one in commands.items()}
+    try:
+        layers = _layers(given, options[command], options["serve"], environment)
+    except WrongSetting as wrong:
+        parser.error(str(wrong))
+    settings = Settings(**_merged(layers))
+    if "print_config" in given:
+        print(to_toml(_shown(settings, options[command]), _sources(layers)), end="")
+        parser.exit()
+    if command == "sweep" and settings.dir is None and settings.store is None:
+        parser.error("one of the arguments --dir --store is required")
     if settings.interim_responses and settings.server == "granian":
         parser.error("--interim-responses needs --server uvicorn: granian cannot send them")
     return command, settings
+
+
+_NO_SETTINGS = ("help", "config", "print_config")
+_ALTERNATIVES = ("dir", "store")
+
+Layer = tuple[str, dict[str, Any]]
+"""Settings, and what they are from."""
+
+
+def _options_of(command: argparse.ArgumentParser) -> Options:
+    return {one.dest: one for one in command._actions if one.dest not in _NO_SETTINGS}
+
+
+def _layers(
+    given: dict[str, Any], options: Options, all_options: Options, environment: Mapping[str, str]
+) -> list[Layer]:
+    """Return all that is given, what counts less before what counts more."""
+    others = [*all_options, "config"]
+    path = given.get("config") or environment.get(f"{PREFIX}CONFIG")
+    in_file = {} if path is None else from_file(options, path, others=others)
+    reserved = [FOR_WORKERS, *(PREFIX + name.upper() for name in others)]
+    in_environment = from_environment(options, environment, others=reserved)
+    by_option = {name: value for name, value in given.items() if name in options}
+    layers = [(str(path), in_file), ("the environment", in_environment), ("options", by_option)]
+    for where, settings in layers:
+        if set(_ALTERNATIVES) <= settings.keys():
+            raise WrongSetting(f"{where}: dir and store exclude each other")
+    return layers
+
+
+def _merged(layers: Iterable[Layer]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for _, settings in layers:
+        if settings.keys() & set(_ALTERNATIVES):  # of which only the last one counts
+            merged = {name: one for name, one in merged.items() if name not in _ALTERNATIVES}
+        merged |= settings
+    return merged
+
+
+def _sources(layers: Iterable[Layer]) -> dict[str, str]:
+    return {name: where for where, settings in layers for name in settings}
+
+
+def _shown(settings: Settings, options: Options) -> dict[str, Any]:
+    shown = {name: getattr(settings, name) for name in options}
+    if settings.monitor is not None and "monitor" in shown:
+        shown["monitor"] = values.written(settings.monitor)
+    return shown
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,7 +104,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Return the parser, and those of its commands."""
     parser = _Parser(
         prog="tusasgi", description="Resumable uploads by TUS 1.0.0 and the IETF draft"
     )
@@ -40,9 +113,21 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands", dest="command", metavar="COMMAND", required=True
     )
-    _add_serve(commands.add_parser("serve", help="receive uploads into a folder or a bucket"))
-    _add_place(commands.add_parser("sweep", help="remove what has expired"), is_required=True)
-    return parser
+    serve = commands.add_parser("serve", help="receive uploads into a folder or a bucket")
+    sweep = commands.add_parser("sweep", help="remove what has expired")
+    _add_serve(serve)
+    _add_place(sweep, default="")
+    for command in (serve, sweep):
+        command.epilog = (
+            "Each option can also be set by the environment (TUSASGI_MAX_SIZE for --max-size, or "
+            "TUSASGI_MAX_SIZE_FILE with a file that says it) or in the TOML file of --config "
+            "(max-size = ...). Options count most, the file least."
+        )
+        command.add_argument("--config", metavar="FILE", help="a TOML file with settings")
+        command.add_argument(
+            "--print-config", action="store_true", help="show all settings, as such a file, and end"
+        )
+    return parser, {"serve": serve, "sweep": sweep}
 
 
 def _add_serve(serve: argparse.ArgumentParser) -> None:
@@ -51,7 +136,7 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         serve.add_argument(option, help=f"{help} (default: {default})" if default else help, **how)
 
     positive = _as(values.positive)
-    _add_place(serve, is_required=False)
+    _add_place(serve, default=" (default: ./data)")
     add("--server", "what speaks HTTP; each is an extra of its own",
         choices=("uvicorn", "granian"))  # fmt: skip
     add("--host", "address to listen on")
@@ -86,11 +171,9 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         "behind proxies that pass them on", action="store_true")  # fmt: skip
 
 
-def _add_place(command: argparse.ArgumentParser, *, is_required: bool) -> None:
-    place = command.add_mutually_exclusive_group(required=is_required)
-    place.add_argument(
-        "--dir", help="folder of the uploads" + ("" if is_required else " (default: ./data)")
-    )
+def _add_place(command: argparse.ArgumentParser, *, default: str) -> None:
+    place = command.add_mutually_exclusive_group()
+    place.add_argument("--dir", help=f"folder of the uploads{default}")
     place.add_argument(
         "--store",
         type=_as(values.bucket),

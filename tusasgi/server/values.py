@@ -51,6 +51,12 @@ def address(text: str) -> Address:
     return Address(match["ipv6"] or match["host"] or "127.0.0.1", int(match["port"]))
 
 
+def written(address: Address) -> str:
+    """Write an address as `address` reads it."""
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{host}:{address.port}"
+
+
 def size(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if match is None or match[2].lower() not in _UNITS or int(match[1]) == 0:
