@@ -52,7 +52,14 @@ def workers_of(server: Server) -> set[int]:
     """Return the processes that answer: the children of a supervisor, or the one there is."""
     # The tracker of shared resources is a child as well, and listens to nothing.
     children = psutil.Process(server.process.pid).children()
-    return {child.pid for child in children if child.net_connections("tcp")} or {server.process.pid}
+    return {child.pid for child in children if _listens(child)} or {server.process.pid}
+
+
+def _listens(process: psutil.Process) -> bool:
+    try:
+        return bool(process.net_connections("tcp"))
+    except psutil.NoSuchProcess:  # it has just ended
+        return False
 
 
 @contextlib.contextmanager
