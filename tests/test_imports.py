@@ -75,6 +75,7 @@ PACKAGES: dict[str, set[str]] = {
     "testing": {"", "stores", "lockers"},
     "server": {
         "",
+        "arguments",
         "metrics",
         "observer",
         "stores",

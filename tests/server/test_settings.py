@@ -15,6 +15,7 @@ ALL = {
     "--cors-origin": "https://example.com",
     "--public-url": "https://example.com/up/",
     "--durability": "append",
+    "--hooks": "package.module:hooks",
     "--shutdown-timeout": "1",
     "--header-timeout": "2",
     "--keep-alive": "3",

@@ -13,6 +13,7 @@ import anyio
 
 from tusasgi import StoreUnavailable
 from tusasgi.server.failures import describe
+from tusasgi.server.python_hooks import load_hooks
 from tusasgi.server.settings import Settings
 from tusasgi.server.values import Address
 
@@ -55,6 +56,16 @@ def check_folder_is_there(path: str) -> None:
     check_posix(_FOLDER)
     if not os.path.isdir(path):
         fail(f"there is no folder {path}")
+
+
+def check_hooks(reference: str | None) -> None:
+    """Check that the hooks can be imported, before anybody depends on them."""
+    if reference is None:
+        return
+    try:
+        load_hooks(reference)
+    except Exception as error:  # whatever the module does: who runs it wants the reason alone
+        fail(f"cannot use the hooks {reference}: {describe(error)}")
 
 
 def check_bucket(settings: Settings, *, may_be_away: bool) -> Settings:

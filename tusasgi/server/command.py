@@ -15,6 +15,7 @@ from tusasgi.server.checks import (
     check_extra,
     check_folder,
     check_folder_is_there,
+    check_hooks,
     check_posix,
     fail,
 )
@@ -42,6 +43,7 @@ def serve(settings: Settings) -> None:
     check_extra(f"serve on {settings.server}", extra, "starlette", settings.server)
     if settings.monitor is not None:
         check_posix("--monitor")
+    check_hooks(settings.hooks)
     if settings.is_in_bucket:
         settings = check_bucket(settings, may_be_away=True)
     else:
@@ -97,6 +99,7 @@ def _run_server(settings: Settings, address: Address) -> None:
 
 def sweep(settings: Settings) -> None:
     """Remove once what has expired, and say how much it was."""
+    check_hooks(settings.hooks)
     if settings.is_in_bucket:
         settings = check_bucket(settings, may_be_away=False)
     else:

@@ -117,6 +117,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     sweep = commands.add_parser("sweep", help="remove what has expired")
     _add_serve(serve)
     _add_place(sweep, default="")
+    _add_hooks(sweep)
     for command in (serve, sweep):
         command.epilog = (
             "Each option can also be set by the environment (TUSASGI_MAX_SIZE for --max-size, or "
@@ -137,6 +138,7 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
 
     positive = _as(values.positive)
     _add_place(serve, default=" (default: ./data)")
+    _add_hooks(serve)
     add("--server", "what speaks HTTP; each is an extra of its own",
         choices=("uvicorn", "granian"))  # fmt: skip
     add("--host", "address to listen on")
@@ -179,6 +181,15 @@ def _add_place(command: argparse.ArgumentParser, *, default: str) -> None:
         type=_as(values.bucket),
         metavar="URL",
         help="s3://bucket/prefix instead of a folder; the AWS_* variables say who and where",
+    )
+
+
+def _add_hooks(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--hooks",
+        type=_as(values.reference),
+        metavar="MODULE:OBJECT",
+        help="an object derived from tusasgi.Hooks, found from the current folder on",
     )
 
 

@@ -36,6 +36,7 @@ class Settings:
     cors_origin: Sequence[str] = ()
     public_url: str | None = None
     durability: "Durability" = "complete"
+    hooks: str | None = None
     log_requests: bool = False
     shutdown_timeout: int = 5
     header_timeout: int = 60

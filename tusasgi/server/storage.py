@@ -8,6 +8,7 @@ from datetime import timedelta
 from tusasgi import Expiry, Limits, Observer, Uploads
 from tusasgi.lockers import Locker
 from tusasgi.lockers.memory import MemoryLocker
+from tusasgi.server.python_hooks import load_hooks
 from tusasgi.server.settings import Settings
 from tusasgi.stores import Store
 
@@ -18,6 +19,7 @@ def make_uploads(settings: Settings) -> Uploads:
     return Uploads(
         store,
         locker=locker,
+        hooks=None if settings.hooks is None else load_hooks(settings.hooks),
         limits=Limits(max_size=settings.max_size, max_append=settings.max_append_size),
         expiry=Expiry(initial=window, after_append=window),
         observer=None if settings.monitor is None else _metrics(),

@@ -16,6 +16,7 @@ _URL = re.compile(r"https?://[^/?#\s]+(/[^?#\s]*)?")
 _ADDRESS = re.compile(
     r"(?:(?P<host>[A-Za-z0-9.-]+):|\[(?P<ipv6>[0-9A-Fa-f:.]+)\]:)?(?P<port>[0-9]{1,5})"
 )
+_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _LAST_PORT = 65535
 
 
@@ -55,6 +56,12 @@ def written(address: Address) -> str:
     """Write an address as `address` reads it."""
     host = f"[{address.host}]" if ":" in address.host else address.host
     return f"{host}:{address.port}"
+
+
+def reference(text: str) -> str:
+    if not _REFERENCE.fullmatch(text):
+        raise ValueError(f"{text!r} is not an object of a module such as package.module:hooks")
+    return text
 
 
 def size(text: str) -> int:
