@@ -81,7 +81,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], t
             (folder / "test_hang.py").write_text(_BEGIN + _HANGS[hang])
             runs[hang] = stack.enter_context(_pytest(folder))
             stack.callback(runs[hang].kill)
-        yield lambda hang: (runs[hang].wait(180), runs[hang].stdout.read())
+        yield lambda hang: (runs[hang].wait(110), runs[hang].stdout.read())
 
 
 def _pytest(folder: Path) -> subprocess.Popen[str]:
