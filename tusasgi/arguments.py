@@ -8,7 +8,7 @@ import contextlib
 import difflib
 import inspect
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,24 +20,22 @@ _URL = re.compile(r"[!-~]+")  # printable ASCII without blanks
 _ALIKE = 0.75  # of 1: `authorise` and `complete` are, `describe` and `close` are not
 
 
-def check_integer(name: str, value: object, *, least: int = 0) -> None:
-    """Check a number of bytes or the like; a bool is none."""
+def check_integer(name: str, value: object, *, is_positive: bool = False) -> None:
+    """Check a number of bytes or the like, of which none is negative; a bool is no number."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be an integer, not {value!r}")
-    if value < least:
-        at_least = {0: "must not be negative", 1: "must be positive"}
-        raise ValueError(f"{name} {at_least.get(least, f'must be at least {least}')}")
+    if value < is_positive:
+        raise ValueError(f"{name} must {'be positive' if is_positive else 'not be negative'}")
 
 
-def check_seconds(name: str, value: object, *, optional: bool = True) -> None:
+def check_seconds(name: str, value: object) -> None:
     """Check a positive number of seconds, or None for no limit."""
-    if value is None and optional:
+    if value is None:
         return
-    or_none = ", or None" if optional else ""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number of seconds{or_none}, not {value!r}")
+        raise TypeError(f"{name} must be a number of seconds, or None, not {value!r}")
     if not value > 0:
-        raise ValueError(f"{name} must be a positive number of seconds{or_none}")
+        raise ValueError(f"{name} must be a positive number of seconds, or None")
 
 
 def check_window(name: str, value: object) -> None:
@@ -79,9 +77,9 @@ def check_choices(name: str, values: object, choices: Collection[str]) -> None:
         raise TypeError(f"{name} must be a collection of names, not {_named(values)}")
     for value in values:
         if value not in choices:
-            raise ValueError(
-                f"{name}: {value!r} is none of {', '.join(choices)}{_hint(value, choices)}"
-            )
+            similar = nearest(str(value), choices)
+            hint = f": did you mean {similar!r}?" if similar else ""
+            raise ValueError(f"{name}: {value!r} is none of {', '.join(choices)}{hint}")
 
 
 def check_derived(name: str, value: object, base: type) -> None:
@@ -131,6 +129,11 @@ def needs_extra(extra: str) -> Iterator[None]:
         raise ImportError(f"{package} is missing: {install}", name=error.name) from error
 
 
+def nearest(word: str, known: Iterable[str], *, alike: float = 0.6) -> str | None:
+    """Return which of the known words somebody may have meant; `alike` is from 0 to 1."""
+    return next(iter(difflib.get_close_matches(word, list(known), 1, alike)), None)
+
+
 def _check_is_object(name: str, value: object) -> None:
     if isinstance(value, type):
         raise TypeError(f"{name} must be an object, not a class: give {value.__name__}(…)")
@@ -154,16 +157,11 @@ def _is_async(method: Any) -> bool:
 
 
 def _check_spelling(owner: type, name: str, known: Collection[str], base: type) -> None:
-    if similar := difflib.get_close_matches(name, known, 1, _ALIKE):
+    if similar := nearest(name, known, alike=_ALIKE):
         raise TypeError(
-            f"{owner.__name__}.{name} would never be called: did you mean {similar[0]}? "
+            f"{owner.__name__}.{name} would never be called: did you mean {similar}? "
             f"(If it is no method of {base.__name__}, begin its name with an underscore.)"
         )
-
-
-def _hint(value: object, choices: Collection[str]) -> str:
-    similar = difflib.get_close_matches(str(value), choices, 1)
-    return f": did you mean {similar[0]!r}?" if similar else ""
 
 
 def _named(value: object) -> str:
@@ -174,4 +172,4 @@ def _named(value: object) -> str:
 
 
 def _a(word: str) -> str:
-    return f"{'an' if word[0] in 'AEIOUaeiou' and word != 'Uploads' else 'a'} {word}"
+    return f"{'an' if word[0] in 'AEIOUaeiou' else 'a'} {word}"

@@ -227,7 +227,7 @@ class Limits:
         check_integer("min_append", self.min_append)
         check_integer("min_size", self.min_size)
         if self.max_append is not None:
-            check_integer("max_append", self.max_append, least=1)
+            check_integer("max_append", self.max_append, is_positive=True)
         if self.max_size is not None:
             check_integer("max_size", self.max_size)
         if self.max_append is not None and self.max_append < self.min_append:

@@ -215,6 +215,9 @@ async def test_completed_may_terminate_its_upload_and_the_client_hears_of_a_succ
 
     async def take(upload: Upload) -> None:
         await stage.uploads.terminate(upload.id)
+        await stage.uploads.terminate(upload.id, missing_ok=True)
+        with pytest.raises(UploadNotFound):
+            await stage.uploads.terminate(upload.id)
 
     hooks.does["completed"] = take
     upload = await stage.uploads.create(length=5)

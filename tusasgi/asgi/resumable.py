@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 
+from tusasgi.arguments import check_type
 from tusasgi.asgi.app import TusApp
 from tusasgi.asgi.body import Receive
 from tusasgi.asgi.endpoint import App, EndpointCall, target_of
@@ -45,6 +46,7 @@ class Resumable:
         send_timeout: float | None = 60.0,
         render_error: Callable[[TusError], Response] = plain_text,
     ) -> None:
+        check_type("uploads", uploads, Uploads)
         store = uploads.capabilities
         if not uploads.expiry.is_on:
             raise ValueError("uploads must have an expiry: nothing else removes those that ended")

@@ -22,9 +22,9 @@ class Chunks:
     """The chunks of a source; the first can be seen before they are taken.
 
     The iteration raises as soon as more bytes come than `upload` can take, and at the end if the
-    append says that it is another one: then nothing of it is to be kept. With a
-    checksum it ends only if all bytes came and it is theirs; else it raises `ChecksumMismatch`, or
-    `CutShort`. Once a second `progressed` is told how far the upload has come.
+    append says that it is another one: then nothing of it is to be kept. With a checksum it ends
+    only if all bytes came and it is theirs; else it raises `ChecksumMismatch`, or `CutShort`. Once
+    a second `progressed` is told how far the upload has come.
     """
 
     def __init__(

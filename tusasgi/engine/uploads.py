@@ -105,12 +105,7 @@ class Uploads:
         self._clock = clock
         self._new_id = new_id
         self._check_can_expire(self.expiry)
-        if remove_parts and not self.capabilities.can_terminate:
-            raise ValueError(f"{type(store).__name__} cannot remove the parts of final uploads")
-        if digest not in (None, "sha256"):
-            raise ValueError('digest must be None or "sha256"')
-        if digest is not None and not self.capabilities.can_read:
-            raise ValueError(f"{type(store).__name__} cannot read uploads back for a digest")
+        self._check_can_follow(digest, remove_parts=remove_parts)
         self._locks = Locks(locker, self.observer)
         self._completion = Completion(
             store,
@@ -283,7 +278,7 @@ class Uploads:
         not, until it has `limit` of them; `after` is that of the page before. Raises `TypeError` if
         the store cannot list.
         """
-        check_integer("limit", limit, least=1)
+        check_integer("limit", limit, is_positive=True)
         now = self._clock()
 
         def is_wanted(upload: Upload) -> bool:
@@ -320,24 +315,32 @@ class Uploads:
         follows from the hook.
         """
         if self._locks.is_held_here(upload_id):
-            await self._terminate_from_hook(upload_id)
+            await self._terminate_from_hook(upload_id, missing_ok=missing_ok)
             return
         async with self._locks.hold(upload_id):
-            try:
-                upload = await self.store.get(check_upload_id(upload_id))
-            except UploadNotFound:
-                if missing_ok:
-                    return
-                raise
+            upload = await self._find(upload_id, missing_ok=missing_ok)
+            if upload is None:
+                return
             if upload.removal is None:
                 await self.hooks.terminating(upload)
             await self._remove(upload, "terminated")
 
-    async def _terminate_from_hook(self, upload_id: str) -> None:
-        """Remove the upload whose hook calls, unless the hook is about its removal already."""
-        upload = await self.store.get(upload_id)
-        if upload.removal is None:
+    async def _terminate_from_hook(self, upload_id: str, *, missing_ok: bool) -> None:
+        """Remove the upload whose hook calls, unless the hook is about its removal already.
+
+        `terminating` is not asked: it is the host itself that wants it.
+        """
+        upload = await self._find(upload_id, missing_ok=missing_ok)
+        if upload is not None and upload.removal is None:
             await self._remove(upload, "terminated")
+
+    async def _find(self, upload_id: str, *, missing_ok: bool) -> Upload | None:
+        try:
+            return await self.store.get(check_upload_id(upload_id))
+        except UploadNotFound:
+            if missing_ok:
+                return None
+            raise
 
     async def discard(self, upload_id: str) -> None:
         """Remove what is left of a creation that was refused on the way, if anything is.
@@ -477,6 +480,16 @@ class Uploads:
     def _check_can_expire(self, expiry: Expiry) -> None:
         if expiry.is_on and not (self.capabilities.can_sweep and self.capabilities.can_terminate):
             raise ValueError(f"{type(self.store).__name__} cannot find and remove expired uploads")
+
+    def _check_can_follow(self, digest: str | None, *, remove_parts: bool) -> None:
+        """Check that the store can do what is to follow on the last byte."""
+        name = type(self.store).__name__
+        if remove_parts and not self.capabilities.can_terminate:
+            raise ValueError(f"{name} cannot remove the parts of final uploads")
+        if digest not in (None, "sha256"):
+            raise ValueError('digest must be None or "sha256"')
+        if digest is not None and not self.capabilities.can_read:
+            raise ValueError(f"{name} cannot read uploads back for a digest")
 
     async def _create(self, upload: Upload) -> Upload:
         upload = await self.store.create(upload)

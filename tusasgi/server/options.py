@@ -2,18 +2,18 @@
 
 import argparse
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NoReturn
 
 from tusasgi import __version__
 from tusasgi.server import values
-from tusasgi.server.settings import DEFAULTS, FOR_WORKERS, Settings
+from tusasgi.server.settings import DEFAULTS, Settings
 from tusasgi.server.sources import (
-    PREFIX,
     Options,
     WrongSetting,
-    from_environment,
-    from_file,
+    layers_of,
+    merged,
+    sources_of,
     to_toml,
 )
 
@@ -32,12 +32,12 @@ def read_arguments(
     command: Command = given.pop("command")
     options = {name: _options_of(one) for name, one in commands.items()}
     try:
-        layers = _layers(given, options[command], options["serve"], environment)
+        layers = layers_of(given, options[command], options["serve"], environment)
     except WrongSetting as wrong:
         parser.error(str(wrong))
-    settings = Settings(**_merged(layers))
+    settings = Settings(**merged(layers))
     if "print_config" in given:
-        print(to_toml(_shown(settings, options[command]), _sources(layers)), end="")
+        print(to_toml(_shown(settings, options[command]), sources_of(layers)), end="")
         parser.exit()
     if command == "sweep" and settings.dir is None and settings.store is None:
         parser.error("one of the arguments --dir --store is required")
@@ -47,44 +47,10 @@ def read_arguments(
 
 
 _NO_SETTINGS = ("help", "config", "print_config")
-_ALTERNATIVES = ("dir", "store")
-
-Layer = tuple[str, dict[str, Any]]
-"""Settings, and what they are from."""
 
 
 def _options_of(command: argparse.ArgumentParser) -> Options:
     return {one.dest: one for one in command._actions if one.dest not in _NO_SETTINGS}
-
-
-def _layers(
-    given: dict[str, Any], options: Options, all_options: Options, environment: Mapping[str, str]
-) -> list[Layer]:
-    """Return all that is given, what counts less before what counts more."""
-    others = [*all_options, "config"]
-    path = given.get("config") or environment.get(f"{PREFIX}CONFIG")
-    in_file = {} if path is None else from_file(options, path, others=others)
-    reserved = [FOR_WORKERS, *(PREFIX + name.upper() for name in others)]
-    in_environment = from_environment(options, environment, others=reserved)
-    by_option = {name: value for name, value in given.items() if name in options}
-    layers = [(str(path), in_file), ("the environment", in_environment), ("options", by_option)]
-    for where, settings in layers:
-        if set(_ALTERNATIVES) <= settings.keys():
-            raise WrongSetting(f"{where}: dir and store exclude each other")
-    return layers
-
-
-def _merged(layers: Iterable[Layer]) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for _, settings in layers:
-        if settings.keys() & set(_ALTERNATIVES):  # of which only the last one counts
-            merged = {name: one for name, one in merged.items() if name not in _ALTERNATIVES}
-        merged |= settings
-    return merged
-
-
-def _sources(layers: Iterable[Layer]) -> dict[str, str]:
-    return {name: where for where, settings in layers for name in settings}
 
 
 def _shown(settings: Settings, options: Options) -> dict[str, Any]:

@@ -5,26 +5,67 @@ TOML file. The words are read by what reads the option.
 """
 
 import argparse
-import difflib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-PREFIX = "TUSASGI_"
+from tusasgi.arguments import nearest
+from tusasgi.server.settings import FOR_WORKERS
+
+_PREFIX = "TUSASGI_"
 _FILE = "_FILE"
 _ALIKE = 0.85  # of 1: there may be variables of others
+_ALTERNATIVES = ("dir", "store")
 _ON, _OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 Options = Mapping[str, argparse.Action]
 """The options of a command, by the names of their settings."""
+
+Layer = tuple[str, dict[str, Any]]
+"""Settings, and what they are from."""
 
 
 class WrongSetting(Exception):
     """What is wrong, and where, in one line."""
 
 
-def from_environment(
-    options: Options, environment: Mapping[str, str], *, others: Iterable[str] = ()
+def layers_of(
+    given: dict[str, Any], options: Options, all_options: Options, environment: Mapping[str, str]
+) -> list[Layer]:
+    """Return all that is set, what counts less before what counts more.
+
+    `given` is what the words of the command say, `options` what it takes of `all_options`.
+    """
+    others = [*all_options, "config"]
+    layers: list[Layer] = []
+    if path := given.get("config") or environment.get(f"{_PREFIX}CONFIG"):
+        layers.append((path, _from_file(options, path, others)))
+    reserved = [FOR_WORKERS, *(_PREFIX + name.upper() for name in others)]
+    layers.append(("the environment", _from_environment(options, environment, reserved)))
+    layers.append(("options", {name: given[name] for name in given if name in options}))
+    for where, settings in layers:
+        if set(_ALTERNATIVES) <= settings.keys():
+            raise WrongSetting(f"{where}: dir and store exclude each other")
+    return layers
+
+
+def merged(layers: Iterable[Layer]) -> dict[str, Any]:
+    """Return what counts of all layers."""
+    merged: dict[str, Any] = {}
+    for _, settings in layers:
+        if settings.keys() & set(_ALTERNATIVES):  # of which only the last one counts
+            merged = {name: one for name, one in merged.items() if name not in _ALTERNATIVES}
+        merged |= settings
+    return merged
+
+
+def sources_of(layers: Iterable[Layer]) -> dict[str, str]:
+    """Return, for each setting, which layer it counts from."""
+    return {name: where for where, settings in layers for name in settings}
+
+
+def _from_environment(
+    options: Options, environment: Mapping[str, str], others: Iterable[str]
 ) -> dict[str, Any]:
     """Return the settings that the variables give.
 
@@ -32,7 +73,7 @@ def from_environment(
     the name of a setting are refused, but for those of `others`.
     """
     settings: dict[str, Any] = {}
-    known = {PREFIX + name.upper(): name for name in options}
+    known = {_PREFIX + name.upper(): name for name in options}
     for variable in sorted(environment):
         direct = variable.removesuffix(_FILE)
         if name := known.get(direct):
@@ -42,12 +83,12 @@ def from_environment(
                     raise WrongSetting(f"{variable}: {direct} is given as well")
                 word = _content_of(word, variable).strip()
             settings[name] = _read(options, name, word, variable)
-        elif variable.startswith(PREFIX) and variable not in others:
+        elif variable.startswith(_PREFIX) and variable not in others:
             _check_spelling(variable, known)
     return settings
 
 
-def from_file(options: Options, path: str, *, others: Iterable[str] = ()) -> dict[str, Any]:
+def _from_file(options: Options, path: str, others: Iterable[str]) -> dict[str, Any]:
     """Return the settings that a TOML file gives; `others` are names that are of no use here."""
     try:
         with open(path, "rb") as file:
@@ -62,7 +103,9 @@ def from_file(options: Options, path: str, *, others: Iterable[str] = ()) -> dic
         if name in options:
             settings[name] = _read(options, name, value, f"{path}: {key}")
         elif name not in others:
-            raise WrongSetting(f"{path}: {key} is no setting{_hint(key, [*options, *others])}")
+            similar = nearest(key, [*options, *others])
+            hint = f": did you mean {similar}?" if similar else ""
+            raise WrongSetting(f"{path}: {key} is no setting{hint}")
     return settings
 
 
@@ -71,8 +114,11 @@ def to_toml(settings: Mapping[str, Any], sources: Mapping[str, str]) -> str:
     lines = []
     for name, value in settings.items():
         key = name.replace("_", "-")
-        written = f"{key} = {_toml(value)}" if value not in (None, ()) else f"# {key} is not set"
-        lines.append(f"{written}  # {sources[name]}" if name in sources else written)
+        if value in (None, ()):
+            lines.append(f"# {key} is not set")
+        else:
+            source = f"  # {sources[name]}" if name in sources else ""
+            lines.append(f"{key} = {_toml(value)}{source}")
     return "\n".join([*lines, ""])
 
 
@@ -121,13 +167,8 @@ def _content_of(path: str, where: str) -> str:
 
 
 def _check_spelling(variable: str, known: Iterable[str]) -> None:
-    if hint := _hint(variable, known, _ALIKE):
-        raise WrongSetting(f"{variable} is no setting{hint}")
-
-
-def _hint(word: str, known: Iterable[str], alike: float = 0.6) -> str:
-    similar = difflib.get_close_matches(word, list(known), 1, alike)
-    return f": did you mean {similar[0]}?" if similar else ""
+    if similar := nearest(variable, known, alike=_ALIKE):
+        raise WrongSetting(f"{variable} is no setting: did you mean {similar}?")
 
 
 def _toml(value: Any) -> str:

@@ -247,8 +247,10 @@ class FileStore:
             locked.check(upload)
             upload = replace(upload, offset=stored.offset)
             removal = upload.removal
-            if removal is None or not _only_removes(upload, stored):
-                locked.put_complete(upload) if upload.is_complete else locked.put(upload)
+            if removal is None and upload.is_complete:
+                locked.put_complete(upload)
+            elif removal is None or not _only_removes(upload, stored):
+                locked.put(upload)
             else:  # a full disk must let itself be emptied
                 with files.unless_full():
                     self._directory.mark(upload.id, NOW)
