@@ -122,14 +122,21 @@ def parse_key(text: str) -> Sequence[Key]:
 
 def parse_jwks(text: str) -> Sequence[Key]:
     """Return the keys of a JWK Set that are for signatures; those for other uses are left out."""
-    try:
-        found = json.loads(text)["keys"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError('it is no JWK Set: {"keys": [...]}') from None
+    found = _keys_in(text)
     keys = [_parse_jwk(jwk, number) for number, jwk in enumerate(found, 1) if _is_for_signing(jwk)]
     if not keys:
         raise ValueError("there is no key for signatures in it")
     return keys
+
+
+def _keys_in(text: str) -> list[dict[str, Any]]:
+    try:
+        found = json.loads(text)["keys"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise ValueError('it is no JWK Set: {"keys": [...]}')
+    return found
 
 
 def _is_for_signing(jwk: Mapping[str, Any]) -> bool:
