@@ -93,13 +93,14 @@ def _wait_until_up(server: Server, at: Path | None) -> None:
     while time.monotonic() < give_up:
         if server.process.poll() is not None:
             raise RuntimeError(f"{server.name} ended with code {server.process.returncode}")
-        with contextlib.suppress(OSError), _connected(server, at):
+        with contextlib.suppress(OSError), connected(server, at):
             return
         time.sleep(0.02)
     raise RuntimeError(f"{server.name} did not come up")
 
 
-def _connected(server: Server, at: Path | None) -> socket.socket:
+def connected(server: Server, at: Path | None) -> socket.socket:
+    """Connect to the server at its port, or at a path."""
     if at is None:
         return socket.create_connection(("127.0.0.1", server.port), 1)
     made = socket.socket(socket.AF_UNIX)
