@@ -107,11 +107,11 @@ def way(
 ) -> Iterator[Way]:
     kind, on = request.param
     folder = tmp_path_factory.mktemp(kind) / "data"
+    options = [*TIMES, "--monitor", "0", "--workers", "2"]
     if kind == "tls":
-        opened = on_tls(on, folder, pem, *TIMES)
+        opened = on_tls(on, folder, pem, *options)
     else:
-        believed = ["--forwarded-allow-ips", "unix", "--monitor", str(free_port())]
-        opened = on_socket(on, folder, *TIMES, *believed)
+        opened = on_socket(on, folder, *options, "--forwarded-allow-ips", "unix")
     with opened as way:
         yield way
 
@@ -210,34 +210,25 @@ def test_a_proxy_on_the_socket_is_believed(way: Way) -> None:
     assert answer.headers["Location"].startswith("https://files.example/files/")
 
 
-@unix_only
-def test_health_asks_the_socket(way: Way) -> None:
+def test_health_asks_the_server_where_it_listens(way: Way) -> None:
     url = way.server.output().splitlines()[1].rpartition(" ")[2]
     assert requests.get(url, timeout=20).text == "ok\n"
-
-
-def test_health_asks_over_tls(on: str, tmp_path: Path, pem: tuple[Path, Path]) -> None:
-    with on_tls(on, tmp_path / "data", pem, "--monitor", "0", "--workers", "2") as way:
-        url = way.server.output().splitlines()[1].rpartition(" ")[2]
-        assert requests.get(url, timeout=20).text == "ok\n"
-        assert way.client.create(1)
 
 
 # Stopping, and starting again.
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_stopped_server_takes_its_socket_away_and_a_killed_one_is_followed(
-    on: str, workers: str, tmp_path: Path
+    on: str, tmp_path: Path
 ) -> None:
-    folder, more = tmp_path / "data", ["--workers", workers]
-    with on_socket(on, folder, *more) as way:
+    folder = tmp_path / "data"
+    with on_socket(on, folder) as way:
         path = way.client.create(3)
         way.server.signal(signal.SIGKILL)
         way.server.wait()
         assert Path(way.at).exists()
         wait_until(lambda: not _is_taken(way))  # by workers, which end with their parent
-    with on_socket(on, folder, *more) as way:
+    with on_socket(on, folder) as way:
         assert way.client.patch(path, 0, b"abc").status == 204
         way.server.signal(signal.SIGTERM)
         way.server.wait()
