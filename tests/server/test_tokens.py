@@ -27,13 +27,15 @@ from tests.server._keys import (
 from tusasgi.server.credentials import InvalidCredential
 from tusasgi.server.tokens import Tokens, parse_jwks, parse_key
 
+LONG = f"{SECRET}, {SECRET}"
 AGO = datetime.now(UTC) - timedelta(minutes=1)
 
 
 @pytest.mark.parametrize(
     ("key", "private", "algorithms"),
     [
-        pytest.param(SECRET, SECRET, ("HS256", "HS384", "HS512"), id="secret"),
+        pytest.param(SECRET, SECRET, ("HS256",), id="secret"),
+        pytest.param(LONG, LONG, ("HS256", "HS384", "HS512"), id="long-secret"),
         pytest.param(
             public_pem(rsa_key()), private_pem(rsa_key()), ("RS256", "RS512", "PS256"), id="rsa"
         ),
@@ -41,13 +43,14 @@ AGO = datetime.now(UTC) - timedelta(minutes=1)
         pytest.param(public_pem(ed_key()), private_pem(ed_key()), ("EdDSA",), id="ed25519"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::jwt.InsecureKeyLengthWarning")  # of HS512, by PyJWT
 def test_the_kind_of_the_key_says_which_signatures_count(
     key: str, private: str, algorithms: tuple[str, ...]
 ) -> None:
     tokens = Tokens(key=key)
     for algorithm in algorithms:
         assert tokens.owner_of(token(private, algorithm)) == "alice"
+    assert set(algorithms) <= set(parse_key(key)[0].algorithms)
+    assert len({name[:2] for name in parse_key(key)[0].algorithms} & {"HS", "RS", "ES", "Ed"}) == 1
 
 
 def signed_by_the_public_key() -> str:

@@ -20,10 +20,9 @@ with needs_extra("jwt"):
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 _LEEWAY_SECONDS = 10  # that clocks may differ
-_SHORTEST_SECRET = 32  # bytes: what HS256 is as strong as
 _SHORTEST_RSA = 2048  # bits
 _LONGEST_OWNER = 255
-_OF_SECRETS = ("HS256", "HS384", "HS512")
+_OF_SECRETS = {"HS256": 32, "HS384": 48, "HS512": 64}  # bytes at least: RFC 7518 section 3.2
 _OF_RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _OF_CURVES = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
 _OF_EDWARDS = ("EdDSA",)
@@ -112,7 +111,7 @@ def parse_key(text: str) -> Sequence[Key]:
     if "PRIVATE KEY-----" in text:
         raise ValueError("it is a private key: give the public one, which is all that is needed")
     if not text.startswith("-----BEGIN"):
-        return [Key(key=_secret(text.encode()), algorithms=_OF_SECRETS)]
+        return [Key(key=text.encode(), algorithms=_algorithms_of(text.encode()))]
     try:
         key = load_pem_public_key(text.encode())
     except ValueError:
@@ -154,8 +153,7 @@ def _parse_jwk(jwk: Mapping[str, Any], number: int) -> Key:
     except (jwt.PyJWTError, ValueError, TypeError, KeyError):
         raise ValueError(f"key {number} is no JWK that can be used") from None
     try:
-        algorithms = _OF_SECRETS if isinstance(key, bytes) else _algorithms_of(key)
-        key = _secret(key) if isinstance(key, bytes) else key
+        algorithms = _algorithms_of(key)
     except ValueError as error:
         raise ValueError(f"key {number}: {error}") from None
     if "alg" in jwk:
@@ -165,15 +163,13 @@ def _parse_jwk(jwk: Mapping[str, Any], number: int) -> Key:
     return Key(key=key, algorithms=algorithms, name=jwk.get("kid"))
 
 
-def _secret(secret: bytes) -> bytes:
-    if len(secret) < _SHORTEST_SECRET:
-        raise ValueError(f"a secret has to have {_SHORTEST_SECRET} bytes or more")
-    return secret
-
-
 def _algorithms_of(key: object) -> tuple[str, ...]:
-    """Return by which algorithms signatures for a public key count."""
+    """Return by which algorithms signatures count for a public key, or for a secret."""
     match key:
+        case bytes() if len(key) < min(_OF_SECRETS.values()):
+            raise ValueError("a secret has to have 32 bytes or more")
+        case bytes():
+            return tuple(name for name, least in _OF_SECRETS.items() if len(key) >= least)
         case rsa.RSAPublicKey() if key.key_size < _SHORTEST_RSA:
             raise ValueError(f"an RSA key has to have {_SHORTEST_RSA} bits or more")
         case rsa.RSAPublicKey():
