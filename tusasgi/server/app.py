@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import multiprocessing
 import os
 import signal
@@ -26,6 +25,7 @@ from tusasgi.server.connections import (
     watch_descriptors,
 )
 from tusasgi.server.cors import cors_middleware
+from tusasgi.server.request_ids import RequestIds
 from tusasgi.server.settings import FOR_WORKERS, Settings
 from tusasgi.server.storage import closing, connect, make_uploads
 from tusasgi.server.sweeper import sweep_again_and_again, sweep_interval
@@ -33,10 +33,7 @@ from tusasgi.server.sweeper import sweep_again_and_again, sweep_interval
 
 def create_app() -> Starlette:
     """Build the app by the settings in the environment, in the process that will run it."""
-    settings = Settings.load(os.environ[FOR_WORKERS])
-    if settings.log_requests:
-        _log_requests()
-    return build_app(settings)
+    return build_app(Settings.load(os.environ[FOR_WORKERS]))
 
 
 def build_app(settings: Settings) -> Starlette:
@@ -61,6 +58,7 @@ def build_app(settings: Settings) -> Starlette:
         routes=_pages(settings),
         middleware=[
             Middleware(requests.counted),
+            Middleware(RequestIds),
             Middleware(WholeServer, path=settings.path),
             *cors_middleware(settings.cors_origin),
             Middleware(UploadsFirst, uploads=_tus_app(uploads, settings), path=settings.path),
@@ -193,11 +191,3 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="tusasgi parent", daemon=True).start()
-
-
-def _log_requests() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    requests = logging.getLogger("tusasgi.requests")
-    requests.addHandler(handler)
-    requests.setLevel(logging.INFO)

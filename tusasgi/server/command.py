@@ -1,6 +1,7 @@
 """The command `tusasgi`: a server that needs no code, and the sweeper of its uploads."""
 
 import contextlib
+import logging.config
 import os
 import socket
 import sys
@@ -21,8 +22,10 @@ from tusasgi.server.checks import (
 )
 from tusasgi.server.connections import raise_descriptor_limit
 from tusasgi.server.failures import describe_each
+from tusasgi.server.logs import announce, log_config
 from tusasgi.server.monitor import Monitor, Watched, counting
 from tusasgi.server.options import read_arguments
+from tusasgi.server.readiness import StoreProbe
 from tusasgi.server.settings import FOR_WORKERS, Settings
 from tusasgi.server.storage import closing, make_uploads
 from tusasgi.server.values import Address
@@ -39,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def serve(settings: Settings) -> None:
     """Receive uploads until a signal ends it."""
+    logging.config.dictConfig(log_config(settings))
     extra = _EXTRAS[settings.server]
     check_extra(f"serve on {settings.server}", extra, "starlette", settings.server)
     if settings.monitor is not None:
@@ -51,10 +55,11 @@ def serve(settings: Settings) -> None:
     with _monitor(settings.monitor, install=f"{extra},metrics") as monitor:
         address = check_address(settings.host, settings.port)
         url = settings.public_url or f"{_origin(address)}{settings.path}"
-        print(f"Clients upload to {url} and the bytes go to {settings.place}", flush=True)
-        if monitor is not None:
-            _watch(monitor, address, settings)
-        _run_server(settings, address)
+        announce(f"Clients upload to {url} and the bytes go to {settings.place}", settings)
+        with contextlib.closing(StoreProbe(settings)) as probe:
+            if monitor is not None:
+                _watch(monitor, address, settings, probe)
+            _run_server(settings, address)
 
 
 @contextlib.contextmanager
@@ -73,11 +78,16 @@ def _monitor(address: Address | None, *, install: str) -> Iterator[Monitor | Non
             yield monitor
 
 
-def _watch(monitor: Monitor, address: Address, settings: Settings) -> None:
-    directory = None if settings.is_in_bucket else settings.place
-    monitor.watch(Watched(directory=directory, address=address, path=settings.path))
+def _watch(monitor: Monitor, address: Address, settings: Settings, probe: StoreProbe) -> None:
+    watched = Watched(
+        directory=None if settings.is_in_bucket else settings.place,
+        address=address,
+        path=settings.path,
+        store_trouble=probe.trouble,
+    )
+    monitor.watch(watched)
     origin = _origin(monitor.address)
-    print(f"Monitoring is at {origin}/metrics and {origin}/health", flush=True)
+    announce(f"Monitoring is at {origin}/metrics, {origin}/health and {origin}/ready", settings)
 
 
 def _origin(address: Address) -> str:

@@ -1,5 +1,6 @@
-"""`/metrics` and `/health` of `tusasgi serve`: a small server in a thread of the parent process.
+"""`/metrics`, `/health` and `/ready` of `tusasgi serve`.
 
+They come from a small server in a thread of the parent process.
 The workers count into files of a folder for the time of the run, and the parent adds them up.
 It stands outside of the workers, so that it still answers when they do not.
 """
@@ -35,11 +36,15 @@ _POLL_SECONDS = 0.1  # that the end of the server waits for this one
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Watched:
-    """What `/health` looks at: the folder of the uploads if there is one, and their server."""
+    """What is looked at: the folder of the uploads if there is one, their server, their store.
+
+    `store_trouble` says in one line what keeps the store from answering, which `/ready` asks.
+    """
 
     directory: str | None
     address: Address
     path: str
+    store_trouble: Callable[[], str | None]
 
 
 class MonitorPage(NamedTuple):
@@ -88,8 +93,10 @@ class Monitor:
         if path == "/metrics":
             return self._metrics(accept)
         if path == "/health":
-            return self._health()
-        return _text(HTTPStatus.NOT_FOUND, "there are /metrics and /health")
+            return self._checked(find_trouble)
+        if path == "/ready":
+            return self._checked(lambda target: find_trouble(target) or target.store_trouble())
+        return _text(HTTPStatus.NOT_FOUND, "there are /metrics, /health and /ready")
 
     def _metrics(self, accept: str) -> MonitorPage:
         from prometheus_client import CollectorRegistry
@@ -105,13 +112,13 @@ class Monitor:
         except (FileNotFoundError, struct.error):  # a worker begins or ends meanwhile
             return _text(HTTPStatus.SERVICE_UNAVAILABLE, "the metrics are changing, ask again")
 
-    def _health(self) -> MonitorPage:
+    def _checked(self, find: Callable[[Watched], str | None]) -> MonitorPage:
         """One check at a time: a disk or server that hangs must not hang a thread per question."""
         if not self._checking.acquire(timeout=2 * _ANSWER_SECONDS):
             return _text(HTTPStatus.SERVICE_UNAVAILABLE, "an earlier check has not ended yet")
         try:
             assert self._target is not None  # nobody is answered before
-            trouble = find_trouble(self._target)
+            trouble = find(self._target)
         finally:
             self._checking.release()
         if trouble is None:

@@ -11,15 +11,11 @@ from granian.log import LogLevels
 from starlette.types import ASGIApp
 
 from tusasgi.server.connections import RESERVE, descriptor_limit
+from tusasgi.server.logs import log_config
 from tusasgi.server.settings import Settings
 from tusasgi.server.values import Address
 
 _BACKLOG = 2048
-_LOG_TO_STDERR = {
-    "formatters": {"plain": {"format": "%(levelname)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "loggers": {"_granian": {"handlers": ["stderr"], "propagate": False}},
-}
 
 
 def run(settings: Settings, address: Address) -> None:
@@ -43,7 +39,7 @@ def run(settings: Settings, address: Address) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=settings.stop_timeout,
         log_level=LogLevels.error,
-        log_dictconfig=_LOG_TO_STDERR,
+        log_dictconfig=log_config(settings),
     )
     server.serve(target_loader=_load_app, wrap_loader=False)
 

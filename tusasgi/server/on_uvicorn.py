@@ -8,6 +8,7 @@ import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from tusasgi.server.interim import InterimResponses
+from tusasgi.server.logs import log_config
 from tusasgi.server.settings import Settings
 from tusasgi.server.values import Address
 
@@ -26,6 +27,7 @@ def run(settings: Settings, address: Address) -> None:
         http=partial(connection, header_timeout=settings.header_timeout),  # type: ignore[arg-type]
         ws="none",
         log_level="warning",
+        log_config=log_config(settings),
         access_log=False,
     )
 

@@ -127,6 +127,7 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         choices=("complete", "append", "none"))  # fmt: skip
     add("--log-requests", "write a line to stderr for each upload request and its outcome",
         action="store_true")  # fmt: skip
+    add("--log-format", "lines of text, or an object a line", choices=("text", "json"))
     add("--shutdown-timeout", "how long running uploads may go on when stopping",
         type=positive, metavar="SECONDS")  # fmt: skip
     add("--header-timeout", "how long the head of a request may take",

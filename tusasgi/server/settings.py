@@ -38,6 +38,7 @@ class Settings:
     durability: "Durability" = "complete"
     hooks: str | None = None
     log_requests: bool = False
+    log_format: Literal["text", "json"] = "text"
     shutdown_timeout: int = 5
     header_timeout: int = 60
     keep_alive: int = 75

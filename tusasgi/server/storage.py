@@ -26,6 +26,12 @@ def make_uploads(settings: Settings) -> Uploads:
     )
 
 
+def make_store(settings: Settings) -> Store:
+    """Return the store alone."""
+    store, _ = _in_bucket(settings) if settings.is_in_bucket else _in_folder(settings)
+    return store
+
+
 def _in_bucket(settings: Settings) -> tuple[Store, Locker]:
     from tusasgi.stores.s3 import S3Store
 
