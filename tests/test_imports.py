@@ -103,6 +103,7 @@ EXTRAS = {
     "stores.s3.checksums": {"botocore"},
     "server.app": {"starlette"},
     "server.cors": {"starlette"},
+    "server.request_ids": {"starlette"},
     "server.on_granian": {"granian", "starlette"},
     "server.on_uvicorn": {"uvicorn"},
     "server.interim": {"uvicorn"},
