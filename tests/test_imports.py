@@ -104,6 +104,8 @@ EXTRAS = {
     "server.app": {"starlette"},
     "server.cors": {"starlette"},
     "server.request_ids": {"starlette"},
+    "server.proxies": {"starlette"},
+    "server.tokens": {"cryptography", "jwt"},
     "server.on_granian": {"granian", "starlette"},
     "server.on_uvicorn": {"uvicorn"},
     "server.interim": {"uvicorn"},

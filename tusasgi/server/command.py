@@ -3,16 +3,16 @@
 import contextlib
 import logging.config
 import os
-import socket
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import anyio
 
 from tusasgi.server.checks import (
     check_address,
     check_bucket,
+    check_certificate,
+    check_credentials,
     check_extra,
     check_folder,
     check_folder_is_there,
@@ -22,6 +22,13 @@ from tusasgi.server.checks import (
 )
 from tusasgi.server.connections import raise_descriptor_limit
 from tusasgi.server.failures import describe_each
+from tusasgi.server.listening import (
+    CannotListen,
+    Listener,
+    inherited_listener,
+    origin,
+    unix_listener,
+)
 from tusasgi.server.logs import announce, log_config
 from tusasgi.server.monitor import Monitor, Watched, counting
 from tusasgi.server.options import read_arguments
@@ -48,18 +55,38 @@ def serve(settings: Settings) -> None:
     if settings.monitor is not None:
         check_posix("--monitor")
     check_hooks(settings.hooks)
+    check_certificate(settings)
+    check_credentials(settings, install=f"{extra},jwt")
     if settings.is_in_bucket:
         settings = check_bucket(settings, may_be_away=True)
     else:
         check_folder(settings.place)
-    with _monitor(settings.monitor, install=f"{extra},metrics") as monitor:
-        address = check_address(settings.host, settings.port)
-        url = settings.public_url or f"{_origin(address)}{settings.path}"
+    with (
+        _monitor(settings.monitor, install=f"{extra},metrics") as monitor,
+        _listener(settings) as listener,
+        contextlib.closing(StoreProbe(settings)) as probe,
+    ):
+        settings = listener.written_into(settings)
+        url = settings.public_url or listener.url(settings)
         announce(f"Clients upload to {url} and the bytes go to {settings.place}", settings)
-        with contextlib.closing(StoreProbe(settings)) as probe:
-            if monitor is not None:
-                _watch(monitor, address, settings, probe)
-            _run_server(settings, address)
+        if monitor is not None:
+            _watch(monitor, listener, settings, probe)
+        _run_server(settings, listener)
+
+
+@contextlib.contextmanager
+def _listener(settings: Settings) -> Iterator[Listener]:
+    """Give what the server is to listen on: a socket that it has inherited counts most."""
+    if settings.unix_socket is not None:
+        check_posix("--unix-socket")
+    with contextlib.ExitStack() as stack:
+        try:
+            listener = inherited_listener(os.environ)
+            if listener is None and settings.unix_socket is not None:
+                listener = stack.enter_context(unix_listener(settings.unix_socket))
+        except CannotListen as error:
+            fail(str(error))
+        yield listener or Listener(address=check_address(settings.host, settings.port))
 
 
 @contextlib.contextmanager
@@ -78,33 +105,28 @@ def _monitor(address: Address | None, *, install: str) -> Iterator[Monitor | Non
             yield monitor
 
 
-def _watch(monitor: Monitor, address: Address, settings: Settings, probe: StoreProbe) -> None:
+def _watch(monitor: Monitor, listener: Listener, settings: Settings, probe: StoreProbe) -> None:
     watched = Watched(
         directory=None if settings.is_in_bucket else settings.place,
-        address=address,
+        address=listener.address,
         path=settings.path,
         store_trouble=probe.trouble,
+        unix_socket=listener.path,
+        has_tls=settings.ssl_certfile is not None,
     )
     monitor.watch(watched)
-    origin = _origin(monitor.address)
-    announce(f"Monitoring is at {origin}/metrics, {origin}/health and {origin}/ready", settings)
+    url = origin(monitor.address)
+    announce(f"Monitoring is at {url}/metrics, {url}/health and {url}/ready", settings)
 
 
-def _origin(address: Address) -> str:
-    host, port = address
-    if host in ("", "0.0.0.0", "::"):
-        host = socket.gethostname()
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _run_server(settings: Settings, address: Address) -> None:
-    os.environ[FOR_WORKERS] = replace(settings, port=address.port).dump()
+def _run_server(settings: Settings, listener: Listener) -> None:
+    os.environ[FOR_WORKERS] = settings.dump()
     raise_descriptor_limit()
     if settings.server == "granian":
         from tusasgi.server.on_granian import run
     else:
         from tusasgi.server.on_uvicorn import run
-    run(settings, address)
+    run(settings, listener)
 
 
 def sweep(settings: Settings) -> None:

@@ -10,9 +10,9 @@ import http.client
 import logging
 import os
 import re
-import signal
 import socket
 import socketserver
+import ssl
 import struct
 import tempfile
 import threading
@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from types import FrameType
 from typing import Any, NamedTuple
 
+from tusasgi.server.listening import ended_by_sigterm
 from tusasgi.server.values import Address
 
 logger = logging.getLogger("tusasgi.cli")
@@ -42,9 +42,12 @@ class Watched:
     """
 
     directory: str | None
-    address: Address
+    address: Address | None
     path: str
     store_trouble: Callable[[], str | None]
+    unix_socket: str | None = None
+    """Where it listens if it has no address."""
+    has_tls: bool = False
 
 
 class MonitorPage(NamedTuple):
@@ -134,7 +137,7 @@ def counting() -> Iterator[str]:
     process dies of it, after the folder is gone.
     """
     with (
-        _ended_by_sigterm(),
+        ended_by_sigterm(),
         tempfile.TemporaryDirectory(prefix="tusasgi-", ignore_cleanup_errors=True) as folder,
     ):
         os.environ[_ENVIRONMENT] = folder
@@ -167,11 +170,7 @@ def find_trouble(target: Watched) -> str | None:
 
 
 def _ask(target: Watched) -> str | None:
-    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(
-        target.address.host, target.address.host
-    )
-    connection = http.client.HTTPConnection(host, target.address.port, timeout=_ANSWER_SECONDS)
-    with contextlib.closing(connection):
+    with contextlib.closing(_ToOurselves(target)) as connection:
         try:
             connection.request("OPTIONS", target.path, headers={"Connection": "close"})
             status = connection.getresponse().status
@@ -182,6 +181,29 @@ def _ask(target: Watched) -> str | None:
         except OSError as error:
             return f"the server cannot be reached: {error.strerror}"
     return None if status < 400 else f"the server answers with status {status}"
+
+
+class _ToOurselves(http.client.HTTPConnection):
+    """A connection to the server, however it listens. Its certificate is one for other names."""
+
+    def __init__(self, target: Watched) -> None:
+        host, port = target.address or ("localhost", None)
+        here = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+        super().__init__(here.get(host, host), port, timeout=_ANSWER_SECONDS)
+        self._target = target
+
+    def connect(self) -> None:
+        if self._target.unix_socket is None:
+            super().connect()
+        else:
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(_ANSWER_SECONDS)
+            self.sock.connect(self._target.unix_socket)
+        if self._target.has_tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            self.sock = context.wrap_socket(self.sock)
 
 
 def _is_alive(process: int) -> bool:
@@ -196,31 +218,6 @@ def _is_alive(process: int) -> bool:
 
 def _text(status: HTTPStatus, line: str) -> MonitorPage:
     return MonitorPage(status, "text/plain; charset=utf-8", f"{line}\n".encode())
-
-
-class _Terminated(BaseException):
-    """SIGTERM, as an exception that nothing in between catches."""
-
-
-@contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let the block clean up after SIGTERM, and die of it then.
-
-    uvicorn stops by it, and sends it to itself once more when it has stopped.
-    """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a second one would break the cleaning off
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    except _Terminated:
-        signal.signal(signal.SIGTERM, before)
-        signal.raise_signal(signal.SIGTERM)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 # The server. That of the standard library, but one that asks no name server for its own name.
