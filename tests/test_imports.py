@@ -104,6 +104,7 @@ EXTRAS = {
     "server.app": {"starlette"},
     "server.cors": {"starlette"},
     "server.request_ids": {"starlette"},
+    "server.page": {"starlette"},
     "server.proxies": {"starlette"},
     "server.tokens": {"cryptography", "jwt"},
     "server.on_granian": {"granian", "starlette"},
