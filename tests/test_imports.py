@@ -103,6 +103,8 @@ EXTRAS = {
     "stores.s3.checksums": {"botocore"},
     "server.app": {"starlette"},
     "server.cors": {"starlette"},
+    "server.request_ids": {"starlette"},
+    "server.page": {"starlette"},
     "server.proxies": {"starlette"},
     "server.tokens": {"cryptography", "jwt"},
     "server.on_granian": {"granian", "starlette"},

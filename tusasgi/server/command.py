@@ -1,6 +1,7 @@
 """The command `tusasgi`: a server that needs no code, and the sweeper of its uploads."""
 
 import contextlib
+import logging.config
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -28,8 +29,10 @@ from tusasgi.server.listening import (
     origin,
     unix_listener,
 )
+from tusasgi.server.logs import announce, log_config
 from tusasgi.server.monitor import Monitor, Watched, counting
 from tusasgi.server.options import read_arguments
+from tusasgi.server.readiness import StoreProbe
 from tusasgi.server.settings import FOR_WORKERS, Settings
 from tusasgi.server.storage import closing, make_uploads
 from tusasgi.server.values import Address
@@ -46,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def serve(settings: Settings) -> None:
     """Receive uploads until a signal ends it."""
+    logging.config.dictConfig(log_config(settings))
     extra = _EXTRAS[settings.server]
     check_extra(f"serve on {settings.server}", extra, "starlette", settings.server)
     if settings.monitor is not None:
@@ -60,12 +64,13 @@ def serve(settings: Settings) -> None:
     with (
         _monitor(settings.monitor, install=f"{extra},metrics") as monitor,
         _listener(settings) as listener,
+        contextlib.closing(StoreProbe(settings)) as probe,
     ):
         settings = listener.written_into(settings)
         url = settings.public_url or listener.url(settings)
-        print(f"Clients upload to {url} and the bytes go to {settings.place}", flush=True)
+        announce(f"Clients upload to {url} and the bytes go to {settings.place}", settings)
         if monitor is not None:
-            _watch(monitor, listener, settings)
+            _watch(monitor, listener, settings, probe)
         _run_server(settings, listener)
 
 
@@ -100,17 +105,21 @@ def _monitor(address: Address | None, *, install: str) -> Iterator[Monitor | Non
             yield monitor
 
 
-def _watch(monitor: Monitor, listener: Listener, settings: Settings) -> None:
+def _watch(monitor: Monitor, listener: Listener, settings: Settings, probe: StoreProbe) -> None:
     watched = Watched(
         directory=None if settings.is_in_bucket else settings.place,
         address=listener.address,
         path=settings.path,
+        store_trouble=probe.trouble,
         unix_socket=listener.path,
         has_tls=settings.ssl_certfile is not None,
+        shows_uploads=settings.page,
     )
     monitor.watch(watched)
     url = origin(monitor.address)
-    print(f"Monitoring is at {url}/metrics and {url}/health", flush=True)
+    announce(f"Monitoring is at {url}/metrics, {url}/health and {url}/ready", settings)
+    if settings.page:
+        announce(f"What is under way is shown at {url}/", settings)
 
 
 def _run_server(settings: Settings, listener: Listener) -> None:

@@ -20,7 +20,7 @@ _RESPONSE_HEADERS = [
     "Repr-Digest", "Retry-After", "Tus-Checksum-Algorithm", "Tus-Extension", "Tus-Max-Size",
     "Tus-Resumable", "Tus-Version", "Upload-Complete", "Upload-Concat", "Upload-Defer-Length",
     "Upload-Draft-Interop-Version", "Upload-Expires", "Upload-Incomplete", "Upload-Length",
-    "Upload-Limit", "Upload-Metadata", "Upload-Offset", "WWW-Authenticate",
+    "Upload-Limit", "Upload-Metadata", "Upload-Offset", "WWW-Authenticate", "X-Request-ID",
 ]  # fmt: skip
 _PREFLIGHT_SECONDS = 7200  # the longest that Chromium remembers
 

@@ -16,15 +16,11 @@ from starlette.types import ASGIApp
 
 from tusasgi.server.connections import RESERVE, descriptor_limit
 from tusasgi.server.listening import Listener
+from tusasgi.server.logs import log_config
 from tusasgi.server.settings import Settings
 from tusasgi.server.values import Address
 
 _BACKLOG = 2048
-_LOG_TO_STDERR = {
-    "formatters": {"plain": {"format": "%(levelname)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "loggers": {"_granian": {"handlers": ["stderr"], "propagate": False}},
-}
 
 
 def run(settings: Settings, listener: Listener) -> None:
@@ -49,7 +45,7 @@ def run(settings: Settings, listener: Listener) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=settings.stop_timeout,
         log_level=LogLevels.error,
-        log_dictconfig=_LOG_TO_STDERR,
+        log_dictconfig=log_config(settings),
     )
     server.serve(target_loader=_load_app, wrap_loader=False)
 

@@ -9,6 +9,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from tusasgi.server.interim import InterimResponses
 from tusasgi.server.listening import Listener
+from tusasgi.server.logs import log_config
 from tusasgi.server.settings import Settings
 
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: those that granian has, too
@@ -31,6 +32,7 @@ def run(settings: Settings, listener: Listener) -> None:
         http=partial(connection, header_timeout=settings.header_timeout),  # type: ignore[arg-type]
         ws="none",
         log_level="warning",
+        log_config=log_config(settings),
         access_log=False,
     )
 

@@ -38,6 +38,7 @@ class Settings:
     durability: "Durability" = "complete"
     hooks: str | None = None
     log_requests: bool = False
+    log_format: Literal["text", "json"] = "text"
     shutdown_timeout: int = 5
     header_timeout: int = 60
     keep_alive: int = 75
@@ -66,6 +67,8 @@ class Settings:
     termination: bool = True
     concatenation: bool = True
     creation: bool = True
+
+    page: bool = False
 
     check_bucket: bool = True
     """No option: off from when the bucket was found to do what it has to."""
