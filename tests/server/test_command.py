@@ -551,6 +551,7 @@ main(sys.argv[1:])
         pytest.param("serve --dir data", "a folder of uploads", id="serve"),
         pytest.param("sweep --dir data", "a folder of uploads", id="sweep"),
         pytest.param("serve --store s3://bucket --monitor 0", "--monitor", id="monitor"),
+        pytest.param("serve --store s3://b-1 --unix-socket s", "--unix-socket", id="unix-socket"),
     ],
 )
 def test_what_needs_posix_says_so_where_it_is_missing(words: str, what: str) -> None:

@@ -54,6 +54,13 @@ TOLD = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "files.example:8443"}
             "/files/",
             id="nonsense",
         ),
+        pytest.param(
+            ["10.1.2.3"],
+            PROXY,
+            {"X-Forwarded-Proto": "javascript"},
+            "http://files.example/files/",
+            id="no-scheme",
+        ),
     ],
 )
 async def test_location_says_what_believed_proxies_do(

@@ -28,7 +28,7 @@ from tests.server.test_connections import QUESTION
 
 DATA = os.urandom(3_500_000)
 TIMES = ["--header-timeout", "1", "--keep-alive", "1"]
-IMPATIENT = "import tusasgi.server.connections as c; c.UNTAKEN_SECONDS = 2"
+IMPATIENT = "import tusasgi.server.connections as c; c.UNTAKEN_SECONDS = 1"
 
 
 @dataclass(frozen=True, kw_only=True)

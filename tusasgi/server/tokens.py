@@ -72,7 +72,7 @@ class Tokens:
         except jwt.ExpiredSignatureError:
             raise InvalidCredential("the token has expired") from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
-            return None  # for the last four: numbers and depths that no date and no object has
+            return None  # the last four: older releases of PyJWT pass on what int() and json raise
         return _text(claims[self._owner_claim])
 
     def _keys_for(self, algorithm: object, name: object) -> list[Key]:
