@@ -108,6 +108,8 @@ def way(
     kind, on = request.param
     folder = tmp_path_factory.mktemp(kind) / "data"
     options = [*TIMES, "--monitor", "0", "--workers", "2"]
+    if on == "uvicorn":
+        options.append("--interim-responses")
     if kind == "tls":
         opened = on_tls(on, folder, pem, *options)
     else:
@@ -215,7 +217,38 @@ def test_health_asks_the_server_where_it_listens(way: Way) -> None:
     assert requests.get(url, timeout=20).text == "ok\n"
 
 
+@pytest.mark.parametrize("way", [TLS[0], UNIX[0]], indirect=True, ids="-".join)
+def test_interim_responses_say_where_the_upload_is(way: Way) -> None:
+    with way.client.connection() as connection:
+        draft = {"Upload-Draft-Interop-Version": "8", "Upload-Complete": "?1"}
+        connection.start("POST", "/files/", {**draft, "Content-Length": "5"})
+        first = connection.first_line().decode()
+        assert first.startswith("HTTP/1.1 104 ")
+        scheme = way.url.partition(":")[0]
+        assert f"\r\nlocation: {scheme}://127.0.0.1:" in first.lower()
+
+
 # Stopping, and starting again.
+
+
+def test_a_renewed_certificate_is_read_by_renewed_workers(on: str, tmp_path: Path) -> None:
+    pem = certificate(tmp_path)
+    workers = "2" if on == "uvicorn" else "1"  # which renews one as well
+    with on_tls(on, tmp_path / "data", pem, "--workers", workers) as way:
+        before = _served(way)
+        certificate(tmp_path)
+        assert _served(way) == before
+        way.server.signal(signal.SIGHUP)
+        wait_until(lambda: _served(way) not in (before, None))
+
+
+def _served(way: Way) -> bytes | None:
+    """Return the certificate that is shown; None while workers change."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with contextlib.suppress(OSError), context.wrap_socket(way.raw()) as connection:
+        return connection.getpeercert(binary_form=True)
+    return None
 
 
 def test_a_stopped_server_takes_its_socket_away_and_a_killed_one_is_followed(
@@ -288,6 +321,13 @@ def test_an_upload_over_http_2_is_cut_and_resumed(tmp_path: Path, pem: tuple[Pat
     (tmp_path / "file").write_bytes(DATA)
     with on_tls("granian", tmp_path / "data", pem, "--http2") as way:
         path = way.client.create(len(DATA))  # over HTTP/1.1, on the same port
+        creation = [curl, "--silent", "--cacert", str(pem[0]), "--http2", f"{way.url}/files/"]
+        creation += ["-X", "POST", "-D", "-", "-H", "Upload-Length: 1"]
+        created = subprocess.run(
+            [*creation, "-H", "Tus-Resumable: 1.0.0"], capture_output=True, text=True, timeout=60
+        )
+        assert created.stdout.startswith("HTTP/2 201")
+        assert f"\nlocation: {way.url}/files/" in created.stdout
         common = [curl, "--silent", "--cacert", str(pem[0]), "--http2", f"{way.url}{path}"]
         common += ["-X", "PATCH", "-w", "%{http_version} %{http_code}"]
         common += [word for name in UPLOAD for word in ("-H", f"{name}: {UPLOAD[name]}")]
