@@ -7,7 +7,7 @@ taken for a secret.
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tusasgi.arguments import needs_extra
@@ -33,7 +33,7 @@ _SIGNING = (*_OF_SECRETS, *_OF_RSA, "ES256", "ES384", "ES512", *_OF_EDWARDS)
 class Key:
     """What signatures are checked by."""
 
-    key: Any
+    key: Any = field(repr=False)
     algorithms: tuple[str, ...]
     name: str | None = None
     """The `kid` of a key in a set."""
@@ -62,7 +62,6 @@ class Tokens:
         self._audience = audience
         self._issuer = issuer
         self._owner_claim = owner_claim
-        self._required = ["exp", owner_claim, *(["iss"] if issuer is not None else [])]
 
     def owner_of(self, token: str) -> str | None:
         """Return whom the token speaks for; None if it is not valid."""
@@ -90,7 +89,7 @@ class Tokens:
                     audience=self._audience,
                     issuer=self._issuer,
                     leeway=_LEEWAY_SECONDS,
-                    options={"require": self._required},
+                    options={"require": ["exp", self._owner_claim]},
                 )
                 return claims
         raise jwt.InvalidSignatureError
