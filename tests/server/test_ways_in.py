@@ -379,3 +379,26 @@ def test_clients_upload(
     (line,) = [line for line in done.stdout.splitlines() if line.lower().startswith(before)]
     path = "/files/" + line.rpartition("/")[2]
     assert sha256(way.client.get(path).body).digest() == sha256(DATA).digest()
+
+
+# Keys.
+
+
+def test_keys_that_are_taken_away_let_nobody_into_any_worker(on: str, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("a-key-of-somebody somebody\n")
+    options = ["--server", on, "--workers", "2", "--api-key-file", str(keys)]
+    with serving(tmp_path / "data", *options) as server:
+        client = Client(server.port)
+
+        def statuses(key: str) -> set[int]:
+            """Return what is answered, whichever worker it is."""
+            asked = {**TUS, "Upload-Length": "1", "Authorization": f"Bearer {key}"}
+            return {client.request("POST", "/files/", asked).status for _ in range(8)}
+
+        assert statuses("a-key-of-somebody") == {201}
+        assert statuses("a-key-of-anybody") == {401}
+        keys.with_name("new").write_text("a-key-of-anybody anybody\n")
+        keys.with_name("new").rename(keys)
+        wait_until(lambda: statuses("a-key-of-anybody") == {201})
+        wait_until(lambda: statuses("a-key-of-somebody") == {401})
