@@ -93,7 +93,7 @@ def origin(text: str) -> str:
 
 def header(text: str) -> str:
     if not _HEADER.fullmatch(text):
-        raise ValueError(f"{text!r} is not the name of a header such as X-Tenant")
+        raise ValueError(f"{text!r} is not a header such as X-Tenant")
     return text
 
 
