@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.from_thread
 import anyio.lowlevel
 import pytest
 from anyio.to_thread import run_sync
@@ -33,6 +32,7 @@ from tusasgi import (
 from tusasgi.stores import WriteConflict
 from tusasgi.stores.file import Durability, FileStore, files, locked
 from tusasgi.testing import Arriving, new_upload
+from tusasgi.threads import caller_of_this_loop
 
 pytestmark = pytest.mark.anyio
 
@@ -331,10 +331,11 @@ async def test_a_full_file_system_loses_nothing_acknowledged_and_goes_on(small_d
 async def test_a_slow_client_has_its_bytes_on_the_disk_while_it_thinks(store: FileStore) -> None:
     upload = await created(store)
     was_written, is_all_there, may_go_on = anyio.Semaphore(0), anyio.Event(), anyio.Event()
+    call_soon = caller_of_this_loop()
 
     def pwritev(*arguments: Any) -> int:
         written = os.pwritev(*arguments)
-        anyio.from_thread.run_sync(was_written.release)
+        call_soon(was_written.release)
         return written
 
     async def chunks() -> AsyncIterator[bytes]:
