@@ -19,7 +19,6 @@ from tusasgi.stores.records import UNREADABLE
 T = TypeVar("T")
 
 _TRIES = 10
-_CREATE = os.O_WRONLY | os.O_CREAT
 _RANDOM = re.compile(r"[0-9a-f]{32}")
 _NO_FILE = (IsADirectoryError, NotADirectoryError)
 """What stands where a record should be is something else, and none of ours."""
@@ -53,6 +52,9 @@ class Directory:
         check_upload_id(upload_id)
         # The last characters: the first ones are a time stamp in some kinds of uuid.
         return f"{self.root}/uploads/{upload_id[-2:]}/{upload_id}"
+
+    def record_path(self, upload_id: str) -> str:
+        return f"{self.path(upload_id)}.info"
 
     # Records.
 
@@ -104,7 +106,7 @@ class Directory:
 
     def _written(self, upload_id: str) -> Record:
         try:
-            file = os.open(f"{self.path(upload_id)}.info", os.O_RDONLY)
+            file = os.open(self.record_path(upload_id), os.O_RDONLY)
         except FileNotFoundError:
             self.check_is_there()
             raise UploadNotFound() from None
@@ -145,9 +147,9 @@ class Directory:
 
         It is locked, so that no sweeper takes it for one that was left behind.
         """
-        folder = os.path.join(self.root, "new")
+        name = check_upload_id(upload_id)
         for _ in range(_TRIES):  # a sweeper whose clock is ahead may come before the lock
-            new = os.path.join(folder, f"{check_upload_id(upload_id)}.{uuid.uuid4().hex}")
+            new = f"{self.root}/new/{name}.{uuid.uuid4().hex}"
             file = self.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             is_ours = False
             try:
@@ -243,15 +245,27 @@ class Directory:
     # when the system puts them there; `recovery` makes anew what a power cut has taken.
 
     def hour_path(self, hour: int) -> str:
-        return os.path.join(self.root, "due", str(hour))
+        return f"{self.root}/due/{hour}"
 
     def mark_path(self, upload_id: str, hour: int) -> str:
-        return os.path.join(self.hour_path(hour), upload_id)
+        return f"{self.hour_path(hour)}/{upload_id}"
 
-    def mark(self, upload_id: str, hour: int) -> None:
+    def mark(self, upload_id: str, hour: int, record: str | None = None) -> None:
+        """Mark an upload that is there, or is about to be by a `record` that has no name yet.
+
+        A mark is one more name of the record as it is now: it takes no space, and is as old.
+        """
+        self._mark(record or self.record_path(upload_id), upload_id, hour)
+
+    def _mark(self, source: str, upload_id: str, hour: int) -> None:
         mark = self.mark_path(upload_id, hour)
-        with contextlib.suppress(FileExistsError):
-            os.close(self.open(mark, _CREATE | os.O_EXCL))
+        try:
+            self.with_folder(mark, lambda: os.link(source, mark))
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            if os.path.exists(source):
+                raise  # else it was removed meanwhile, and needs no mark
 
     def unmark(self, upload_id: str, hour: int) -> None:
         files.unlink_if_there(self.mark_path(upload_id, hour))
@@ -287,13 +301,11 @@ class Directory:
     def _is_left_behind(self, upload_id: str, hour: int, now: datetime) -> bool:
         """A mark without a record: a creation that is under way, or the remains of a crash."""
         mark = self.mark_path(upload_id, hour)
-        found = files.stat_of(mark)
-        is_ours = found is not None and found.st_size == 0  # a mark of ours is empty
-        if not is_ours or not files.is_left_behind(mark, now):
+        if not files.is_left_behind(mark, now) or not _is_mark_of(upload_id, mark):
             return False
         if hour != NOW:
             with files.unless_full():
-                self.mark(upload_id, NOW)  # the mark that a removal takes away last
+                self._mark(mark, upload_id, NOW)  # the mark that a removal takes away last
                 self.unmark(upload_id, hour)
         return True
 
@@ -308,6 +320,17 @@ class Directory:
             path = os.path.join(folder, name)
             if _is_new_name(name) and files.is_left_behind(path, now):
                 files.unlink_unless_locked(path)
+
+
+def _is_mark_of(upload_id: str, path: str) -> bool:
+    """True for what `Directory.mark` has named, or an earlier release has made: an empty file."""
+    try:
+        with open(path, "rb") as file:
+            return records.load(file.read()).upload.id == upload_id
+    except UploadNotFound:
+        return True  # what a power cut has left of a record
+    except (FileNotFoundError, *UNREADABLE):
+        return False  # it is gone, or somebody else's
 
 
 def _is_new_name(name: str) -> bool:

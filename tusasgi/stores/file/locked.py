@@ -177,6 +177,10 @@ class LockedUpload:
         os.pwrite(self._file, first_byte_of(removal), 0)
         self._directory.flush(self._file)
 
+    def clear(self) -> None:
+        """Empty a record that cannot be read, so that its marks can be told from foreign files."""
+        os.ftruncate(self._file, 0)
+
     # The bytes.
 
     def finish(self) -> None:
