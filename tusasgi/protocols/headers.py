@@ -27,6 +27,9 @@ class Headers(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         return ", ".join(self._lines[name])
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._lines  # `Mapping` would have an exception raised for it
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._lines)
 
@@ -102,7 +105,7 @@ def media_type(content_type: str) -> str:
 
 def expects_continue(headers: Headers) -> bool:
     """True if the client waits for `100 Continue` before it sends the body."""
-    return headers.get("expect", "").lower() == "100-continue"
+    return "expect" in headers and headers["expect"].lower() == "100-continue"
 
 
 def added(more: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:

@@ -546,9 +546,7 @@ async def test_a_mark_is_one_more_name_of_the_record(store: FileStore) -> None:
     assert await run_sync(os.path.samefile, mark, record)
 
 
-async def test_what_was_removed_meanwhile_needs_no_mark(
-    store: FileStore, fast_place: Path
-) -> None:
+async def test_what_was_removed_meanwhile_needs_no_mark(store: FileStore, fast_place: Path) -> None:
     await created(store, expires=NOW)
     before = await run_sync(marks, fast_place)
     await run_sync(store._directory.mark, "gone", HOUR)
