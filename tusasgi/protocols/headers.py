@@ -1,5 +1,6 @@
 """Headers of HTTP to values, and back: sizes, framing, dates. What every protocol needs."""
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -114,6 +115,7 @@ def added(more: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
     return {**{name: value for name, value in more.items() if name.lower() not in names}, **own}
 
 
+@functools.lru_cache(maxsize=512)  # clients ask for the same date again and again
 def http_date(moment: datetime) -> str:
     """Write an HTTP date (IMF-fixdate, RFC 9110 section 5.6.7), whatever the locale."""
     return format_datetime(moment.astimezone(UTC), usegmt=True)

@@ -30,7 +30,8 @@ class ProxyHeaders:
         self._believed = Believed(believed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._is_believed(scope) and is_told_by_stranger(scope):
+        # Most requests tell nothing, which is seen sooner than who sent them.
+        if scope["type"] == "http" and is_told_by_stranger(scope) and self._is_believed(scope):
             scope = self._as_told(scope)
         await self._app(scope, receive, send)
 
