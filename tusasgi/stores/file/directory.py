@@ -25,11 +25,11 @@ _NO_FILE = (IsADirectoryError, NotADirectoryError)
 
 
 class NewRecord(NamedTuple):
-    """A record that has no name yet: where it is, the open and locked file, what is in it."""
+    """A record that has no name yet: where it is, the open and locked file, what it says."""
 
     path: str
     file: int
-    text: bytes
+    record: Record
 
 
 class Directory:
@@ -85,9 +85,9 @@ class Directory:
             return None  # whoever reads it finds out what that means
         return None if record is None else self.beside(record, data)
 
-    def remember(self, upload_id: str, file: int, text: bytes) -> None:
+    def remember(self, upload_id: str, file: int, record: Record) -> None:
         """Spare the next reader a record that was just written."""
-        self.known.keep(upload_id, os.fstat(file), records.load(text))
+        self.known.keep(upload_id, os.fstat(file), record)
 
     def beside(self, record: Record, data: os.stat_result | None) -> Record:
         """Return what a record says beside this file of bytes."""
@@ -120,10 +120,9 @@ class Directory:
 
         `after` is the time of the one that it replaces, in nanoseconds.
         """
-        text = records.dump(record)
         new, file = self.open_new(record.upload.id)  # locked, as the record that it replaces is
         try:
-            files.write_all(file, [text], 0)
+            files.write_all(file, [records.dump(record)], 0)
             files.stamp(file, after=after)
             if is_durable:
                 self.flush(file)
@@ -131,7 +130,7 @@ class Directory:
             files.close_locked(file)
             files.unlink_if_there(new)
             raise
-        return NewRecord(new, file, text)
+        return NewRecord(new, file, records.as_read(record))
 
     def flush_names(self, upload_id: str) -> None:
         """Have the names of bytes and record on the disk."""

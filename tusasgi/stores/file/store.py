@@ -202,7 +202,7 @@ class FileStore:
             for hour in hours_of(upload):
                 directory.mark(upload.id, hour, new.path)
             self._name(upload.id, new)
-            directory.remember(upload.id, new.file, new.text)
+            directory.remember(upload.id, new.file, new.record)
         except (FileExistsError, WriteConflict):
             raise UploadExists("an upload with this id exists already") from None
         finally:
