@@ -23,7 +23,7 @@ PACKAGES: dict[str, set[str]] = {
     "lifecycle": {"models"},
     "fields": {"errors", "models"},
     "checksums": {"errors", "models"},
-    "hooks": {"errors", "models"},
+    "hooks": {"errors", "lifecycle", "models"},
     "observer": {"lifecycle", "models"},
     "metrics": {"arguments", "lifecycle", "models", "observer"},
     "media": {"arguments", "errors", "hooks", "models"},

@@ -303,7 +303,7 @@ class S3Store:
             raise
         except Exception:  # whoever looks after it finds out why, and goes on with others
             return True
-        return upload.is_expired(now) or upload.is_pending
+        return upload.is_expired(now) or upload.is_due
 
     async def _known(self, upload: Upload) -> Manifest:
         """Return the manifest that an upload was read from if it is remembered, or the newest."""
