@@ -85,6 +85,7 @@ PACKAGES: dict[str, set[str]] = {
         "lockers",
         "lockers.file",
         "lockers.memory",
+        "webhooks",
     },
     "__main__": {"server"},
 }

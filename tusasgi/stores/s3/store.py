@@ -242,6 +242,10 @@ class S3Store:
         key = self._bucket.key_of(manifest.object)
         return await self._client.link(key, seconds=seconds, **answer)
 
+    def key(self, upload: Upload) -> str:
+        """Return the key of the object that an upload is in once it is complete."""
+        return self._bucket.key_of(self._bucket.object_of(upload))
+
     async def terminate(self, upload_id: str) -> None:
         manifest = await self._bucket.find(upload_id)
         if manifest is None:
