@@ -11,14 +11,13 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 
 import anyio
 from anyio.to_thread import run_sync
 
-from tusasgi import Event, Observer, Outcome, Upload
-from tusasgi.lifecycle import State, state_of
-from tusasgi.models import utc_now
+from tusasgi import Event, Observer, Outcome, State, Upload, state_of
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that names the folder of the counters, as prometheus_client reads it."""
@@ -58,7 +57,7 @@ class Running(Observer):
         self._has_changed = False
 
     def changed(self, upload: Upload, event: Event) -> None:
-        state = "removed" if event is Event.REMOVED else state_of(upload, utc_now()).value
+        state = "removed" if event is Event.REMOVED else state_of(upload, datetime.now(UTC)).value
         self._note(upload, state)
 
     def progressed(self, upload: Upload) -> None:
