@@ -134,9 +134,11 @@ class Telling:
     async def deliver_once(self) -> list[Exception]:
         """Tell once of all that wait for it, and return what failed.
 
-        Nothing more is begun when somebody has said that it is no time for it (`TryAgain`).
+        Nothing more is begun when as many as are told at once have said that it is no time for it
+        (`TryAgain`).
         """
         failures: list[Exception] = []
+        put_off: list[Exception] = []
         waiting = iter(list(self._deliveries.values()))
         self._deliveries.clear()
         self._queue.clear()
@@ -150,7 +152,9 @@ class Telling:
                 except Exception as failure:  # one upload must not keep the others from their turn
                     failure.add_note(f"upload {delivery.upload_id}")
                     failures.append(failure)
-                if any(isinstance(failure.__cause__, TryAgain) for failure in failures):
+                    if isinstance(failure.__cause__, TryAgain):
+                        put_off.append(failure)
+                if len(put_off) >= _AT_ONCE:
                     return
 
         async with anyio.create_task_group() as tasks:
