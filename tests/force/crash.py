@@ -103,11 +103,18 @@ def run(
     with _receiving(memory.receiver) as hooks:
         with serving(folder, **memory.environment) as server:
             asyncio.run(_finish(memory, server))
-        asyncio.run(sweep_all(folder, hooks))
+        asyncio.run(_sweep_all(folder, hooks))
     _check_folder(memory)
     if memory.receiver is not None:
         memory.receiver.check(memory.entries, memory.counts)
     return memory
+
+
+async def _sweep_all(folder: Path, hooks: WebHooks | None) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        if hooks is not None:
+            await stack.enter_async_context(hooks)
+        await sweep_all(folder, hooks)
 
 
 @contextlib.contextmanager
