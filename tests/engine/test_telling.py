@@ -158,6 +158,16 @@ async def test_a_sweep_tells_what_a_process_that_died_did_not(make: MakeStage) -
         await later.store.get(upload.id)
 
 
+async def test_a_sweep_tells_of_what_is_there_still(make: MakeStage) -> None:
+    stage, _ = on_stage(make)
+    begun, done = await stage.upload(content=b"he"), await stage.upload(content=b"hello")
+    later, hooks = on_stage(make)
+    await later.uploads.sweep()
+    assert sorted(hooks.told) == ["completed", "created", "created"]
+    for upload in (begun, done):
+        assert (await later.store.get(upload.id)).untold == {}
+
+
 async def test_an_expired_upload_goes_when_it_was_told(make: MakeStage) -> None:
     expiry = Expiry(initial=timedelta(hours=1))
     stage, hooks = on_stage(make, expiry=expiry)

@@ -31,6 +31,7 @@ class Reply:
 @dataclass(frozen=True, kw_only=True)
 class Received:
     id: str
+    path: str
     headers: Mapping[str, str]
     document: dict[str, Any]
 
@@ -85,11 +86,13 @@ class Receiver:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _take(self, headers: Mapping[str, str], body: bytes) -> Reply:
+    def _take(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         headers = {name.lower(): value for name, value in headers.items()}
         if self._verifier is not None:
             self._verifier.verify(body, dict(headers))
-        message = Received(id=headers["webhook-id"], headers=headers, document=json.loads(body))
+        message = Received(
+            id=headers["webhook-id"], path=path, headers=headers, document=json.loads(body)
+        )
         self.received.append(message)
         return self.behave(message)
 
@@ -102,7 +105,7 @@ class Receiver:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                reply = receiver._take(dict(self.headers.items()), body)
+                reply = receiver._take(self.path, dict(self.headers.items()), body)
                 time.sleep(reply.delay)
                 self.close_connection = True
                 if reply.is_cut:

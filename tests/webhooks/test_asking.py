@@ -3,14 +3,18 @@
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests._stage import Stage, location_path
+from tests._stage import Stage, location_path, make_stage
 from tests.webhooks._receiver import Receiver, Reply
 from tests.webhooks.conftest import MakeHooked
 from tusasgi import Upload
+from tusasgi.server.access import Access
+from tusasgi.server.api_keys import ApiKeys
+from tusasgi.stores.memory import MemoryStore
 from tusasgi.testing import RecordedResponse
 from tusasgi.webhooks import WebHooks
 
@@ -93,7 +97,6 @@ async def test_limits_of_a_receiver_refuse_what_is_beyond(
 
 WRONG = [
     pytest.param(Reply(status=500), id="500"),
-    pytest.param(Reply(status=302, headers={"Location": "/elsewhere"}), id="redirect"),
     pytest.param(Reply(body=b"OK"), id="no-json"),
     pytest.param(Reply(body=b"[]"), id="no-object"),
     pytest.param(Reply(body=b'{"maxsize": 1}'), id="unknown-name"),
@@ -126,6 +129,13 @@ async def test_nothing_is_allowed_by_a_receiver_that_fails(
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
     assert answer.body == b"this cannot be decided for now; try again\n"
     assert await stored(stage) == 0
+
+
+async def test_no_redirect_leads_anywhere(receiver: Receiver, hooked: MakeHooked) -> None:
+    away = Reply(status=307, headers={"Location": "/elsewhere"})
+    receiver.behave = lambda message: away if message.path == "/hooks" else Reply()
+    assert (await create(hooked())).status == 503
+    assert {message.path for message in receiver.received} == {"/hooks"}
 
 
 async def test_nothing_is_allowed_by_a_receiver_that_is_down_until_it_comes_back(
@@ -166,6 +176,23 @@ async def test_authorize_asks_about_each_request(receiver: Receiver, hooked: Mak
     receiver.stop()
     assert (await stage.patch(upload.id, 0, b"hello")).status == 503
     assert (await stage.store.get(upload.id)).offset == 0
+
+
+async def test_access_is_judged_before_a_receiver_is_asked(
+    receiver: Receiver, hooked: MakeHooked, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("a-key-of-anna-1234 anna\n")
+    hooks = Access(hooked().hooks, [ApiKeys(str(keys))])
+    stage = make_stage(MemoryStore(), hooks=hooks)
+    assert (await create(stage)).status == 401
+    assert receiver.received == []
+    answer = await create(stage, {"Authorization": "Bearer a-key-of-anna-1234"})
+    assert answer.status == 201
+    assert [message.type for message in receiver.received] == ["upload.creating"]
+    assert receiver.received[0].upload["owner"] == "anna"
+    await stage.uploads.sweep()
+    assert receiver.types()[1:] == ["upload.created"]
 
 
 async def test_completing_may_reject_a_file_for_good(

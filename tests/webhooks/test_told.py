@@ -67,6 +67,7 @@ async def test_what_a_receiver_does_not_take_is_repeated_under_the_same_id(
     async with delivering(stage.uploads):
         await live(stage)
         await until(lambda: len(receiver.received) >= 3)
+        assert set(receiver.types()) == {"upload.created"}
         receiver.answer(204)
         await until(lambda: "upload.terminated" in receiver.types())
     ids: dict[str, str] = {}
@@ -97,6 +98,18 @@ async def test_a_slow_receiver_holds_up_nobody(receiver: Receiver, hooked: MakeH
         await live(stage)
         held.set()
         assert len(receiver.received) <= 1
+
+
+async def test_an_answer_that_never_ends_is_not_waited_for(
+    receiver: Receiver, hooked: MakeHooked
+) -> None:
+    stage = hooked(events=["created"], timeout=0.3)
+    upload = await stage.upload()
+    receiver.answer(body=b" " * 40, pause=0.05)
+    with pytest.raises(ExceptionGroup) as failed:
+        await stage.uploads.sweep()
+    assert "no answer within 0.3 seconds" in str(failed.value.exceptions[0].__cause__)
+    assert list((await stage.store.get(upload.id)).untold) == ["created"]
 
 
 async def test_a_retry_after_is_waited_for(receiver: Receiver, hooked: MakeHooked) -> None:

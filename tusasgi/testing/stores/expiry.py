@@ -100,6 +100,11 @@ class ExpiryTests(StoreTests):
         await store.update(replace(upload, removal="expired"))
         assert await found_due(sweeping, NOW) == [upload.id]
 
+    async def test_what_is_to_be_told_and_past_its_time_is_found_once(self, store: Store) -> None:
+        sweeping = supports_sweep(store)
+        upload = await store.create(new_upload(untold={"created": NOW}, expires=NOW))
+        assert await found_due(sweeping, NOW) == [upload.id]
+
     async def test_a_finished_piece_is_found_past_its_time(self, store: Store) -> None:
         sweeping = supports_sweep(store)
         upload = await completed(store, b"abcdef", is_partial=True, expires=NOW)
