@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio.to_thread import run_sync
 
 from tests._stage import Stage, location_path, make_stage
 from tests.webhooks._receiver import Receiver, Reply
@@ -183,7 +184,7 @@ async def test_access_is_judged_before_a_receiver_is_asked(
 ) -> None:
     keys = tmp_path / "keys"
     keys.write_text("a-key-of-anna-1234 anna\n")
-    hooks = Access(hooked().hooks, [ApiKeys(str(keys))])
+    hooks = Access(hooked().hooks, [await run_sync(ApiKeys, str(keys))])
     stage = make_stage(MemoryStore(), hooks=hooks)
     assert (await create(stage)).status == 401
     assert receiver.received == []
