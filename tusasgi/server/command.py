@@ -1,40 +1,48 @@
-"""The command `tusasgi`: a server that needs no code, and the sweeper of its uploads."""
+"""The command `tusasgi`: a server that needs no code, and what looks after its uploads."""
 
 import contextlib
 import os
 import socket
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-
-import anyio
+from importlib import import_module
 
 from tusasgi.server.checks import (
     check_address,
-    check_bucket,
     check_extra,
-    check_folder,
-    check_folder_is_there,
     check_hooks,
+    check_locker,
+    check_place,
     check_posix,
     fail,
 )
 from tusasgi.server.connections import raise_descriptor_limit
-from tusasgi.server.failures import describe_each
 from tusasgi.server.monitor import Monitor, Watched, counting
 from tusasgi.server.options import read_arguments
 from tusasgi.server.settings import FOR_WORKERS, Settings
-from tusasgi.server.storage import closing, make_uploads
 from tusasgi.server.values import Address
 
 _EXTRAS = {"uvicorn": "server", "granian": "granian"}
 """What to install for a server."""
 
+_MODULES = {
+    "list": "listing",
+    "show": "showing",
+    "remove": "removing",
+    "sweep": "sweeping",
+    "check": "checking",
+    "import": "importing",
+}
+"""Where the other commands are."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; a wrong option ends it with code 2, what cannot be done with 1."""
-    command, settings = read_arguments(arguments)
-    {"serve": serve, "sweep": sweep}[command](settings)
+    command, settings, words = read_arguments(arguments)
+    if command == "serve":
+        serve(settings)
+    else:
+        import_module(f"tusasgi.server.commands.{_MODULES[command]}").run(settings, words)
 
 
 def serve(settings: Settings) -> None:
@@ -44,14 +52,12 @@ def serve(settings: Settings) -> None:
     if settings.monitor is not None:
         check_posix("--monitor")
     check_hooks(settings.hooks)
-    if settings.is_in_bucket:
-        settings = check_bucket(settings, may_be_away=True)
-    else:
-        check_folder(settings.place)
+    settings = check_place(settings, may_be_away=True, may_be_made=True)
+    check_locker(settings)
     with _monitor(settings.monitor, install=f"{extra},metrics") as monitor:
         address = check_address(settings.host, settings.port)
         url = settings.public_url or f"{_origin(address)}{settings.path}"
-        print(f"Clients upload to {url} and the bytes go to {settings.place}", flush=True)
+        print(f"Clients upload to {url} and the bytes go to {settings.shown_place}", flush=True)
         if monitor is not None:
             _watch(monitor, address, settings)
         _run_server(settings, address)
@@ -74,7 +80,7 @@ def _monitor(address: Address | None, *, install: str) -> Iterator[Monitor | Non
 
 
 def _watch(monitor: Monitor, address: Address, settings: Settings) -> None:
-    directory = None if settings.is_in_bucket else settings.place
+    directory = settings.place if settings.is_in_folder else None
     monitor.watch(Watched(directory=directory, address=address, path=settings.path))
     origin = _origin(monitor.address)
     print(f"Monitoring is at {origin}/metrics and {origin}/health", flush=True)
@@ -95,24 +101,3 @@ def _run_server(settings: Settings, address: Address) -> None:
     else:
         from tusasgi.server.on_uvicorn import run
     run(settings, address)
-
-
-def sweep(settings: Settings) -> None:
-    """Remove once what has expired, and say how much it was."""
-    check_hooks(settings.hooks)
-    if settings.is_in_bucket:
-        settings = check_bucket(settings, may_be_away=False)
-    else:
-        check_folder_is_there(settings.place)
-    try:
-        count = anyio.run(_sweep, settings)
-    except* Exception as failures:  # whatever it was: who runs it wants the causes alone
-        lines = [f"tusasgi: not everything could be removed: {f}" for f in describe_each(failures)]
-        sys.exit("\n".join(lines))
-    print(f"{count} expired {'upload' if count == 1 else 'uploads'} removed")
-
-
-async def _sweep(settings: Settings) -> int:
-    uploads = make_uploads(settings)
-    async with closing(uploads.store):
-        return await uploads.sweep()

@@ -3,10 +3,11 @@
 import argparse
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
-from tusasgi import __version__
+from tusasgi import State, __version__
 from tusasgi.server import values
+from tusasgi.server.lockers import wrong_locker
 from tusasgi.server.settings import DEFAULTS, Settings
 from tusasgi.server.sources import (
     Options,
@@ -17,12 +18,21 @@ from tusasgi.server.sources import (
     to_toml,
 )
 
-Command = Literal["serve", "sweep"]
+Command = Literal["serve", "list", "show", "remove", "sweep", "check", "import"]
+
+
+class Call(NamedTuple):
+    """What is to be done, and how."""
+
+    command: Command
+    settings: Settings
+    words: Mapping[str, Any]
+    """What is said of this one call, as the ids of uploads, and is no setting."""
 
 
 def read_arguments(
     arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ
-) -> tuple[Command, Settings]:
+) -> Call:
     """Return what is to be done, and how; what is wrong ends the process with code 2.
 
     An option counts more than a variable of the environment, and that more than a file.
@@ -39,14 +49,23 @@ def read_arguments(
     if "print_config" in given:
         print(to_toml(_shown(settings, options[command]), sources_of(layers)), end="")
         parser.exit()
-    if command == "sweep" and settings.dir is None and settings.store is None:
-        parser.error("one of the arguments --dir --store is required")
+    if wrong_together := _wrong_together(command, settings):
+        parser.error(wrong_together)
+    words = {name: given[name] for name in given if name not in options[command]}
+    return Call(command, settings, words)
+
+
+def _wrong_together(command: Command, settings: Settings) -> str | None:
+    """Say what is wrong about settings each of which is right."""
+    if command != "serve" and settings.dir is None and settings.store is None:
+        return "one of the arguments --dir --store is required"
     if settings.interim_responses and settings.server == "granian":
-        parser.error("--interim-responses needs --server uvicorn: granian cannot send them")
-    return command, settings
+        return "--interim-responses needs --server uvicorn: granian cannot send them"
+    return wrong_locker(settings)
 
 
-_NO_SETTINGS = ("help", "config", "print_config")
+_WORDS = ("ids", "json", "owner", "state", "from_tusd", "copy", "move", "dry_run")
+_NO_SETTINGS = ("help", "config", "print_config", *_WORDS)
 
 
 def _options_of(command: argparse.ArgumentParser) -> Options:
@@ -57,6 +76,9 @@ def _shown(settings: Settings, options: Options) -> dict[str, Any]:
     shown = {name: getattr(settings, name) for name in options}
     if settings.monitor is not None and "monitor" in shown:
         shown["monitor"] = values.written(settings.monitor)
+    for name in ("store", "locker"):
+        if shown.get(name) is not None:
+            shown[name] = values.without_password(shown[name])
     return shown
 
 
@@ -80,11 +102,9 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         title="commands", dest="command", metavar="COMMAND", required=True
     )
     serve = commands.add_parser("serve", help="receive uploads into a folder or a bucket")
-    sweep = commands.add_parser("sweep", help="remove what has expired")
     _add_serve(serve)
-    _add_place(sweep, default="")
-    _add_hooks(sweep)
-    for command in (serve, sweep):
+    by_name = {"serve": serve, **_add_others(commands)}
+    for command in by_name.values():
         command.epilog = (
             "Each option can also be set by the environment (TUSASGI_MAX_SIZE for --max-size, or "
             "TUSASGI_MAX_SIZE_FILE with a file that says it) or in the TOML file of --config "
@@ -94,7 +114,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         command.add_argument(
             "--print-config", action="store_true", help="show all settings, as such a file, and end"
         )
-    return parser, {"serve": serve, "sweep": sweep}
+    return parser, by_name
 
 
 def _add_serve(serve: argparse.ArgumentParser) -> None:
@@ -105,6 +125,7 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     positive = _as(values.positive)
     _add_place(serve, default=" (default: ./data)")
     _add_hooks(serve)
+    _add_locker(serve)
     add("--server", "what speaks HTTP; each is an extra of its own",
         choices=("uvicorn", "granian"))  # fmt: skip
     add("--host", "address to listen on")
@@ -139,14 +160,86 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         "behind proxies that pass them on", action="store_true")  # fmt: skip
 
 
+def _add_others(commands: Any) -> dict[str, argparse.ArgumentParser]:
+    """Add the commands for whoever looks after the uploads; return their parsers by name."""
+
+    def add(name: str, help: str) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = commands.add_parser(name, help=help)
+        _add_place(command, default="")
+        command.add_argument(
+            "--json", action="store_true", help="print lines of JSON, an object each"
+        )
+        return command
+
+    by_name = {
+        "list": add("list", "show the uploads that are there"),
+        "show": add("show", "show all that is known of some uploads"),
+        "remove": add("remove", "remove uploads, finished or not, without asking"),
+        "sweep": add("sweep", "remove what has expired"),
+        "check": add("check", "try what the store can do, with files that are removed again"),
+        "import": add("import", "take over the uploads of tusd"),
+    }
+    by_name["list"].add_argument("--owner", help="only the uploads of this owner")
+    by_name["list"].add_argument(
+        "--state", choices=[one.value for one in State], help="only the uploads in this state"
+    )
+    for name in ("show", "remove"):
+        by_name[name].add_argument("ids", nargs="+", metavar="ID", help="of an upload")
+    for name in ("remove", "sweep"):
+        _add_hooks(by_name[name])
+        _add_locker(by_name[name])
+    _add_import(by_name["import"])
+    return by_name
+
+
+def _add_import(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--from-tusd", metavar="DIR", required=True, help="the folder of tusd (-upload-dir)"
+    )
+    command.add_argument(
+        "--expires-after",
+        type=_as(values.positive),
+        metavar="SECONDS",
+        help="have unfinished uploads expire so long after their last byte came",
+    )
+    command.add_argument(
+        "--path",
+        type=_as(values.path),
+        help="where clients create (-base-path), by which final uploads name their parts "
+        f"(default: {DEFAULTS.path})",
+    )
+    command.add_argument(
+        "--copy",
+        action="store_true",
+        help="copy the bytes, into a folder on another file system; a --store is always copied to",
+    )
+    command.add_argument(
+        "--move", action="store_true", help="remove from tusd's folder what was taken, at the end"
+    )
+    command.add_argument(
+        "--dry-run", action="store_true", help="say what would be taken, and take nothing"
+    )
+
+
+def _add_locker(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--locker",
+        type=_as(values.locker),
+        metavar="LOCKER",
+        help="what keeps two requests from one upload: memory, file, file:/path, or a URL as "
+        "redis://host:6379/0 (default: file for a folder, else memory)",
+    )
+
+
 def _add_place(command: argparse.ArgumentParser, *, default: str) -> None:
     place = command.add_mutually_exclusive_group()
     place.add_argument("--dir", help=f"folder of the uploads{default}")
     place.add_argument(
         "--store",
-        type=_as(values.bucket),
+        type=_as(values.store),
         metavar="URL",
-        help="s3://bucket/prefix instead of a folder; the AWS_* variables say who and where",
+        help="instead of a folder: s3://bucket/prefix (the AWS_* variables say who and where), or "
+        "what fsspec reaches, as gs://, az:// and sftp://",
     )
 
 

@@ -1,13 +1,11 @@
 """The engine of the command: its store, its locker and its limits, by the settings."""
 
 import contextlib
-import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 from tusasgi import Expiry, Limits, Observer, Uploads
-from tusasgi.lockers import Locker
-from tusasgi.lockers.memory import MemoryLocker
+from tusasgi.server.lockers import make_locker
 from tusasgi.server.python_hooks import load_hooks
 from tusasgi.server.settings import Settings
 from tusasgi.stores import Store
@@ -15,10 +13,9 @@ from tusasgi.stores import Store
 
 def make_uploads(settings: Settings) -> Uploads:
     window = None if settings.expires_after is None else timedelta(seconds=settings.expires_after)
-    store, locker = _in_bucket(settings) if settings.is_in_bucket else _in_folder(settings)
     return Uploads(
-        store,
-        locker=locker,
+        make_store(settings),
+        locker=make_locker(settings),
         hooks=None if settings.hooks is None else load_hooks(settings.hooks),
         limits=Limits(max_size=settings.max_size, max_append=settings.max_append_size),
         expiry=Expiry(initial=window, after_append=window),
@@ -26,19 +23,18 @@ def make_uploads(settings: Settings) -> Uploads:
     )
 
 
-def _in_bucket(settings: Settings) -> tuple[Store, Locker]:
-    from tusasgi.stores.s3 import S3Store
+def make_store(settings: Settings) -> Store:
+    if settings.is_in_folder:
+        from tusasgi.stores.file import FileStore
 
-    store = S3Store(settings.place, check=settings.check_bucket, integrity=settings.integrity)
-    return store, MemoryLocker()  # the store itself keeps processes apart
+        return FileStore(settings.place, durability=settings.durability)
+    if settings.is_in_bucket:
+        from tusasgi.stores.s3 import S3Store
 
+        return S3Store(settings.place, check=settings.check_bucket, integrity=settings.integrity)
+    from tusasgi.stores.fsspec import FsspecStore
 
-def _in_folder(settings: Settings) -> tuple[Store, Locker]:
-    from tusasgi.lockers.file import FileLocker
-    from tusasgi.stores.file import FileStore
-
-    store = FileStore(settings.place, durability=settings.durability)
-    return store, FileLocker(os.path.join(settings.place, "locks"))
+    return FsspecStore(settings.place)
 
 
 def _metrics() -> Observer:
