@@ -196,6 +196,8 @@ def _locking_process(path: str) -> int | None:
     try:
         with open(path) as file:
             process = int(file.read(32))
+        if process <= 0:  # which would be a group of processes
+            return None
         os.kill(process, 0)
     except PermissionError:
         return process  # it is there, and somebody else's

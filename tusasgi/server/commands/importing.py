@@ -57,26 +57,27 @@ def run(settings: Settings, words: Mapping[str, Any]) -> None:
     source = words["from_tusd"]
     if not os.path.isdir(source):
         fail(f"there is no folder {source}")
+    if settings.is_in_folder:
+        _check_folders(settings.place, source, is_copy="copy" in words)
     is_dry = "dry_run" in words
     if not (is_dry and settings.is_in_folder):  # a folder that is not there is nothing to look at
-        settings = check_place(settings, may_be_away=False, may_be_made=not is_dry)
-    if settings.is_in_folder:
-        _check_apart(settings.place, source)
-        if "copy" not in words and _device_of(settings.place) != _device_of(source):
-            fail(f"{settings.place} is on another file system than {source}: add --copy")
+        settings = check_place(settings, may_be_away=False, may_be_made=True)
     window = None if settings.expires_after is None else timedelta(seconds=settings.expires_after)
     folder = TusdFolder(source, path=settings.path, window=window)
+    store = make_store(settings)
     with ignoring_leases():
-        tally = anyio.run(_Import(folder, settings, words).run)
+        tally = anyio.run(_Import(folder, store, settings, words).run)
     if tally.not_taken:
         sys.exit(1)
 
 
-def _check_apart(place: str, source: str) -> None:
-    """Check that neither folder is within the other: its files would be taken for uploads."""
+def _check_folders(place: str, source: str, *, is_copy: bool) -> None:
+    """Check that neither folder is within the other, where files would be taken for uploads."""
     one, other = os.path.realpath(place), os.path.realpath(source)
     if os.path.commonpath([one, other]) in (one, other):
         fail(f"the folders {place} and {source} must lie outside of each other")
+    if not is_copy and _device_of(place) != _device_of(source):
+        fail(f"{place} is on another file system than {source}: add --copy")
 
 
 def _device_of(path: str) -> int:
@@ -90,9 +91,11 @@ def _device_of(path: str) -> int:
 class _Import:
     """One run over all uploads of a folder of tusd."""
 
-    def __init__(self, folder: TusdFolder, settings: Settings, words: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: TusdFolder, store: Store, settings: Settings, words: Mapping[str, Any]
+    ) -> None:
         self._folder = folder
-        self._settings = settings
+        self._store = store
         self._is_json = "json" in words
         self._is_dry = "dry_run" in words
         self._moves = "move" in words and not self._is_dry
@@ -103,11 +106,10 @@ class _Import:
 
     async def run(self) -> _Tally:
         names = await run_sync(self._folder.names)
-        store = make_store(self._settings)
-        async with closing(store):
+        async with closing(self._store):
             for number, name in enumerate(names):
                 self._tell_progress(number, len(names))
-                await self._import(store, name)
+                await self._import(name)
         if not self._is_dry:
             await run_sync(os.sync)  # the names of what was taken are on the disk before it is said
         if self._moves:
@@ -116,10 +118,10 @@ class _Import:
         self._tell_all()
         return self._tally
 
-    async def _import(self, store: Store, name: str) -> None:
+    async def _import(self, name: str) -> None:
         try:
             found = await run_sync(self._folder.find, name)
-            result = await self._take(store, found)
+            result = await self._take(found)
         except (Untaken, UploadExists, WriteConflict) as reason:
             self._tell_untaken(name, str(reason))
         except OSError as error:
@@ -132,18 +134,18 @@ class _Import:
             if self._is_json:
                 print_json(as_json(found.upload, found.upload.created) | {"result": result})
 
-    async def _take(self, store: Store, found: Found) -> str:
+    async def _take(self, found: Found) -> str:
         if self._is_dry or self._copies or not found.has_bytes:
-            if await _already_there(store, found):
+            if await _already_there(self._store, found):
                 return "there already"
             if not found.has_bytes:
                 raise Untaken("its bytes are missing")
             if self._is_dry:
                 return "taken"
         if self._copies:
-            await copy(store, found)
+            await copy(self._store, found)
             return "taken"
-        folder = cast("FileStore", store)  # to every other one is copied
+        folder = cast("FileStore", self._store)  # to every other one is copied
         is_new = await folder.adopt(found.upload, found.path)
         return "taken" if is_new else "there already"
 
@@ -213,13 +215,14 @@ async def _read(path: str, start: int, stop: int) -> AsyncIterator[bytes]:
             yield data
 
 
+_unlink = os.unlink
+
+
 def _remove(found: Found) -> None:
     """Remove from tusd's folder what was taken: the document last, as it leads to the rest."""
     for path in (found.path, f"{found.info.removesuffix('.info')}.lock", found.info):
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            continue
+        with contextlib.suppress(FileNotFoundError):
+            _unlink(path)
 
 
 def _words_of(error: OSError) -> str:

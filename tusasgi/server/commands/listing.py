@@ -32,7 +32,7 @@ def run(settings: Settings, words: Mapping[str, Any]) -> None:
     """Print the uploads; records that cannot be read are told of, and end it with code 1."""
     settings = check_place(settings, may_be_away=False)
     try:
-        unreadable = anyio.run(_list, settings, words)
+        unreadable = anyio.run(_list, make_uploads(settings), words)
     except Exception as error:  # of a long list; whoever runs it wants the reason alone
         fail(f"the uploads cannot be listed: {describe(error)}")
     for upload_id in unreadable:
@@ -41,8 +41,7 @@ def run(settings: Settings, words: Mapping[str, Any]) -> None:
         sys.exit(1)
 
 
-async def _list(settings: Settings, words: Mapping[str, Any]) -> list[str]:
-    uploads = make_uploads(settings)
+async def _list(uploads: Uploads, words: Mapping[str, Any]) -> list[str]:
     if words.get("json"):
         show, end = _print_json, None
     else:

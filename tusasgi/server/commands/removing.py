@@ -19,13 +19,12 @@ def run(settings: Settings, words: Mapping[str, Any]) -> None:
     check_hooks(settings.hooks)
     settings = check_place(settings, may_be_away=False)
     check_locker(settings)
-    if not anyio.run(_remove_all, settings, words["ids"], "json" in words):
+    if not anyio.run(_remove_all, make_uploads(settings), words["ids"], "json" in words):
         sys.exit(1)
 
 
-async def _remove_all(settings: Settings, ids: Sequence[str], is_json: bool) -> bool:
+async def _remove_all(uploads: Uploads, ids: Sequence[str], is_json: bool) -> bool:
     """Return whether all of them were there and are gone."""
-    uploads = make_uploads(settings)
     async with closing(uploads.store):
         return all([await _remove(uploads, upload_id, is_json) for upload_id in ids])
 

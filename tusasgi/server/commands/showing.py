@@ -27,13 +27,12 @@ from tusasgi.server.storage import closing, make_uploads
 def run(settings: Settings, words: Mapping[str, Any]) -> None:
     """Print each upload; one that is not there is told of, and ends it with code 1."""
     settings = check_place(settings, may_be_away=False)
-    if not anyio.run(_show, settings, words["ids"], "json" in words):
+    if not anyio.run(_show, make_uploads(settings), words["ids"], "json" in words):
         sys.exit(1)
 
 
-async def _show(settings: Settings, ids: Sequence[str], is_json: bool) -> bool:
+async def _show(uploads: Uploads, ids: Sequence[str], is_json: bool) -> bool:
     """Return whether all of them are there."""
-    uploads = make_uploads(settings)
     found = 0
     async with closing(uploads.store):
         for upload_id in ids:

@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 
+from tusasgi import Uploads
 from tusasgi.server.checks import check_hooks, check_locker, check_place
 from tusasgi.server.failures import describe_each
 from tusasgi.server.output import complain, counted, print_json, say
@@ -18,8 +19,9 @@ def run(settings: Settings, words: Mapping[str, Any]) -> None:
     check_hooks(settings.hooks)
     settings = check_place(settings, may_be_away=False)
     check_locker(settings)
+    uploads = make_uploads(settings)
     try:
-        removed = anyio.run(_sweep, settings)
+        removed = anyio.run(_sweep, uploads)
     except* Exception as failures:  # whatever it was: who runs it wants the causes alone
         for cause in describe_each(failures):
             complain(f"not everything could be removed: {cause}")
@@ -30,7 +32,6 @@ def run(settings: Settings, words: Mapping[str, Any]) -> None:
         say(f"{counted(removed, 'expired upload')} removed")
 
 
-async def _sweep(settings: Settings) -> int:
-    uploads = make_uploads(settings)
+async def _sweep(uploads: Uploads) -> int:
     async with closing(uploads.store):
         return await uploads.sweep()
