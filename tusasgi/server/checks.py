@@ -109,7 +109,7 @@ def _check_filesystem(settings: Settings, *, may_be_away: bool) -> None:
     except ValueError:
         fail(f"cannot use the store {settings.shown_place}: fsspec knows no {scheme}://")
     except ImportError as error:
-        fail(f"the store {settings.shown_place} needs a package of its own: {missing_of(error)}")
+        fail(f"cannot use the store {settings.shown_place}: {error}")  # it names the package
     try:
         anyio.run(_try_filesystem, settings)
     except Exception as error:  # each filesystem has exceptions of its own
@@ -130,12 +130,6 @@ def _end_or_warn(kind: str, place: str, error: Exception, *, may_be_away: bool) 
         place,
         without_password(describe(error)),
     )
-
-
-def missing_of(error: ImportError) -> str:
-    """Say what to install, of which fsspec says less or more."""
-    package = (error.name or "").partition(".")[0] if error.name != "fsspec" else ""
-    return f"pip install {package}" if package else describe(error)
 
 
 def check_locker(settings: Settings) -> None:

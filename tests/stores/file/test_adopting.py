@@ -46,7 +46,7 @@ async def test_an_adopted_file_is_the_upload_itself_and_goes_on(
     upload = an_upload(length, is_complete=length == 7)
     assert await store.adopt(upload, str(path)) is True
     assert await store.get(upload.id) == upload
-    assert path.samefile(store.path(upload.id))  # noqa: ASYNC240
+    assert path.samefile(store.path(upload.id))
     if length == 10:
         upload = await store.append(upload, Arriving(b"789"))
         assert upload.offset == 10
