@@ -107,6 +107,7 @@ EXTRAS = {
     "stores.s3.checksums": {"botocore"},
     "server.app": {"starlette"},
     "server.checks": {"fsspec"},
+    "server.commands.checking": {"fsspec"},
     "server.lockers": {"redis"},
     "server.cors": {"starlette"},
     "server.on_granian": {"granian", "starlette"},
