@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, NoReturn
 from tusasgi import State, __version__
 from tusasgi.server import values
 from tusasgi.server.lockers import wrong_locker
-from tusasgi.server.settings import DEFAULTS, Settings
+from tusasgi.server.settings import DEFAULTS, SECRETS, Settings
 from tusasgi.server.sources import (
     Options,
     WrongSetting,
@@ -47,7 +47,7 @@ def read_arguments(
         parser.error(str(wrong))
     settings = Settings(**merged(layers))
     if "print_config" in given:
-        print(to_toml(_shown(settings, options[command]), sources_of(layers)), end="")
+        print(to_toml(_shown(settings, options[command]), sources_of(layers), SECRETS), end="")
         parser.exit()
     if wrong_together := _wrong_together(command, settings):
         parser.error(wrong_together)
@@ -59,9 +59,37 @@ def _wrong_together(command: Command, settings: Settings) -> str | None:
     """Say what is wrong about settings each of which is right."""
     if command != "serve" and settings.dir is None and settings.store is None:
         return "one of the arguments --dir --store is required"
-    if settings.interim_responses and settings.server == "granian":
-        return "--interim-responses needs --server uvicorn: granian cannot send them"
-    return wrong_locker(settings)
+    return _contradiction(settings) or wrong_locker(settings)
+
+
+def _contradiction(settings: Settings) -> str | None:
+    """Say which settings do not go together, if any."""
+    on_granian, has_tls = settings.server == "granian", settings.ssl_certfile is not None
+    rules = {
+        "--interim-responses needs --server uvicorn: granian cannot send them": (
+            settings.interim_responses and on_granian
+        ),
+        "--http2 needs --server granian: uvicorn has none": settings.http2 and not on_granian,
+        "--http2 needs --ssl-certfile: browsers speak it over TLS alone": (
+            settings.http2 and not has_tls
+        ),
+        "--ssl-certfile and --ssl-keyfile belong together": (
+            has_tls is not (settings.ssl_keyfile is not None)
+        ),
+        "--cors-credentials needs the origins that are meant: no browser takes * along with it": (
+            settings.cors_credentials and "*" in settings.cors_origin
+        ),
+        "--cors-credentials and --cors-header need --cors-origin": (
+            (settings.cors_credentials or settings.cors_header) and not settings.cors_origin
+        ),
+        "--jwt-key and --jwt-key-file exclude each other": (
+            settings.jwt_key and settings.jwt_key_file
+        ),
+        "--jwt-audience and --jwt-issuer need --jwt-key, --jwt-key-file or --jwt-jwks-file": (
+            (settings.jwt_audience or settings.jwt_issuer) and not settings.takes_tokens
+        ),
+    }
+    return next((reason for reason, is_so in rules.items() if is_so), None)
 
 
 _WORDS = ("ids", "json", "owner", "state", "from_tusd", "copy", "move", "dry_run")
@@ -103,6 +131,9 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     )
     serve = commands.add_parser("serve", help="receive uploads into a folder or a bucket")
     _add_serve(serve)
+    _add_listening(serve)
+    _add_access(serve)
+    _add_switches(serve)
     by_name = {"serve": serve, **_add_others(commands)}
     for command in by_name.values():
         command.epilog = (
@@ -140,14 +171,13 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     add("--expires-after", "remove an unfinished upload so long after its last byte came",
         type=positive, metavar="SECONDS")  # fmt: skip
     add("--workers", "processes", type=positive)
-    add("--cors-origin", "web origin whose pages may upload, or *; may be given more than once",
-        type=_as(values.origin), metavar="ORIGIN", action="append")  # fmt: skip
-    add("--public-url", "of --path, as clients see it; without it `Location` is a path",
+    add("--public-url", "of --path, as clients see it, for `Location`",
         type=_as(values.url), metavar="URL")  # fmt: skip
     add("--durability", "flush complete uploads to disk, or each append, or nothing",
         choices=("complete", "append", "none"))  # fmt: skip
     add("--log-requests", "write a line to stderr for each upload request and its outcome",
         action="store_true")  # fmt: skip
+    add("--log-format", "lines of text, or an object a line", choices=("text", "json"))
     add("--shutdown-timeout", "how long running uploads may go on when stopping",
         type=positive, metavar="SECONDS")  # fmt: skip
     add("--header-timeout", "how long the head of a request may take",
@@ -229,6 +259,51 @@ def _add_locker(command: argparse.ArgumentParser) -> None:
         help="what keeps two requests from one upload: memory, file, file:/path, or a URL as "
         "redis://host:6379/0 (default: file for a folder, else memory)",
     )
+
+
+def _add_listening(serve: argparse.ArgumentParser) -> None:
+    add = serve.add_argument
+    add("--ssl-certfile", metavar="FILE", help="speak TLS with this certificate (PEM, whole chain)")
+    add("--ssl-keyfile", metavar="FILE", help="the private key of the certificate (PEM)")
+    add("--unix-socket", metavar="PATH", help="listen on a unix socket instead of a port")
+    add("--http2", action="store_true", help="speak HTTP/2 as well, on granian with TLS")
+    add("--forwarded-allow-ips", metavar="WHO", action="append", type=_as(values.proxy),
+        help="proxy whose X-Forwarded-Proto, -Host and -For are believed: an address, a network, "
+        "`unix` for the socket, or *; may be given more than once")  # fmt: skip
+    add("--location", choices=("absolute", "path"),
+        help="what `Location` is: a URL of the host that was asked, or a path "
+        f"(default: {DEFAULTS.location})")  # fmt: skip
+
+
+def _add_access(serve: argparse.ArgumentParser) -> None:
+    add = serve.add_argument
+    add("--api-key-file", metavar="FILE", help="let those in who have a key of it: KEY OWNER lines")
+    add("--jwt-key", metavar="KEY", help="let JWTs in that are signed with this secret, or by the "
+        "private key of this public one (PEM)")  # fmt: skip
+    add("--jwt-key-file", metavar="FILE", help="the same, in a file")
+    add("--jwt-jwks-file", metavar="FILE", help="the same by the keys of a JWK Set")
+    add("--jwt-audience", metavar="NAME", help="what `aud` of a JWT has to name")
+    add("--jwt-issuer", metavar="NAME", help="what `iss` of a JWT has to be")
+    add("--jwt-owner-claim", metavar="CLAIM", help="the claim of a JWT that names the owner of an "
+        f"upload (default: {DEFAULTS.jwt_owner_claim})")  # fmt: skip
+    add("--cors-origin", metavar="ORIGIN", action="append", type=_as(values.origin),
+        help="web origin whose pages may upload, as https://example.com or https://*.example.com, "
+        "or *; may be given more than once")  # fmt: skip
+    add("--cors-credentials", action="store_true", help="let pages send cookies along")
+    add("--cors-header", metavar="NAME", action="append", type=_as(values.header),
+        help="one more header that pages may send; may be given more than once")  # fmt: skip
+
+
+def _add_switches(serve: argparse.ArgumentParser) -> None:
+    for name, what in (
+        ("downloads", "give complete uploads back"),
+        ("termination", "let clients remove uploads"),
+        ("concatenation", "let clients join uploads"),
+        ("creation", "let clients create uploads"),
+    ):
+        serve.add_argument(
+            f"--{name}", action=argparse.BooleanOptionalAction, help=f"{what} (default: yes)"
+        )
 
 
 def _add_place(command: argparse.ArgumentParser, *, default: str) -> None:

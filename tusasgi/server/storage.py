@@ -1,29 +1,38 @@
 """The engine of the command: its store, its locker and its limits, by the settings."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
-from tusasgi import Expiry, Limits, Observer, Uploads
+from tusasgi import Expiry, Hooks, Limits, Observer, Uploads
+from tusasgi.server.access import Access
+from tusasgi.server.credentials import Credentials
 from tusasgi.server.lockers import make_locker
 from tusasgi.server.python_hooks import load_hooks
 from tusasgi.server.settings import Settings
 from tusasgi.stores import Store
 
 
-def make_uploads(settings: Settings) -> Uploads:
+def make_uploads(settings: Settings, credentials: Sequence[Credentials] = ()) -> Uploads:
+    """Return the engine; with credentials it is asked for them before any other hook."""
     window = None if settings.expires_after is None else timedelta(seconds=settings.expires_after)
     return Uploads(
         make_store(settings),
         locker=make_locker(settings),
-        hooks=None if settings.hooks is None else load_hooks(settings.hooks),
+        hooks=_hooks(settings, credentials),
         limits=Limits(max_size=settings.max_size, max_append=settings.max_append_size),
         expiry=Expiry(initial=window, after_append=window),
         observer=None if settings.monitor is None else _metrics(),
     )
 
 
+def _hooks(settings: Settings, credentials: Sequence[Credentials]) -> Hooks:
+    hooks = Hooks() if settings.hooks is None else load_hooks(settings.hooks)
+    return Access(hooks, credentials) if credentials else hooks
+
+
 def make_store(settings: Settings) -> Store:
+    """Return the store alone."""
     if settings.is_in_folder:
         from tusasgi.stores.file import FileStore
 
