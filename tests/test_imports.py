@@ -108,6 +108,7 @@ EXTRAS = {
     "server.app": {"starlette"},
     "server.checks": {"fsspec"},
     "server.commands.checking": {"fsspec"},
+    "server.storage": {"fsspec"},
     "server.lockers": {"redis"},
     "server.cors": {"starlette"},
     "server.request_ids": {"starlette"},

@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import fsspec
 import pytest
 from blockbuster import BlockBuster
 
 from tests.hosts._process import ROOT
+from tests.stores.fsspec._filesystems import AsyncDict
 from tusasgi import Upload, Uploads
 from tusasgi.server import checks
 from tusasgi.server.command import main
 from tusasgi.server.options import read_arguments
+from tusasgi.server.storage import make_store
 from tusasgi.stores.file import FileStore, files
+from tusasgi.stores.fsspec import FsspecStore
 from tusasgi.testing import Arriving
 
 Run = Callable[..., tuple[int, str, str]]
@@ -307,6 +311,15 @@ def test_a_store_or_locker_that_cannot_be_right_is_a_wrong_option(
     (line,) = capsys.readouterr().err.splitlines()
     assert ended.value.code == 2
     assert message in line
+
+
+def test_pieces_are_large_where_each_call_goes_to_an_object_store() -> None:
+    fsspec.register_implementation("asyncdict", AsyncDict, clobber=True)
+    for url, size in (("asyncdict://b/x", 8 * 1024 * 1024), ("memory://x", 2 * 1024 * 1024)):
+        settings = read_arguments(["serve", "--store", url], {}).settings
+        store = make_store(settings)
+        assert isinstance(store, FsspecStore)
+        assert store._piece_size == size
 
 
 SECRET = "s3cret"

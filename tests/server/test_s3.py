@@ -251,6 +251,25 @@ def test_a_server_is_ready_while_its_bucket_is_there_and_healthy_all_the_time(
         assert ask(f"{url}/ready") == (200, "ok\n")
 
 
+def test_a_bucket_is_tried_by_check_and_left_as_it_was(moto: Moto) -> None:
+    result = run(moto, "check", "--store", f"s3://{moto.bucket}/checked")
+    assert (result.returncode, result.stderr) == (0, "")
+    *lines, last = result.stdout.splitlines()
+    assert lines[0] == "holds  conditional writes hold, of many at once too"
+    assert (len(lines), last) == (10, "All that is needed holds.")
+    assert all(line.startswith("holds ") for line in lines)
+    assert moto.keys(moto.bucket, "checked/") == []
+
+
+def test_a_bucket_without_conditions_is_found_by_check(behind: Behind) -> None:
+    behind.fail("error_501", operation="PutObject", key="/pieces/check-", times=None)
+    result = run(behind, "check", "--store", f"s3://{behind.bucket}/unfit")
+    assert result.returncode == 1
+    assert "FAILS  conditional writes hold, of many at once too" in result.stdout
+    assert "does not know If-None-Match" in result.stdout
+    assert result.stdout.endswith("This is no place for uploads.\n")
+
+
 def test_a_server_that_is_silent_is_said_in_words(
     seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

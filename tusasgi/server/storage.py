@@ -12,6 +12,8 @@ from tusasgi.server.python_hooks import load_hooks
 from tusasgi.server.settings import Settings
 from tusasgi.stores import Store
 
+_MIB = 1024 * 1024
+
 
 def make_uploads(settings: Settings, credentials: Sequence[Credentials] = ()) -> Uploads:
     """Return the engine; with credentials it is asked for them before any other hook."""
@@ -43,7 +45,15 @@ def make_store(settings: Settings) -> Store:
         return S3Store(settings.place, check=settings.check_bucket, integrity=settings.integrity)
     from tusasgi.stores.fsspec import FsspecStore
 
-    return FsspecStore(settings.place)
+    return FsspecStore(settings.place, piece_size=_piece_size(settings.place))
+
+
+def _piece_size(url: str) -> int:
+    """Return a size that pays: calls to object stores are slow, and few large ones are joined."""
+    import fsspec
+
+    kind = fsspec.get_filesystem_class(url.partition("://")[0])
+    return (8 if kind.async_impl else 2) * _MIB
 
 
 def _metrics() -> Observer:
