@@ -31,6 +31,7 @@ from tests.server.tusd_folder import (
 from tusasgi import Upload, UploadNotFound, Uploads
 from tusasgi.server.command import main
 from tusasgi.server.commands import importing
+from tusasgi.server.tusd import TusdFolder
 from tusasgi.stores import Store
 from tusasgi.stores.file import FileStore
 from tusasgi.stores.fsspec import FsspecStore
@@ -204,6 +205,27 @@ def test_a_move_that_is_broken_off_is_brought_to_its_end_by_the_next(
     assert {one: get(FileStore(ours), one).offset for one in ALL} == {
         UNFINISHED: 5, COMPLETE: 5, DEFERRED: 3, PARTS[0]: 3, PARTS[1]: 3, FINAL: 6, EMPTY: 0,
     }  # fmt: skip
+
+
+def test_parts_are_taken_before_what_is_joined_of_them(tmp_path: Path) -> None:
+    write_upload(tmp_path, "0", b"on", 6, IsFinal=True, PartialUploads=list(PARTS))
+    for part in PARTS:
+        write_upload(tmp_path, part, b"one", 3, IsPartial=True)
+    names = TusdFolder(str(tmp_path), path="/files/", window=None).names()
+    assert names == [*PARTS, "0"]  # a sweep would remove one whose parts are not there yet
+
+
+def test_what_is_moved_is_on_the_disk_before_anything_is_removed(
+    run: Run, tusd: Path, ours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def sync() -> None:
+        seen.append((len(list(tusd.iterdir())), len(list(ours.glob("uploads/*/*.info")))))
+
+    monkeypatch.setattr(os, "sync", sync)
+    run("--move")
+    assert seen == [(14, 7)]
 
 
 def _locked(tusd: Path) -> None:
