@@ -351,15 +351,17 @@ def test_a_joining_that_tusd_has_not_finished_is_finished_here(
 def test_unfinished_uploads_expire_by_when_their_last_byte_came(
     run: Run, tusd: Path, ours: Path
 ) -> None:
+    write_upload(tusd, "fresh", b"", 5)
     old = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
     for path in tusd.iterdir():
         os.utime(path, (old.timestamp(), old.timestamp()))
     run("--expires-after", "14400")
     store = FileStore(ours)
-    assert get(store, UNFINISHED).expires == old + timedelta(hours=4)
+    for upload_id in (UNFINISHED, "fresh"):
+        assert get(store, upload_id).expires == old + timedelta(hours=4)
     assert get(store, COMPLETE).expires is None
     uploads = Uploads(store, clock=lambda: old + timedelta(hours=5))
-    assert anyio.run(uploads.sweep) == 4  # two unfinished ones, and two parts
+    assert anyio.run(uploads.sweep) == 5  # three unfinished ones, and two parts
     assert get(store, COMPLETE).is_complete
     assert (tusd / UNFINISHED).read_bytes() == b"hello"
 

@@ -2,19 +2,20 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
+from blockbuster import BlockBuster
 
-from tests.hosts._process import ROOT, free_port, running
+from tests.hosts._process import free_port, running
 from tests.hosts._wire import UPLOAD, Client, Connection, wait_until
 from tests.services import redis as services
 from tests.services.redis import RedisServer
 from tests.stores.fsspec._sftp import SftpServer
 from tests.stores.fsspec.test_remote import need_sftp
+from tusasgi.server.command import main
 
 redis_server = services.redis_server
 
@@ -60,18 +61,18 @@ def test_two_workers_share_a_store_over_sftp_by_locks_in_redis(
         assert url in line
 
 
-def test_check_says_that_sftp_needs_a_locker(place: tuple[str, dict[str, str]]) -> None:
-    url, environment = place
-    done = subprocess.run(
-        [sys.executable, "-m", "tusasgi", "check", "--store", url],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "no     of many writers at once one succeeds" in done.stdout
-    assert "give all servers the same --locker" in done.stdout
-    assert done.stdout.endswith("All that is needed holds.\n")
-    assert list(Path(url.removeprefix("sftp://127.0.0.1")).iterdir()) == []
+def test_check_says_that_sftp_needs_a_locker(
+    sftp: SftpServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    blockbuster: BlockBuster,
+) -> None:
+    blockbuster.deactivate()
+    monkeypatch.setitem(fsspec.config.conf, "sftp", sftp.options)
+    main(["check", "--store", f"sftp://127.0.0.1{tmp_path}"])
+    output = capsys.readouterr().out
+    assert "no     of many writers at once one succeeds" in output
+    assert "give all servers the same --locker" in output
+    assert output.endswith("All that is needed holds.\n")
+    assert list(tmp_path.iterdir()) == []

@@ -126,6 +126,14 @@ def check_credentials(settings: Settings, *, install: str) -> None:
             fail(f"{shown}: {error}")
 
 
+def check_readable(settings: Settings) -> Settings:
+    """Check where the uploads are for who only reads; the conditions of a bucket are not tried."""
+    if settings.is_in_bucket:
+        check_extra("a bucket", "s3", "s3fs")
+        return replace(settings, check_bucket=False)
+    return check_place(settings, may_be_away=False)
+
+
 def check_place(settings: Settings, *, may_be_away: bool, may_be_made: bool = False) -> Settings:
     """Check where the uploads are; return settings by which nobody has to do so again."""
     if settings.is_in_bucket:

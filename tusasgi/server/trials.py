@@ -207,11 +207,11 @@ async def _takes_back(uploads: _Uploads) -> None:
 
 
 async def _makes_whole(uploads: _Uploads) -> None:
-    data = os.urandom(2 * _PART + 12_345)
+    data = os.urandom(_PART + _MIB)
     upload = await uploads.created(len(data))
-    upload = await uploads.one.append(upload, _chunks(data[: _PART + 5]))
+    upload = await uploads.one.append(upload, _chunks(data[:_MIB]))
     upload = await uploads.other.get(upload.id)
-    complete = await _completed(uploads.other, upload, data[_PART + 5 :])
+    complete = await _completed(uploads.other, upload, data[_MIB:])
     await _expect_content(uploads.one, complete, data)
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.stores.file._os import Crash, FailsOnce, Os, Power, seen_by
 from tusasgi import StoreFull, Upload, UploadExists, Uploads
 from tusasgi.stores import WriteConflict
-from tusasgi.stores.file import FileStore
+from tusasgi.stores.file import FileStore, records
 from tusasgi.testing import Arriving, new_upload
 
 pytestmark = pytest.mark.anyio
@@ -55,6 +55,15 @@ async def test_an_adopted_file_is_the_upload_itself_and_goes_on(
     other = FileStore(fast_place / "ours")
     assert await other.get(upload.id) == upload
     assert await content(other, upload) == DATA + b"789"[: length - 7]
+
+
+async def test_what_was_adopted_counts_after_the_machine_was_started_anew(
+    fast_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, upload = theirs(fast_place), an_upload()
+    await FileStore(fast_place / "ours").adopt(upload, str(path))
+    monkeypatch.setattr(records, "boot_id", lambda: "another")
+    assert await FileStore(fast_place / "ours").get(upload.id) == upload
 
 
 async def test_what_was_adopted_is_not_adopted_again(fast_place: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 
 from tusasgi import State, Upload, Uploads, state_of
-from tusasgi.server.checks import check_place, fail
+from tusasgi.server.checks import check_readable, fail
 from tusasgi.server.failures import describe
 from tusasgi.server.output import (
     as_json,
@@ -30,7 +30,7 @@ _WIDTHS = (32, 10, 26, 14, 14, 12, 0)  # pages come one by one, and stand below 
 
 def run(settings: Settings, words: Mapping[str, Any]) -> None:
     """Print the uploads; records that cannot be read are told of, and end it with code 1."""
-    settings = check_place(settings, may_be_away=False)
+    settings = check_readable(settings)
     try:
         unreadable = anyio.run(_list, make_uploads(settings), words)
     except Exception as error:  # of a long list; whoever runs it wants the reason alone

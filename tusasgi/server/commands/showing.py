@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 
 from tusasgi import Upload, Uploads, state_of
-from tusasgi.server.checks import check_place
+from tusasgi.server.checks import check_readable
 from tusasgi.server.output import (
     as_json,
     complain,
@@ -26,7 +26,7 @@ from tusasgi.server.storage import closing, make_uploads
 
 def run(settings: Settings, words: Mapping[str, Any]) -> None:
     """Print each upload; one that is not there is told of, and ends it with code 1."""
-    settings = check_place(settings, may_be_away=False)
+    settings = check_readable(settings)
     if not anyio.run(_show, make_uploads(settings), words["ids"], "json" in words):
         sys.exit(1)
 
