@@ -112,6 +112,7 @@ EXTRAS = {
     "server.lockers": {"redis"},
     "server.cors": {"starlette"},
     "server.request_ids": {"starlette"},
+    "server.page": {"starlette"},
     "server.proxies": {"starlette"},
     "server.tokens": {"cryptography", "jwt"},
     "server.on_granian": {"granian", "starlette"},

@@ -27,8 +27,10 @@ from tusasgi.server.connections import (
     watch_descriptors,
 )
 from tusasgi.server.cors import cors_middleware
+from tusasgi.server.page import upload_page
 from tusasgi.server.proxies import ProxyHeaders, is_told_by_stranger
 from tusasgi.server.request_ids import RequestIds
+from tusasgi.server.running import Running, counters
 from tusasgi.server.settings import FOR_WORKERS, Settings
 from tusasgi.server.storage import closing, connect, make_uploads
 from tusasgi.server.sweeper import sweep_again_and_again, sweep_interval
@@ -42,7 +44,8 @@ def create_app() -> Starlette:
 
 def build_app(settings: Settings) -> Starlette:
     credentials = make_credentials(settings)
-    uploads = make_uploads(settings, credentials)
+    running = Running() if settings.page and settings.monitor is not None else None
+    uploads = make_uploads(settings, credentials, running)
     requests = Requests()
 
     @contextlib.asynccontextmanager
@@ -54,6 +57,8 @@ def build_app(settings: Settings) -> Starlette:
         async with closing(uploads.store), anyio.create_task_group() as tasks:
             tasks.start_soon(sweep_again_and_again, uploads, sweep_interval(settings))
             tasks.start_soon(watch_descriptors)
+            if running is not None:
+                tasks.start_soon(running.keep_written, counters())
             tasks.start_soon(watch, [file for kind in credentials for file in kind.files])
             if settings.unix_socket is None:
                 tasks.start_soon(limit_untaken, settings.port)
@@ -165,6 +170,8 @@ class ByWhoTells:
 
 
 def _pages(settings: Settings) -> list[BaseRoute]:
+    if settings.page:
+        return upload_page(settings)
     return [] if settings.path == "/" else [Route("/", _front_page(settings))]
 
 

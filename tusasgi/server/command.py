@@ -119,10 +119,13 @@ def _watch(monitor: Monitor, listener: Listener, settings: Settings, probe: Stor
         store_trouble=probe.trouble,
         unix_socket=listener.path,
         has_tls=settings.ssl_certfile is not None,
+        shows_uploads=settings.page,
     )
     monitor.watch(watched)
     url = origin(monitor.address)
     announce(f"Monitoring is at {url}/metrics, {url}/health and {url}/ready", settings)
+    if settings.page:
+        announce(f"What is under way is shown at {url}/", settings)
 
 
 def _run_server(settings: Settings, listener: Listener) -> None:

@@ -16,18 +16,21 @@ import ssl
 import struct
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tusasgi.server.listening import ended_by_sigterm
+from tusasgi.server.live import MEDIA_TYPE, LiveView
+from tusasgi.server.running import FOLDER
 from tusasgi.server.values import Address
+from tusasgi.server.web import HEADERS
 
 logger = logging.getLogger("tusasgi.cli")
 
-_ENVIRONMENT = "PROMETHEUS_MULTIPROC_DIR"  # as prometheus_client reads it, once, when imported
 _LIVE_GAUGES = re.compile(r"gauge_live[a-z]+_([0-9]+)\.db")
 _ANSWER_SECONDS = 2.0  # that the server may take to answer a request for nothing
 _CLIENT_SECONDS = 5.0  # that somebody who asks us may take for it
@@ -48,6 +51,8 @@ class Watched:
     unix_socket: str | None = None
     """Where it listens if it has no address."""
     has_tls: bool = False
+    shows_uploads: bool = False
+    """Whether a page at / shows what is under way."""
 
 
 class MonitorPage(NamedTuple):
@@ -55,7 +60,8 @@ class MonitorPage(NamedTuple):
 
     status: HTTPStatus
     content_type: str
-    body: bytes
+    body: bytes | Iterator[bytes]
+    headers: Mapping[str, str] = MappingProxyType({"Cache-Control": "no-store"})
 
 
 class Monitor:
@@ -69,6 +75,7 @@ class Monitor:
         self._folder = folder
         self._server = _Server(family, resolved, self._page)
         self._target: Watched | None = None
+        self._live = LiveView(folder)
         self._checking = threading.Lock()
 
     @property
@@ -88,6 +95,7 @@ class Monitor:
         thread.start()
 
     def close(self) -> None:
+        self._live.close()
         if self._target is not None:
             self._server.shutdown()
         self._server.server_close()
@@ -99,7 +107,15 @@ class Monitor:
             return self._checked(find_trouble)
         if path == "/ready":
             return self._checked(lambda target: find_trouble(target) or target.store_trouble())
-        return _text(HTTPStatus.NOT_FOUND, "there are /metrics, /health and /ready")
+        assert self._target is not None  # nobody is answered before
+        page = self._live_page(path) if self._target.shows_uploads else None
+        return page or _text(HTTPStatus.NOT_FOUND, "there are /metrics, /health and /ready")
+
+    def _live_page(self, path: str) -> MonitorPage | None:
+        if path == "/events":
+            return MonitorPage(HTTPStatus.OK, MEDIA_TYPE, self._live.events())
+        file = self._live.file(path)
+        return None if file is None else MonitorPage(HTTPStatus.OK, *file, HEADERS)
 
     def _metrics(self, accept: str) -> MonitorPage:
         from prometheus_client import CollectorRegistry
@@ -140,7 +156,7 @@ def counting() -> Iterator[str]:
         ended_by_sigterm(),
         tempfile.TemporaryDirectory(prefix="tusasgi-", ignore_cleanup_errors=True) as folder,
     ):
-        os.environ[_ENVIRONMENT] = folder
+        os.environ[FOLDER] = folder
         yield folder
 
 
@@ -247,11 +263,15 @@ class _Handler(BaseHTTPRequestHandler):
         page = self.server.page(path, self.headers.get("Accept", ""))
         self.send_response(page.status)
         self.send_header("Content-Type", page.content_type)
-        self.send_header("Content-Length", str(len(page.body)))
-        self.send_header("Cache-Control", "no-store")
+        for name, value in page.headers.items():
+            self.send_header(name, value)
+        if isinstance(page.body, bytes):
+            self.send_header("Content-Length", str(len(page.body)))
         self.end_headers()
+        pieces = [page.body] if isinstance(page.body, bytes) else page.body
         if self.command != "HEAD":
-            self.wfile.write(page.body)
+            for piece in pieces:
+                self.wfile.write(piece)
 
     def do_HEAD(self) -> None:
         self.do_GET()

@@ -73,6 +73,12 @@ def _contradiction(settings: Settings) -> str | None:
         "--http2 needs --ssl-certfile: browsers speak it over TLS alone": (
             settings.http2 and not has_tls
         ),
+        "--page needs another --path than /, where it is itself": (
+            settings.page and settings.path == "/"
+        ),
+        "--page uploads by TUS: it needs --protocol tus or both, and creation": (
+            settings.page and ("tus" not in settings.protocols or not settings.creation)
+        ),
         "--ssl-certfile and --ssl-keyfile belong together": (
             has_tls is not (settings.ssl_keyfile is not None)
         ),
@@ -186,6 +192,8 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         type=positive, metavar="SECONDS")  # fmt: skip
     add("--monitor", "answer /metrics and /health there, on 127.0.0.1 if no host is given",
         type=_as(values.address), metavar="[HOST:]PORT")  # fmt: skip
+    add("--page", "a page at / that uploads from a browser; with --monitor, another one there that "
+        "shows what is under way", action="store_true")  # fmt: skip
     add("--interim-responses", "send 104s, by which clients of the IETF draft can resume; "
         "behind proxies that pass them on", action="store_true")  # fmt: skip
 

@@ -70,6 +70,8 @@ class Settings:
     concatenation: bool = True
     creation: bool = True
 
+    page: bool = False
+
     check_bucket: bool = True
     """No option: off from when the bucket was found to do what it has to."""
     integrity: 'Integrity | Literal["auto"]' = "auto"

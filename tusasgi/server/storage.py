@@ -9,13 +9,18 @@ from tusasgi.server.access import Access
 from tusasgi.server.credentials import Credentials
 from tusasgi.server.lockers import make_locker
 from tusasgi.server.python_hooks import load_hooks
+from tusasgi.server.running import Running, Several
 from tusasgi.server.settings import Settings
 from tusasgi.stores import Store
 
 _MIB = 1024 * 1024
 
 
-def make_uploads(settings: Settings, credentials: Sequence[Credentials] = ()) -> Uploads:
+def make_uploads(
+    settings: Settings,
+    credentials: Sequence[Credentials] = (),
+    running: Running | None = None,
+) -> Uploads:
     """Return the engine; with credentials it is asked for them before any other hook."""
     window = None if settings.expires_after is None else timedelta(seconds=settings.expires_after)
     return Uploads(
@@ -24,7 +29,7 @@ def make_uploads(settings: Settings, credentials: Sequence[Credentials] = ()) ->
         hooks=_hooks(settings, credentials),
         limits=Limits(max_size=settings.max_size, max_append=settings.max_append_size),
         expiry=Expiry(initial=window, after_append=window),
-        observer=None if settings.monitor is None else _metrics(),
+        observer=_observer(settings, running),
     )
 
 
@@ -56,10 +61,12 @@ def _piece_size(url: str) -> int:
     return (8 if kind.async_impl else 2) * _MIB
 
 
-def _metrics() -> Observer:
+def _observer(settings: Settings, running: Running | None) -> Observer | None:
+    if settings.monitor is None:
+        return None
     from tusasgi.metrics import Metrics
 
-    return Metrics()
+    return Metrics() if running is None else Several(Metrics(), running)
 
 
 async def connect(store: Store) -> None:
