@@ -2,13 +2,16 @@
 
 import argparse
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, NoReturn
 
-from tusasgi import State, __version__
+from tusasgi import __version__
 from tusasgi.server import values
+from tusasgi.server.commands.options import WORDS, add_commands
 from tusasgi.server.lockers import wrong_locker
 from tusasgi.server.settings import DEFAULTS, SECRETS, Settings
+from tusasgi.server.shared_options import add_hooks, add_locker, add_place
+from tusasgi.server.shared_options import read_by as _as
 from tusasgi.server.sources import (
     Options,
     WrongSetting,
@@ -98,8 +101,7 @@ def _contradiction(settings: Settings) -> str | None:
     return next((reason for reason, is_so in rules.items() if is_so), None)
 
 
-_WORDS = ("ids", "json", "owner", "state", "from_tusd", "copy", "move", "dry_run")
-_NO_SETTINGS = ("help", "config", "print_config", *_WORDS)
+_NO_SETTINGS = ("help", "config", "print_config", *WORDS)
 
 
 def _options_of(command: argparse.ArgumentParser) -> Options:
@@ -140,7 +142,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     _add_listening(serve)
     _add_access(serve)
     _add_switches(serve)
-    by_name = {"serve": serve, **_add_others(commands)}
+    by_name = {"serve": serve, **add_commands(commands)}
     for command in by_name.values():
         command.epilog = (
             "Each option can also be set by the environment (TUSASGI_MAX_SIZE for --max-size, or "
@@ -160,9 +162,9 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         serve.add_argument(option, help=f"{help} (default: {default})" if default else help, **how)
 
     positive = _as(values.positive)
-    _add_place(serve, default=" (default: ./data)")
-    _add_hooks(serve)
-    _add_locker(serve)
+    add_place(serve, default=" (default: ./data)")
+    add_hooks(serve)
+    add_locker(serve)
     add("--server", "what speaks HTTP; each is an extra of its own",
         choices=("uvicorn", "granian"))  # fmt: skip
     add("--host", "address to listen on")
@@ -196,77 +198,6 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         "shows what is under way", action="store_true")  # fmt: skip
     add("--interim-responses", "send 104s, by which clients of the IETF draft can resume; "
         "behind proxies that pass them on", action="store_true")  # fmt: skip
-
-
-def _add_others(commands: Any) -> dict[str, argparse.ArgumentParser]:
-    """Add the commands for whoever looks after the uploads; return their parsers by name."""
-
-    def add(name: str, help: str) -> argparse.ArgumentParser:
-        command: argparse.ArgumentParser = commands.add_parser(name, help=help)
-        _add_place(command, default="")
-        command.add_argument(
-            "--json", action="store_true", help="print lines of JSON, an object each"
-        )
-        return command
-
-    by_name = {
-        "list": add("list", "show the uploads that are there"),
-        "show": add("show", "show all that is known of some uploads"),
-        "remove": add("remove", "remove uploads, finished or not, without asking"),
-        "sweep": add("sweep", "remove what has expired"),
-        "check": add("check", "try what the store can do, with files that are removed again"),
-        "import": add("import", "take over the uploads of tusd"),
-    }
-    by_name["list"].add_argument("--owner", help="only the uploads of this owner")
-    by_name["list"].add_argument(
-        "--state", choices=[one.value for one in State], help="only the uploads in this state"
-    )
-    for name in ("show", "remove"):
-        by_name[name].add_argument("ids", nargs="+", metavar="ID", help="of an upload")
-    for name in ("remove", "sweep"):
-        _add_hooks(by_name[name])
-        _add_locker(by_name[name])
-    _add_import(by_name["import"])
-    return by_name
-
-
-def _add_import(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--from-tusd", metavar="DIR", required=True, help="the folder of tusd (-upload-dir)"
-    )
-    command.add_argument(
-        "--expires-after",
-        type=_as(values.positive),
-        metavar="SECONDS",
-        help="have unfinished uploads expire so long after their last byte came",
-    )
-    command.add_argument(
-        "--path",
-        type=_as(values.path),
-        help="where clients create (-base-path), by which final uploads name their parts "
-        f"(default: {DEFAULTS.path})",
-    )
-    command.add_argument(
-        "--copy",
-        action="store_true",
-        help="copy the bytes, into a folder on another file system; a --store is always copied to",
-    )
-    command.add_argument(
-        "--move", action="store_true", help="remove from tusd's folder what was taken, at the end"
-    )
-    command.add_argument(
-        "--dry-run", action="store_true", help="say what would be taken, and take nothing"
-    )
-
-
-def _add_locker(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--locker",
-        type=_as(values.locker),
-        metavar="LOCKER",
-        help="what keeps two requests from one upload: memory, file, file:/path, or a URL as "
-        "redis://host:6379/0 (default: file for a folder, else memory)",
-    )
 
 
 def _add_listening(serve: argparse.ArgumentParser) -> None:
@@ -312,36 +243,3 @@ def _add_switches(serve: argparse.ArgumentParser) -> None:
         serve.add_argument(
             f"--{name}", action=argparse.BooleanOptionalAction, help=f"{what} (default: yes)"
         )
-
-
-def _add_place(command: argparse.ArgumentParser, *, default: str) -> None:
-    place = command.add_mutually_exclusive_group()
-    place.add_argument("--dir", help=f"folder of the uploads{default}")
-    place.add_argument(
-        "--store",
-        type=_as(values.store),
-        metavar="URL",
-        help="instead of a folder: s3://bucket/prefix (the AWS_* variables say who and where), or "
-        "what fsspec reaches, as gs://, az:// and sftp://",
-    )
-
-
-def _add_hooks(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--hooks",
-        type=_as(values.reference),
-        metavar="MODULE:OBJECT",
-        help="an object derived from tusasgi.Hooks, found from the current folder on",
-    )
-
-
-def _as(read: Callable[[str], object]) -> Callable[[str], object]:
-    """Have argparse say what is wrong with a word in our words."""
-
-    def value(text: str) -> object:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return value
