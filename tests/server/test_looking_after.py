@@ -58,7 +58,7 @@ def store(tmp_path: Path) -> FileStore:
         about: dict[str, Any] = {"metadata": {"filename": HOSTILE.encode(), "x": b"\xff"}}
         half = Upload(
             id="half", length=3_000_000, created=NOW - timedelta(hours=30), owner=HOSTILE,
-            expires=NOW + timedelta(minutes=5, seconds=30), facts={"kind": HOSTILE}, **about,
+            expires=NOW + timedelta(days=5, hours=12), facts={"kind": HOSTILE}, **about,
         )  # fmt: skip
         await store.append(await store.create(half), Arriving(bytes(1_500_000)))
         await store.create(Upload(id="whole", length=0, created=NOW, is_complete=True))
@@ -76,7 +76,7 @@ def test_a_list_says_how_far_each_upload_is_and_how_old(run: Run) -> None:
     assert head.split() == ["ID", "STATE", "BYTES", "CREATED", "EXPIRES", "OWNER", "NAME"]
     assert last == "3 uploads"
     by_id = {line.split()[0]: line for line in lines}
-    assert "receiving   1.4 MiB of 2.9 MiB (50 %)   1 day ago       in 5 minutes" in by_id["half"]
+    assert "receiving   1.4 MiB of 2.9 MiB (50 %)   1 day ago       in 5 days" in by_id["half"]
     assert "receiving   0 B of ?" in by_id["open"]
     assert by_id["open"].endswith("alice")
     assert "complete    0 B" in by_id["whole"]
