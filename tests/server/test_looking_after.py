@@ -112,6 +112,25 @@ def test_a_list_of_many_pages_has_all(run: Run, tmp_path: Path) -> None:
     assert run("list")[1].endswith("\n130 uploads\n")
 
 
+def test_a_list_can_be_cut_and_gone_on_with(run: Run, tmp_path: Path) -> None:
+    uploads = Uploads(FileStore(tmp_path))
+
+    async def fill() -> set[str]:
+        return {(await uploads.create(length=1)).id for _ in range(110)}
+
+    ids = anyio.run(fill)
+    lines = run("list", "--json", "--limit", "105")[1].splitlines()
+    first = [json.loads(line)["id"] for line in lines]
+    assert len(first) == 105
+    rest = run("list", "--json", "--limit", "105", "--after", first[-1])[1].splitlines()
+    assert {*first, *(json.loads(line)["id"] for line in rest)} == ids
+    assert len(rest) == 5
+    code, _, errors = run("list", "--after", "../x")
+    assert (code, errors) == (
+        1, "tusasgi: the uploads cannot be listed: no upload can have this id",
+    )  # fmt: skip
+
+
 @pytest.mark.usefixtures("store")
 def test_show_says_all_that_is_known(run: Run, store: FileStore) -> None:
     code, output, errors = run("show", "half", "open")

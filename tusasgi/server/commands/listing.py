@@ -9,7 +9,6 @@ import anyio
 
 from tusasgi import State, Upload, Uploads, state_of
 from tusasgi.server.checks import check_readable, fail
-from tusasgi.server.failures import describe
 from tusasgi.server.output import (
     as_json,
     complain,
@@ -17,6 +16,7 @@ from tusasgi.server.output import (
     metadata_of,
     print_json,
     progress,
+    reason,
     say,
     table,
     when,
@@ -25,6 +25,7 @@ from tusasgi.server.settings import Settings
 from tusasgi.server.storage import closing, make_uploads
 
 _HEAD = ("ID", "STATE", "BYTES", "CREATED", "EXPIRES", "OWNER", "NAME")
+_PAGE = 100
 _WIDTHS = (32, 10, 26, 14, 14, 12, 0)  # pages come one by one, and stand below each other
 
 
@@ -34,7 +35,7 @@ def run(settings: Settings, words: Mapping[str, Any]) -> None:
     try:
         unreadable = anyio.run(_list, make_uploads(settings), words)
     except Exception as error:  # of a long list; whoever runs it wants the reason alone
-        fail(f"the uploads cannot be listed: {describe(error)}")
+        fail(f"the uploads cannot be listed: {reason(error)}")
     for upload_id in unreadable:
         complain(f"the record of upload {upload_id} cannot be read")
     if unreadable:
@@ -57,16 +58,17 @@ async def _list(uploads: Uploads, words: Mapping[str, Any]) -> list[str]:
 async def _each_page(
     uploads: Uploads, words: Mapping[str, Any], show: Any
 ) -> tuple[int, list[str]]:
-    count, unreadable, after = 0, list[str](), None
+    count, unreadable, after = 0, list[str](), words.get("after")
     state = State(words["state"]) if "state" in words else None
     while True:
-        page = await uploads.list(owner=words.get("owner"), state=state, after=after)
+        limit = min(_PAGE, words["limit"] - count) if "limit" in words else _PAGE
+        page = await uploads.list(owner=words.get("owner"), state=state, after=after, limit=limit)
         if page.uploads:
             show(page.uploads, uploads.now())
         count += len(page.uploads)
         unreadable += page.unreadable
         after = page.after
-        if after is None:
+        if after is None or count == words.get("limit"):
             return count, unreadable
 
 

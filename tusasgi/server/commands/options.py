@@ -8,7 +8,7 @@ from tusasgi.server import values
 from tusasgi.server.settings import DEFAULTS
 from tusasgi.server.shared_options import add_hooks, add_locker, add_place, read_by
 
-WORDS = ("ids", "json", "owner", "state", "from_tusd", "copy", "move", "dry_run")
+WORDS = ("ids", "json", "owner", "state", "limit", "after", "from_tusd", "copy", "move", "dry_run")
 """What is said of one call, and is no setting."""
 
 
@@ -34,6 +34,12 @@ def add_commands(commands: Any) -> dict[str, argparse.ArgumentParser]:
     by_name["list"].add_argument("--owner", help="only the uploads of this owner")
     by_name["list"].add_argument(
         "--state", choices=[one.value for one in State], help="only the uploads in this state"
+    )
+    by_name["list"].add_argument(
+        "--limit", type=read_by(values.positive), metavar="N", help="so many at the most"
+    )
+    by_name["list"].add_argument(
+        "--after", metavar="ID", help="only those that come behind this one, the last of a list"
     )
     for name in ("show", "remove"):
         by_name[name].add_argument("ids", nargs="+", metavar="ID", help="of an upload")
