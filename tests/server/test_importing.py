@@ -381,6 +381,18 @@ def test_json_has_a_line_for_each_upload_and_one_for_all(run: Run, tusd: Path) -
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_whoever_sits_at_a_terminal_sees_how_far_it_is(
+    is_terminal: bool, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "_TOLD_EVERY", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    code, output, errors = run()
+    assert (code, output.count("\n")) == (0, 1)
+    assert ("tusasgi: 3 of 7 uploads\n" in errors) == is_terminal
+    assert (errors == "") == (not is_terminal)
+
+
 # Elsewhere, by copying.
 
 
