@@ -34,7 +34,7 @@ PACKAGES: dict[str, set[str]] = {
     "stores.s3": {"arguments", "errors", "models", "repeating", "stores", "threads"},
     "lockers": set(),
     "lockers.memory": {"errors", "models", "lockers"},
-    "lockers.file": {"errors", "models"},
+    "lockers.file": {"errors", "models", "threads"},
     "lockers.redis": {"arguments", "errors", "models", "lockers"},
     "protocols": {"errors", "models", "fields", "checksums"},
     "engine": {
@@ -94,7 +94,7 @@ PACKAGES: dict[str, set[str]] = {
 """What a package may import of ours; the empty name stands for the public names."""
 
 EXTRAS = {
-    "lockers.file.claim": {"trio"},  # where it runs the event loop, and so is there
+    "threads": {"trio"},  # where it runs the event loop, and so is there
     "checksums": {"google_crc32c"},
     "metrics": {"prometheus_client"},
     "server.monitor": {"prometheus_client"},

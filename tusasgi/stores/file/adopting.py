@@ -30,12 +30,12 @@ def adopt(directory: Directory, upload: Upload, path: str) -> bool:
 
 
 def _adopt(directory: Directory, upload: Upload, path: str, file: int) -> bool:
-    for hour in hours_of(upload):
-        directory.mark(upload.id, hour)
     flushed, boot, expires = upload.offset, directory.boot, upload.expires
     record = Record(upload=upload, flushed=flushed, boot=boot, expires=expires)
     new = directory.write_new(record, is_durable=False)
     try:
+        for hour in hours_of(upload):
+            directory.mark(upload.id, hour, new.path)
         name_record(directory, upload.id, new)
         _link(directory, upload.id, path, file)
         return True
