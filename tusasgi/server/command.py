@@ -15,6 +15,7 @@ from tusasgi.server.checks import (
     check_locker,
     check_place,
     check_posix,
+    check_web_hooks,
     fail,
 )
 from tusasgi.server.connections import raise_descriptor_limit
@@ -65,6 +66,7 @@ def serve(settings: Settings) -> None:
     if settings.unix_socket is not None:
         check_posix("--unix-socket")
     check_hooks(settings.hooks)
+    check_web_hooks(settings, install=f"{extra},hooks")
     check_certificate(settings)
     check_credentials(settings, install=f"{extra},jwt")
     settings = check_place(settings, may_be_away=True, may_be_made=True)

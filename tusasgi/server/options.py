@@ -10,7 +10,12 @@ from tusasgi.server import values
 from tusasgi.server.commands.options import WORDS, add_commands
 from tusasgi.server.lockers import wrong_locker
 from tusasgi.server.settings import DEFAULTS, SECRETS, Settings
-from tusasgi.server.shared_options import add_hooks, add_locker, add_place
+from tusasgi.server.shared_options import (
+    add_hooks,
+    add_locker,
+    add_place,
+    add_web_hooks,
+)
 from tusasgi.server.shared_options import read_by as _as
 from tusasgi.server.sources import (
     Options,
@@ -82,6 +87,12 @@ def _contradiction(settings: Settings) -> str | None:
         "--page uploads by TUS: it needs --protocol tus or both, and creation": (
             settings.page and ("tus" not in settings.protocols or not settings.creation)
         ),
+        "--hook and --hooks exclude each other: the module can make a WebHooks of its own": (
+            settings.hook is not None and settings.hooks is not None
+        ),
+        "--hook-secret-file, --hook-events and --hook-forward-headers need --hook": (
+            settings.hook is None and settings.has_details_of_hook
+        ),
         "--ssl-certfile and --ssl-keyfile belong together": (
             has_tls is not (settings.ssl_keyfile is not None)
         ),
@@ -141,6 +152,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     _add_serve(serve)
     _add_listening(serve)
     _add_access(serve)
+    add_web_hooks(serve)
     _add_switches(serve)
     by_name = {"serve": serve, **add_commands(commands)}
     for command in by_name.values():

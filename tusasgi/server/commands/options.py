@@ -6,7 +6,7 @@ from typing import Any
 from tusasgi import State
 from tusasgi.server import values
 from tusasgi.server.settings import DEFAULTS
-from tusasgi.server.shared_options import add_hooks, add_locker, add_place, read_by
+from tusasgi.server.shared_options import add_hooks, add_locker, add_place, add_web_hooks, read_by
 
 WORDS = ("ids", "json", "owner", "state", "limit", "after", "from_tusd", "copy", "move", "dry_run")
 """What is said of one call, and is no setting."""
@@ -45,6 +45,7 @@ def add_commands(commands: Any) -> dict[str, argparse.ArgumentParser]:
         by_name[name].add_argument("ids", nargs="+", metavar="ID", help="of an upload")
     for name in ("remove", "sweep"):
         add_hooks(by_name[name])
+        add_web_hooks(by_name[name])
         add_locker(by_name[name])
     _add_import(by_name["import"])
     return by_name

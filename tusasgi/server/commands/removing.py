@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 
 from tusasgi import Uploads
-from tusasgi.server.checks import check_hooks, check_locker, check_place
+from tusasgi.server.checks import check_hooks, check_locker, check_place, check_web_hooks
 from tusasgi.server.commands.showing import find
 from tusasgi.server.output import complain, print_json, progress, reason, say
 from tusasgi.server.settings import Settings
@@ -17,6 +17,7 @@ from tusasgi.server.storage import closing, make_uploads
 def run(settings: Settings, words: Mapping[str, Any]) -> None:
     """Remove each upload, and call the hooks; what cannot be ends it with code 1, a line each."""
     check_hooks(settings.hooks)
+    check_web_hooks(settings, install="hooks")
     settings = check_place(settings, may_be_away=False)
     check_locker(settings)
     if not anyio.run(_remove_all, make_uploads(settings), words["ids"], "json" in words):
@@ -25,7 +26,7 @@ def run(settings: Settings, words: Mapping[str, Any]) -> None:
 
 async def _remove_all(uploads: Uploads, ids: Sequence[str], is_json: bool) -> bool:
     """Return whether all of them were there and are gone."""
-    async with closing(uploads.store):
+    async with closing(uploads.store, uploads.hooks):
         return all([await _remove(uploads, upload_id, is_json) for upload_id in ids])
 
 
