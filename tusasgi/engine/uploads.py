@@ -29,7 +29,7 @@ from tusasgi.engine.rules import (
 from tusasgi.engine.sweeping import Sweep
 from tusasgi.errors import UploadExpired, UploadLocked, UploadNotFound, UploadPending
 from tusasgi.fields import check_creation
-from tusasgi.hooks import Hooks
+from tusasgi.hooks import Hooks, is_overridden
 from tusasgi.lifecycle import Event, State, state_of
 from tusasgi.lockers import Locker
 from tusasgi.lockers.memory import MemoryLocker
@@ -490,6 +490,8 @@ class Uploads:
             raise ValueError('digest must be None or "sha256"')
         if digest is not None and not self.capabilities.can_read:
             raise ValueError(f"{name} cannot read uploads back for a digest")
+        if is_overridden(self.hooks, "destination") and not self.capabilities.can_hand_over:
+            raise ValueError(f"{name} cannot hand uploads over: leave the hook destination out")
 
     async def _create(self, upload: Upload) -> Upload:
         upload = await self.store.create(upload)
