@@ -184,7 +184,7 @@ class SupportsHandOver(Protocol):
         ...
 
     async def take_back(self, upload: Upload) -> None:
-        """Have nothing of the upload at its destination any more; it never becomes complete.
+        """Have nothing of the upload at its destination any more; it is about to be terminated.
 
         What else may be there stays. May be repeated.
         """

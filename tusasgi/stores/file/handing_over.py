@@ -40,12 +40,8 @@ class HandOver:
     def bring(self) -> None:
         """Have the bytes at the destination, with every name on the way to it on the disk."""
         with self._folder(makes=True) as (folder, name):
-            try:
-                self._link(self._path, None, folder, name)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                self._bring_copy(folder, name)
+            if not self._are_there(folder, name):
+                self._bring(folder, name)
             self._directory.flush(folder)
 
     def let_go(self) -> None:
@@ -62,28 +58,41 @@ class HandOver:
             if place is None:
                 return
             folder, name = place
-            found = _stat(name, folder)
-            if _is_same(found, _stat(self._path)) or _is_same(found, _stat(self._copy, folder)):
+            if self._are_there(folder, name):
                 os.unlink(name, dir_fd=folder)
             _unlink_if_there(self._copy, folder)
             self._directory.flush(folder)
 
     # The steps.
 
-    def _link(self, path: str, within: int | None, folder: int, name: str) -> None:
-        """Give a file a second name, unless it has that already."""
+    def _are_there(self, folder: int, name: str) -> bool:
+        """True if what has this name is the bytes themselves, or their copy."""
+        found = _stat(name, folder)
+        return _is_same(found, _stat(self._path)) or _is_same(found, _stat(self._copy, folder))
+
+    def _bring(self, folder: int, name: str) -> None:
         try:
-            os.link(path, name, src_dir_fd=within, dst_dir_fd=folder, follow_symlinks=False)
+            os.link(self._path, name, dst_dir_fd=folder, follow_symlinks=False)
         except FileExistsError:
-            if not _is_same(_stat(name, folder), _stat(path, within)):
-                raise DestinationTaken(f"files/{self._destination} is there already") from None
+            raise self._taken() from None
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._bring_copy(folder, name)
 
     def _bring_copy(self, folder: int, name: str) -> None:
-        copy = _stat(self._copy, folder)
-        if copy is None or not _is_same(_stat(name, folder), copy):
-            _unlink_if_there(self._copy, folder)  # half of one, which a crash has left
-            self._make_copy(folder)
-        self._link(self._copy, folder, folder, name)
+        _unlink_if_there(self._copy, folder)  # half of one, which a crash has left
+        if _stat(name, folder) is not None:
+            raise self._taken()
+        self._make_copy(folder)
+        try:
+            os.link(self._copy, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except FileExistsError:
+            _unlink_if_there(self._copy, folder)
+            raise self._taken() from None
+
+    def _taken(self) -> DestinationTaken:
+        return DestinationTaken(f"files/{self._destination} is there already")
 
     def _make_copy(self, folder: int) -> None:
         source = os.open(self._path, os.O_RDONLY)

@@ -6,6 +6,8 @@ Below the root of a store:
     state/<id>/record        the record, replaced whole
     state/<id>/<start>…      pieces of the bytes until it is finished, see `pieces`
     state/<id>/staged-…      pieces that are not seen before the end of their append
+    state/<id>/hand…         how far the bytes are on their way to the host
+    files/<destination>      bytes that were handed over to the host, who may take them away
     due/<hour>/<id>          a small file for each upload that expires in that hour (since 1970)
     due/0/<id>               the same for what is pending or being removed
 
@@ -15,8 +17,8 @@ is replaced is removed only after its replacement was found.
 
 The modules of this store, from the ground up: `failures` says what errors mean, `filesystem` calls
 the filesystem, `pieces` and `marks` are what is kept beside the records, `directory` is all of
-it, `connection` opens it, `appending` and `joining` are the steps of what takes several. All
-but this one block: for threads.
+it, `connection` opens it, `appending`, `joining` and `handing_over` are the steps of what takes
+several. All but this one block: for threads.
 """
 
 from collections.abc import (
@@ -32,7 +34,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from tusasgi.errors import StoreUnavailable
+from tusasgi.errors import StoreUnavailable, UploadNotFound
 from tusasgi.models import Upload, check_upload_id, utc_now
 from tusasgi.repeating import repeating
 from tusasgi.stores import PartLost
@@ -40,6 +42,7 @@ from tusasgi.stores.fsspec.appending import Appender
 from tusasgi.stores.fsspec.connection import Connection
 from tusasgi.stores.fsspec.directory import Directory, steps
 from tusasgi.stores.fsspec.filesystem import FileRange, UnusableFilesystem
+from tusasgi.stores.fsspec.handing_over import HandOver
 from tusasgi.stores.fsspec.joining import Joiner
 from tusasgi.stores.gathering import Gatherer
 from tusasgi.stores.renewal import renewal_interval
@@ -61,11 +64,11 @@ _TRIES = 3  # to read what is merged or joined meanwhile
 class FsspecStore:
     """Keeps uploads on a filesystem of fsspec: `FsspecStore("sftp://host/folder")`.
 
-    Supports termination, deferred lengths, concatenation, sweeping and reading. `place` is a URL,
-    with `options` for its filesystem, or a filesystem, with a `root` on it, whose cache of listings
-    is switched off. Prefer the URL: a connection that broke is made anew by it, and stays broken
-    in a filesystem of yours that does not make it anew itself (sftp, ftp). The first use finds
-    out what the filesystem can (`UnusableFilesystem`).
+    Supports termination, deferred lengths, concatenation, sweeping, reading and hand-over. `place`
+    is a URL, with `options` for its filesystem, or a filesystem, with a `root` on it, whose cache
+    of listings is switched off. Prefer the URL: a connection that broke is made anew by it, and
+    stays broken in a filesystem of yours that does not make it anew itself (sftp, ftp). The first
+    use finds out what the filesystem can (`UnusableFilesystem`).
 
     Servers that share a place need a locker that reaches all of them. Where files are created
     exclusively and appear whole (the large object stores), a second writer gets
@@ -101,7 +104,10 @@ class FsspecStore:
         self._renewing = Threads(_RENEWALS)
 
     def path(self, upload_id: str) -> str:
-        """Return where the bytes of the upload are once it is finished, as the place was given."""
+        """Return where the bytes of the upload are once it is finished, as the place was given.
+
+        Until they are handed over: then they are at `files/<destination>` below the place.
+        """
         root = self._place if isinstance(self._place, str) else self._root
         path = f"uploads/{check_upload_id(upload_id)}"
         return f"{root.rstrip('/')}/{path}" if root else path
@@ -149,6 +155,16 @@ class FsspecStore:
         await self._thread(Directory.remove_joined, upload.id)
         return upload
 
+    async def hand_over(self, upload: Upload) -> None:
+        hand_over = HandOver(upload)
+        sources = await self._thread(hand_over.begin)
+        if sources:
+            await self._write(hand_over.target, sources)
+            await self._thread(hand_over.end)
+
+    async def take_back(self, upload: Upload) -> None:
+        await self._thread(HandOver(upload).take_back)
+
     async def terminate(self, upload_id: str) -> None:
         await self._thread(Directory.terminate, upload_id)
 
@@ -187,6 +203,8 @@ class FsspecStore:
                     start += len(data)
                     yield data
             except FileNotFoundError:
+                if upload.is_handed_over:
+                    raise _taken_away() from None
                 misses += 1
                 if misses == _TRIES:
                     raise
@@ -207,7 +225,10 @@ class FsspecStore:
         """Write the sources to the place of the finished bytes, in steps."""
         if await self._thread(Directory.merge, upload_id, sources):
             return
-        joiner = Joiner(upload_id)
+        await self._write(lambda directory: directory.finished_path(upload_id), sources)
+
+    async def _write(self, place: Callable[[Directory], str], sources: list[FileRange]) -> None:
+        joiner = Joiner(place)
         try:
             await self._thread(joiner.open)
             for step in steps(sources, self._piece_size):
@@ -251,6 +272,10 @@ class FsspecStore:
         except StoreUnavailable:
             self._connection.drop(directory)
             raise
+
+
+def _taken_away() -> UploadNotFound:
+    return UploadNotFound("the file of this upload was taken from where it was handed over to")
 
 
 class _Writer(Gatherer):

@@ -61,15 +61,14 @@ class HandOverTests(StoreTests):
         with pytest.raises(DestinationTaken):
             await supports_hand_over(store).hand_over(await finished(store, b"xyz"))
 
-    async def test_what_is_taken_back_is_the_upload_s_again(
+    async def test_what_is_taken_back_leaves_its_place_to_another(
         self, store: Store, reopened: Reopened
     ) -> None:
         upload = await finished(store, b"abc")
         await supports_hand_over(store).hand_over(upload)
         for _ in range(2):
             await supports_hand_over(await reopened()).take_back(upload)
-        assert await (await reopened()).get(upload.id) == upload
-        assert await self.content(await reopened(), upload) == b"abc"
+        await supports_terminate(await reopened()).terminate(upload.id)
         other = await handed_over(store, b"xyz")
         assert await read(supports_read(store), other, 0, 3) == b"xyz"
 
