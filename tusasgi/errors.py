@@ -62,9 +62,17 @@ class LengthConflict(InvalidRequest):
 
 
 class Unauthorized(TusError):
-    """The request carries no valid credentials."""
+    """The request carries no valid credentials; `challenge` says which it takes, as `Bearer`."""
 
     status = 401
+
+    def __init__(self, message: str = "", *, challenge: str | None = None) -> None:
+        super().__init__(message)
+        self.challenge = challenge
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {} if self.challenge is None else {"WWW-Authenticate": self.challenge}
 
 
 class Forbidden(TusError):

@@ -8,12 +8,15 @@ deleted, and nothing may be left in the bucket.
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.force._client import (
     TUS,
@@ -29,6 +32,7 @@ from tests.force._client import (
 from tests.force._fleet import PREFIX, Fleet, Replica, Trap, running_fleet
 from tests.force._s3_ledger import Attempt, Entry, Violation, check, digest
 from tests.force.app import FAR_FUTURE, PART_SIZE, s3_engine, sweep_twice
+from tests.services.s3 import SeaweedFS
 from tests.stores.s3._server import content_of, store_on
 from tusasgi import UploadLocked, UploadNotFound, UploadPending
 from tusasgi.stores.s3 import S3Store
@@ -38,6 +42,7 @@ KIB, MIB = 1024, 1024 * 1024
 CLIENTS = 5
 OPEN_EACH = 3  # uploads that a client has under way at once
 SOON = 10.0  # seconds in which another replica has to answer, on a machine that is that busy
+PROMPT = 0.5  # seconds in which the S3 server answers, unless it stalls
 AGAIN = 30.0  # seconds in which all is well after the S3 server is back
 MORE = 6  # rounds at the most for what has not happened yet
 SAMPLE = 10  # more uploads that are looked at after a round; at the end it is all of them
@@ -76,6 +81,39 @@ class Run:
     counts: Counter[str] = field(default_factory=Counter)
     waits: list[float] = field(default_factory=list)
     """Seconds until another replica has answered a client whose connection died or hung."""
+    clock: "Clock"
+    """For how long others may take, which cannot be quicker than the S3 server."""
+
+
+class Clock:
+    """Stands still while the S3 server keeps a small PUT waiting: a disk, or a machine, does that.
+
+    What it is asked by goes past the replicas, to a bucket where it is in nobody's way.
+    """
+
+    def __init__(self, storage: SeaweedFS) -> None:
+        self._storage = storage
+        self._asked_at: float | None = None
+        self._stood = 0.0
+
+    def now(self) -> float:
+        return time.monotonic() - self._stood - self._stands()
+
+    async def run(self) -> None:
+        bucket = await asyncio.to_thread(self._storage.new_bucket)
+        client = await asyncio.to_thread(self._storage.new_client)
+        while True:
+            self._asked_at = time.monotonic()
+            with contextlib.suppress(BotoCoreError, ClientError):  # killed: `AGAIN` allows for it
+                await asyncio.to_thread(client.put_object, Bucket=bucket, Key="clock", Body=b"")
+            self._stood, self._asked_at = self._stood + self._stands(), None
+            await asyncio.sleep(PROMPT)
+
+    def _stands(self) -> float:
+        """For how long S3 has owed an answer by now."""
+        if self._asked_at is None:
+            return 0.0
+        return max(0.0, time.monotonic() - self._asked_at - PROMPT)
 
 
 def run(
@@ -93,7 +131,7 @@ def run(
     """
     with running_fleet(folder, replicas=replicas) as fleet:
         store = store_on(fleet.storage, PREFIX, part_size=PART_SIZE, check=False)
-        memory = Run(fleet=fleet, store=store, seed=seed)
+        memory = Run(fleet=fleet, store=store, seed=seed, clock=Clock(fleet.storage))
         asyncio.run(_run(memory, rounds, say, wanted))
         return memory
 
@@ -107,6 +145,7 @@ def summary(memory: Run) -> str:
 
 
 async def _run(memory: Run, rounds: int, say: Callable[[str], None], wanted: Sequence[str]) -> None:
+    ticking = asyncio.create_task(memory.clock.run())
     try:
         clients = [Client(memory, random.Random(f"{memory.seed} {n}")) for n in range(CLIENTS)]
         for number, step in enumerate(["_cut", "_race", "_delete", "_patch_checked", "_race"]):
@@ -118,7 +157,9 @@ async def _run(memory: Run, rounds: int, say: Callable[[str], None], wanted: Seq
             if number % 10 == 9:
                 say(f"{number + 1} kills, {summary(memory)}")
         await _finish(memory, clients[0])
+        assert not ticking.done(), ticking.exception()  # else nobody has been held to the time
     finally:
+        ticking.cancel()
         await memory.store.aclose()
 
 
@@ -296,15 +337,15 @@ class Client:
 
     async def look(self, entry: Entry, *, but: Replica | None = None) -> None:
         """Ask where an upload is, and again while somebody is busy with it, but not for long."""
-        began = time.monotonic()
+        began = self._memory.clock.now()
         storage_deaths = self._fleet.storage_deaths
         while True:
             replica = self._fleet.pick(self._dice)
             if but is not None:
                 replica = self._fleet.other(self._dice, but)
-            asked = time.monotonic()
+            asked = self._memory.clock.now()
             reply = await self._send("HEAD", entry, replica=replica)
-            now = time.monotonic()
+            now = self._memory.clock.now()
             is_calm = self._fleet.is_storage_up and self._fleet.storage_deaths == storage_deaths
             if is_calm and but is not None:
                 self._memory.waits.append(now - asked)
@@ -346,7 +387,7 @@ class Client:
 
     async def look_at_bytes(self, entry: Entry) -> None:
         """Compare what is stored, which of an unfinished upload no replica can be asked."""
-        give_up = time.monotonic() + AGAIN
+        give_up = self._memory.clock.now() + AGAIN
         while True:
             try:
                 upload = await self._memory.store.get(entry.upload_id)
@@ -357,7 +398,7 @@ class Client:
                 return
             # Somebody changes it at this moment, or S3 is away.
             except (KeyError, OSError, UploadLocked, UploadPending, Gone) as error:
-                check(time.monotonic() < give_up, f"it cannot be read: {error!r}", entry)
+                check(self._memory.clock.now() < give_up, f"it cannot be read: {error!r}", entry)
                 await asyncio.sleep(0.02)
         entry.show(data)
         entry.compared = len(data)
@@ -365,10 +406,10 @@ class Client:
     async def compare(self, entry: Entry) -> None:
         """See that a complete upload has the bytes that were sent."""
         expected = entry.sha256 or digest(entry.content)
-        give_up = time.monotonic() + AGAIN
+        give_up = self._memory.clock.now() + AGAIN
         reply = await self._send("GET", entry)
         while reply is None:
-            check(time.monotonic() < give_up, "nobody gives the bytes", entry)
+            check(self._memory.clock.now() < give_up, "nobody gives the bytes", entry)
             await asyncio.sleep(0.02)
             reply = await self._send("GET", entry)
         check(reply.status == 200, f"GET of a complete upload says {reply.status}", entry)
@@ -649,7 +690,7 @@ class Client:
 
     async def _come_back_soon(self, entry: Entry, old: Replica) -> bool:
         """Take the upload over within two seconds; False if a death came between."""
-        began, deaths = time.monotonic(), self._deaths()
+        began, deaths = self._memory.clock.now(), self._deaths()
         while True:
             await self.look(entry, but=old)
             if not entry.is_open or entry.room == 0:
@@ -658,9 +699,9 @@ class Client:
             replica = self._fleet.other(self._dice, old)
             if await self._append(entry, data, replica=replica):
                 break
-            is_late = time.monotonic() - began > SOON
+            is_late = self._memory.clock.now() - began > SOON
             check(self._deaths() > deaths or not is_late, "it did not get its turn", entry)
-        is_late = time.monotonic() - began > SOON
+        is_late = self._memory.clock.now() - began > SOON
         check(self._deaths() > deaths or not is_late, "its turn came late", entry)
         return True
 
@@ -669,12 +710,12 @@ class Client:
 
     async def _delete(self, entry: Entry) -> None:
         entry.may_be_deleted = True
-        give_up = time.monotonic() + AGAIN
+        give_up = self._memory.clock.now() + AGAIN
         while True:
             reply = await self._send("DELETE", entry)
             if reply is not None and reply.status in (204, 404):
                 break
-            check(time.monotonic() < give_up, "it cannot be deleted", entry)
+            check(self._memory.clock.now() < give_up, "it cannot be deleted", entry)
             if reply is not None:
                 is_excused = reply.status in (423, 503) and entry.is_pending
                 check(is_excused, f"DELETE says {reply.status}", entry)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPMessage, HTTPResponse
 from types import TracebackType
+from urllib.parse import urlsplit
 
 TUS = {"Tus-Resumable": "1.0.0"}
 UPLOAD = {**TUS, "Content-Type": "application/offset+octet-stream"}
@@ -115,7 +116,7 @@ class Client:
         """Create an upload and return its path."""
         answer = self.request("POST", self.path, {**TUS, "Upload-Length": str(length), **headers})
         assert answer.status == 201, answer
-        return str(answer.headers["Location"])
+        return path_of(answer.headers["Location"])
 
     def head(self, path: str) -> Answer:
         return self.request("HEAD", path)
@@ -153,6 +154,11 @@ class Client:
             return self.patch(path, offset, data[offset:]).status == 204
 
         wait_until(is_brought)
+
+
+def path_of(location: str) -> str:
+    """Return the path of a `Location`, which may be a path or a whole URL."""
+    return urlsplit(location).path
 
 
 def wait_until(is_true: Callable[[], bool], seconds: float = 60.0) -> None:

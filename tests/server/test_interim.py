@@ -12,7 +12,7 @@ import pytest
 
 from tests.conformance.ietf import shows
 from tests.hosts._process import Server, free_port, running
-from tests.hosts._wire import TUS, Answer, Client, Connection, wait_until
+from tests.hosts._wire import TUS, Answer, Client, Connection, path_of, wait_until
 from tusasgi.server.interim import _head
 
 PROTOCOLS = {
@@ -446,7 +446,7 @@ def test_serve_sends_interim_responses_when_asked_to(parser: str, tmp_path: Path
     with tusasgi_serve(parser, tmp_path / "data", *options) as server:
         with Draft(server.port) as connection:
             connection.create(**DRAFT)
-            path = connection.interim()[1]["location"]
+            path = path_of(connection.interim()[1]["location"])
             connection.send(DATA[:1_000_000])
             assert connection.interim()[1]["upload-offset"] == "1000000"
             server.signal(signal.SIGTERM)  # while the client goes on

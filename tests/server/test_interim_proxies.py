@@ -10,7 +10,7 @@ import pytest
 
 from tests.clients.needs import program
 from tests.hosts._process import Server, free_port
-from tests.hosts._wire import Client, Connection, wait_until
+from tests.hosts._wire import Client, Connection, path_of, wait_until
 from tests.server.test_interim import DATA, DRAFT, VERSION, Draft, describe, finish, tusasgi_serve
 
 _HAPROXY = """
@@ -104,7 +104,7 @@ def test_haproxy_passes_them_on_and_an_upload_is_resumed_behind_it(
             status, progress = connection.interim()
             offset = int(progress["upload-offset"])
         connection.cut()
-    path = headers["location"]
+    path = path_of(headers["location"])
     assert describe(server, path).offset == 1_000_000
     assert finish(server, path, DATA).status == 201
     assert Client(server.port).get(path).body == DATA

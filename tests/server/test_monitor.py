@@ -27,6 +27,12 @@ def monitored(folder: Path, *options: str) -> Iterator[tuple[Server, str]]:
         yield server, f"http://127.0.0.1:{monitor}"
 
 
+def watched(folder: Path, address: Address) -> Watched:
+    return Watched(
+        directory=str(folder), address=address, path="/files/", store_trouble=lambda: None
+    )
+
+
 def ask(url: str) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(url, timeout=20) as answer:
@@ -88,6 +94,7 @@ def test_what_a_killed_worker_was_doing_is_forgotten_and_what_it_did_is_not(
 def test_health_is_ok_while_uploads_can_be_made(tmp_path: Path) -> None:
     with monitored(tmp_path / "data") as (_, url):
         assert ask(f"{url}/health") == (200, "ok\n")
+        assert ask(f"{url}/ready") == (200, "ok\n")
         assert ask(f"{url}/elsewhere")[0] == 404
 
 
@@ -116,12 +123,10 @@ def test_health_tells_of_a_folder_that_is_gone(tmp_path: Path) -> None:
     with monitored(folder) as (_, url):
         assert ask(f"{url}/health")[0] == 200
         folder.rename(tmp_path / "elsewhere")
-        status, line = ask(f"{url}/health")
+        answers = [ask(f"{url}/{page}") for page in ("health", "ready")]
         (tmp_path / "elsewhere").rename(folder)
-    assert (status, line) == (
-        503,
-        "cannot write to the folder of the uploads: No such file or directory\n",
-    )
+    trouble = "cannot write to the folder of the uploads: No such file or directory\n"
+    assert answers == [(503, trouble)] * 2
 
 
 def test_nothing_is_told_on_the_public_port(tmp_path: Path) -> None:
@@ -141,7 +146,7 @@ def test_nothing_but_the_public_port_is_open_by_default(tmp_path: Path) -> None:
 def test_the_monitor_listens_where_it_is_told_to(tmp_path: Path) -> None:
     port = free_port()
     with serving(tmp_path / "data", "--monitor", f"[::1]:{port}") as server:
-        assert f" http://[::1]:{port}/health\n" in server.output()
+        assert f" http://[::1]:{port}/health and " in server.output()
         assert ask(f"http://[::1]:{port}/health") == (200, "ok\n")
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.1", port), 5)
@@ -181,7 +186,7 @@ def test_the_server_ends_with_the_code_that_it_has_without(on: str, tmp_path: Pa
 
 def test_counters_that_are_just_made_are_asked_for_again(tmp_path: Path) -> None:
     with contextlib.closing(Monitor(Address("127.0.0.1", 0), str(tmp_path))) as monitor:
-        monitor.watch(Watched(directory=str(tmp_path), address=Address("", 1), path="/"))
+        monitor.watch(watched(tmp_path, Address("", 1)))
         url = f"http://127.0.0.1:{monitor.address.port}/metrics"
         begun = tmp_path / "counter_1.db"
         begun.touch()
@@ -225,20 +230,20 @@ def test_health_tells_what_the_server_answers(
     tmp_path: Path, text: bytes, trouble: str | None
 ) -> None:
     with answering(text) as address:
-        target = Watched(directory=str(tmp_path), address=address, path="/files/")
+        target = watched(tmp_path, address)
         assert find_trouble(target) == trouble
 
 
 def test_health_asks_here_where_the_server_listens_everywhere(tmp_path: Path) -> None:
     with answering(b"HTTP/1.1 204 No Content\r\n\r\n") as address:
         everywhere = Address("0.0.0.0", address.port)
-        target = Watched(directory=str(tmp_path), address=everywhere, path="/files/")
+        target = watched(tmp_path, everywhere)
         assert find_trouble(target) is None
 
 
 def test_health_tells_of_a_server_that_is_gone(tmp_path: Path) -> None:
     gone = Address("127.0.0.1", free_port())
-    trouble = find_trouble(Watched(directory=str(tmp_path), address=gone, path="/files/"))
+    trouble = find_trouble(watched(tmp_path, gone))
     assert trouble == "the server cannot be reached: Connection refused"
 
 

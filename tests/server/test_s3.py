@@ -15,6 +15,7 @@ import pytest
 from tests.hosts._process import ROOT, Server, free_port, running
 from tests.hosts._wire import Client, wait_until
 from tests.server.test_command import NO_POSIX
+from tests.server.test_monitor import ask
 from tests.services.faults import FaultProxy
 from tests.services.fixtures import QUICKLY_CHECKED
 from tests.services.fixtures import moto as moto  # the fixtures
@@ -232,8 +233,22 @@ def test_a_bucket_that_is_away_at_the_start_is_tried_with_the_first_request(
         assert behind.tries > tried
     (line,) = [line for line in server.output().splitlines() if "cannot be reached" in line]
     url = f"s3://{behind.bucket}/{tmp_path.name}"
-    assert line.startswith(f"The bucket {url} cannot be reached for now; the first request tries")
+    assert f" The bucket {url} cannot be reached for now; the first request tries" in line
     assert "SlowDown" in line
+
+
+def test_a_server_is_ready_while_its_bucket_is_there_and_healthy_all_the_time(
+    behind: Behind, tmp_path: Path
+) -> None:
+    monitor = free_port()
+    with serving(behind, tmp_path, "--monitor", str(monitor)):
+        url = f"http://127.0.0.1:{monitor}"
+        assert ask(f"{url}/ready") == (200, "ok\n")
+        behind.fail("error_503", times=None)
+        assert ask(f"{url}/ready") == (503, "the store cannot be reached\n")
+        assert ask(f"{url}/health") == (200, "ok\n")
+        behind.heal()
+        assert ask(f"{url}/ready") == (200, "ok\n")
 
 
 def test_a_server_that_is_silent_is_said_in_words(

@@ -97,8 +97,12 @@ class S3Server(ABC):
     def client(self) -> Any:
         """A plain botocore client, for looking and for setting the scene."""
         if self._client is None:
-            self._client = _client(self.endpoint, self.key, self.secret, self.region)
+            self._client = self.new_client()
         return self._client
+
+    def new_client(self) -> Any:
+        """Make another such client, for a thread that goes on while the server is killed."""
+        return _client(self.endpoint, self.key, self.secret, self.region)
 
     def new_bucket(self) -> str:
         """Make an empty bucket with a name of its own."""

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 from urllib.parse import urlsplit
 
 from tusasgi.arguments import check_absolute, check_choices, check_header, check_seconds
@@ -11,7 +12,7 @@ from tusasgi.asgi.body import Receive
 from tusasgi.asgi.download import check_is_there, download
 from tusasgi.asgi.exchange import Exchange, Scope, log_outcome
 from tusasgi.asgi.progress import reporting
-from tusasgi.asgi.routes import find_id, find_route
+from tusasgi.asgi.routes import find_id, find_route, origin_of
 from tusasgi.asgi.send import Send
 from tusasgi.engine.rules import check_takes_bytes
 from tusasgi.engine.uploads import Uploads
@@ -36,14 +37,16 @@ class TusApp:
     """Resumable uploads over an engine, to be mounted in any ASGI app or run by any ASGI server.
 
     `protocols` are those that are spoken, on the same URLs: TUS 1.0.0 (`"tus"`) and the IETF's
-    Resumable Uploads for HTTP (`"ietf"`). `public_url` is the URL of the collection as clients see
-    it; without it `Location` is an absolute path. `prefix` is the path to answer under when no
-    framework mounts the app. `without` names extensions of TUS to switch off; the rest is what the
-    store supports. With `idempotent_delete` a DELETE of what is not there is 204. `downloads`
-    answers GET on complete uploads. `receive_timeout` is how many seconds a client may send nothing
-    within a body, and `send_timeout` how many it may take for a piece of an answer (256 KiB at
-    most); with None a server that can do so sends files by itself. `render_error` turns a refusal
-    into status, headers and body of the host's own kind; the protocol's headers are added to them.
+    Resumable Uploads for HTTP (`"ietf"`). `public_url` is the URL of the collection as clients
+    see it; without it `Location` is an absolute path, or with `location="absolute"` a URL of
+    the host that the request names, by the scheme that the server says (a path again if that is
+    no host). `prefix` is the path to answer under when no framework mounts the app. `without`
+    names extensions of TUS to switch off; the rest is what the store supports. With
+    `idempotent_delete` a DELETE of what is not there is 204. `downloads` answers GET on
+    complete uploads. `receive_timeout` is how many seconds a client may send nothing within a
+    body, and `send_timeout` how many it may take for a piece of an answer (256 KiB at most);
+    with None a server that can do so sends files by itself. `render_error` turns a refusal into
+    status, headers and body of the host's own kind; the protocol's headers are added to them.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class TusApp:
         *,
         protocols: Collection[str] = PROTOCOLS,
         public_url: str | None = None,
+        location: Literal["path", "absolute"] = "path",
         prefix: str = "",
         without: Collection[str] = (),
         idempotent_delete: bool = False,
@@ -73,6 +77,8 @@ class TusApp:
             check_absolute("public_url", public_url)
         if downloads and not uploads.capabilities.can_read:
             raise ValueError(f"{type(uploads.store).__name__} cannot read uploads back")
+        if location not in ("path", "absolute"):
+            raise ValueError('location must be "path" or "absolute"')
         if method_override not in ("any", "post", "off"):
             raise ValueError('method_override must be "any", "post" or "off"')
         self.uploads = uploads
@@ -85,6 +91,7 @@ class TusApp:
             can_terminate=uploads.capabilities.can_terminate,
         )
         self._public_url = public_url.rstrip("/") if public_url else None
+        self._names_host = location == "absolute"
         self._prefix = f"/{prefix.strip('/')}" if prefix.strip("/") else ""
         self._idempotent_delete = idempotent_delete
         self._downloads = downloads
@@ -322,8 +329,12 @@ class TusApp:
 
     def _location_of(self, exchange: Exchange, upload: Upload) -> str:
         assert exchange.route is not None
-        base = exchange.route.base if self._public_url is None else self._public_url
-        return f"{base}/{upload.id}"
+        if self._public_url is not None:
+            return f"{self._public_url}/{upload.id}"
+        path = f"{exchange.route.base}/{upload.id}"
+        if not self._names_host:
+            return path
+        return (origin_of(exchange.scope, exchange.headers.get("host")) or "") + path
 
     def _id_of(self, exchange: Exchange, url: str) -> str:
         """Return the id of an upload that the client names by its URL."""

@@ -1,11 +1,15 @@
 """Which upload a request is about, and what its URL is, under any kind of mount. Pure."""
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from tusasgi.errors import InvalidRequest, UploadNotFound
+
+# RFC 3986 section 3.2: a name or an address, and a port. Escapes and user names are left out.
+_HOST = re.compile(r"([A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +35,13 @@ def find_route(scope: Mapping[str, Any], prefix: str) -> Route:
     if upload_id is not None and ("/" in upload_id or _ends_escaped(scope)):
         raise UploadNotFound("there is nothing at this URL")
     return Route(upload_id=upload_id, base=_public_base(scope, root_path, path, tail))
+
+
+def origin_of(scope: Mapping[str, Any], host: str | None) -> str | None:
+    """Return scheme and host of a request; None if its `Host` is missing or names no host."""
+    if host is None or not _HOST.fullmatch(host):
+        return None
+    return f"{scope.get('scheme', 'http')}://{host}"
 
 
 def is_below(scope: Mapping[str, Any], prefix: str) -> bool:

@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import logging
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from types import FrameType
 
 import anyio
@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tusasgi import TusApp, Uploads, __version__
+from tusasgi.server.access import make_credentials
 from tusasgi.server.connections import (
     LIMITS_UNTAKEN,
     UNTAKEN_SECONDS,
@@ -26,21 +27,25 @@ from tusasgi.server.connections import (
     watch_descriptors,
 )
 from tusasgi.server.cors import cors_middleware
+from tusasgi.server.page import upload_page
+from tusasgi.server.proxies import ProxyHeaders, is_told_by_stranger
+from tusasgi.server.request_ids import RequestIds
+from tusasgi.server.running import Running, counters
 from tusasgi.server.settings import FOR_WORKERS, Settings
 from tusasgi.server.storage import closing, connect, make_uploads
 from tusasgi.server.sweeper import sweep_again_and_again, sweep_interval
+from tusasgi.server.watched_file import watch
 
 
 def create_app() -> Starlette:
     """Build the app by the settings in the environment, in the process that will run it."""
-    settings = Settings.load(os.environ[FOR_WORKERS])
-    if settings.log_requests:
-        _log_requests()
-    return build_app(settings)
+    return build_app(Settings.load(os.environ[FOR_WORKERS]))
 
 
 def build_app(settings: Settings) -> Starlette:
-    uploads = make_uploads(settings)
+    credentials = make_credentials(settings)
+    running = Running() if settings.page and settings.monitor is not None else None
+    uploads = make_uploads(settings, credentials, running)
     requests = Requests()
 
     @contextlib.asynccontextmanager
@@ -52,7 +57,11 @@ def build_app(settings: Settings) -> Starlette:
         async with closing(uploads.store), anyio.create_task_group() as tasks:
             tasks.start_soon(sweep_again_and_again, uploads, sweep_interval(settings))
             tasks.start_soon(watch_descriptors)
-            tasks.start_soon(limit_untaken, settings.port)
+            if running is not None:
+                tasks.start_soon(running.keep_written, counters())
+            tasks.start_soon(watch, [file for kind in credentials for file in kind.files])
+            if settings.unix_socket is None:
+                tasks.start_soon(limit_untaken, settings.port)
             yield
             await requests.ended()
             tasks.cancel_scope.cancel()
@@ -61,8 +70,10 @@ def build_app(settings: Settings) -> Starlette:
         routes=_pages(settings),
         middleware=[
             Middleware(requests.counted),
+            Middleware(RequestIds),
             Middleware(WholeServer, path=settings.path),
-            *cors_middleware(settings.cors_origin),
+            *cors_middleware(settings),
+            Middleware(ProxyHeaders, believed=settings.forwarded_allow_ips),
             Middleware(UploadsFirst, uploads=_tus_app(uploads, settings), path=settings.path),
         ],
         lifespan=lifespan,
@@ -126,24 +137,48 @@ class UploadsFirst:
         await (self._uploads if is_here else self._pages)(scope, receive, send)
 
 
-def _tus_app(uploads: Uploads, settings: Settings) -> TusApp:
-    return TusApp(
+def _tus_app(uploads: Uploads, settings: Settings) -> ASGIApp:
+    tus_app = partial(
+        TusApp,
         uploads,
         protocols=settings.protocols,
         public_url=settings.public_url,
         prefix=settings.path,
-        downloads=True,
+        without=settings.switched_off,
+        downloads=settings.downloads,
         send_timeout=_send_timeout(settings),
     )
+    if settings.location == "path" or settings.public_url is not None:
+        return tus_app()
+    return ByWhoTells(tus_app(location="absolute"), through_strangers=tus_app())
+
+
+class ByWhoTells:
+    """Answers requests through a proxy that is not believed by an app of their own.
+
+    What such a request says of scheme and host is what the proxy asked, and no client knows it:
+    `Location` has to be a path, which is right behind any proxy.
+    """
+
+    def __init__(self, app: ASGIApp, *, through_strangers: ASGIApp) -> None:
+        self._app = app
+        self._through_strangers = through_strangers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._through_strangers if is_told_by_stranger(scope) else self._app
+        await app(scope, receive, send)
 
 
 def _pages(settings: Settings) -> list[BaseRoute]:
+    if settings.page:
+        return upload_page(settings)
     return [] if settings.path == "/" else [Route("/", _front_page(settings))]
 
 
 def _send_timeout(settings: Settings) -> float | None:
     """Return None where the server sends files by itself, and the system looks after clients."""
-    return None if settings.server == "granian" and LIMITS_UNTAKEN else UNTAKEN_SECONDS
+    is_limited = LIMITS_UNTAKEN and settings.unix_socket is None
+    return None if settings.server == "granian" and is_limited else UNTAKEN_SECONDS
 
 
 def _front_page(settings: Settings) -> Callable[[Request], Awaitable[Response]]:
@@ -193,11 +228,3 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="tusasgi parent", daemon=True).start()
-
-
-def _log_requests() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    requests = logging.getLogger("tusasgi.requests")
-    requests.addHandler(handler)
-    requests.setLevel(logging.INFO)

@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import os
 import socket
+import ssl
 import sys
 import tempfile
 from dataclasses import replace
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, NoReturn
 import anyio
 
 from tusasgi import StoreUnavailable
+from tusasgi.server.access import make_credentials
 from tusasgi.server.failures import describe
 from tusasgi.server.python_hooks import load_hooks
-from tusasgi.server.settings import Settings
+from tusasgi.server.settings import SECRETS, Settings
 from tusasgi.server.values import Address
 
 if TYPE_CHECKING:
@@ -66,6 +68,59 @@ def check_hooks(reference: str | None) -> None:
         load_hooks(reference)
     except Exception as error:  # whatever the module does: who runs it wants the reason alone
         fail(f"cannot use the hooks {reference}: {describe(error)}")
+
+
+def check_certificate(settings: Settings) -> None:
+    """Check that certificate and key are there, belong together and need no password."""
+    if settings.ssl_certfile is None:
+        return
+    assert settings.ssl_keyfile is not None
+    for path in (settings.ssl_certfile, settings.ssl_keyfile):
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            fail(f"cannot read {path}: {error.strerror}")
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, _no_password)
+    except (OSError, ValueError) as error:
+        fail(
+            f"cannot use the certificate {settings.ssl_certfile} with the key "
+            f"{settings.ssl_keyfile}: {_tls_reason(error)}"
+        )
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password: give one without")
+
+
+def _tls_reason(error: OSError | ValueError) -> str:
+    if not isinstance(error, ssl.SSLError):
+        return str(error)
+    reasons = {
+        "KEY_VALUES_MISMATCH": "they do not belong together",
+        "EE_KEY_TOO_SMALL": "the key is too small",
+        "CA_MD_TOO_WEAK": "the certificate is signed by a weak digest",
+    }
+    return reasons.get(error.reason or "", "one of them is not PEM, or not of its kind")
+
+
+def check_credentials(settings: Settings, *, install: str) -> None:
+    """Check that the keys that access is judged by can be read, and are fit for that."""
+    if settings.takes_tokens:
+        check_extra("access by JWT", "jwt", "jwt", "cryptography", install=install)
+    for name in ("api_key_file", "jwt_key", "jwt_key_file", "jwt_jwks_file"):
+        value = getattr(settings, name)
+        if value is None:
+            continue
+        shown = f"--{name.replace('_', '-')}{'' if name in SECRETS else f' {value}'}"
+        try:
+            make_credentials(replace(Settings(), **{name: value}))
+        except OSError as error:
+            fail(f"{shown}: {error.strerror}")
+        except ValueError as error:
+            fail(f"{shown}: {error}")
 
 
 def check_bucket(settings: Settings, *, may_be_away: bool) -> Settings:

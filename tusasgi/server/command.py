@@ -1,17 +1,18 @@
 """The command `tusasgi`: a server that needs no code, and the sweeper of its uploads."""
 
 import contextlib
+import logging.config
 import os
-import socket
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import anyio
 
 from tusasgi.server.checks import (
     check_address,
     check_bucket,
+    check_certificate,
+    check_credentials,
     check_extra,
     check_folder,
     check_folder_is_there,
@@ -21,8 +22,17 @@ from tusasgi.server.checks import (
 )
 from tusasgi.server.connections import raise_descriptor_limit
 from tusasgi.server.failures import describe_each
+from tusasgi.server.listening import (
+    CannotListen,
+    Listener,
+    inherited_listener,
+    origin,
+    unix_listener,
+)
+from tusasgi.server.logs import announce, log_config
 from tusasgi.server.monitor import Monitor, Watched, counting
 from tusasgi.server.options import read_arguments
+from tusasgi.server.readiness import StoreProbe
 from tusasgi.server.settings import FOR_WORKERS, Settings
 from tusasgi.server.storage import closing, make_uploads
 from tusasgi.server.values import Address
@@ -39,22 +49,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def serve(settings: Settings) -> None:
     """Receive uploads until a signal ends it."""
+    logging.config.dictConfig(log_config(settings))
     extra = _EXTRAS[settings.server]
     check_extra(f"serve on {settings.server}", extra, "starlette", settings.server)
     if settings.monitor is not None:
         check_posix("--monitor")
     check_hooks(settings.hooks)
+    check_certificate(settings)
+    check_credentials(settings, install=f"{extra},jwt")
     if settings.is_in_bucket:
         settings = check_bucket(settings, may_be_away=True)
     else:
         check_folder(settings.place)
-    with _monitor(settings.monitor, install=f"{extra},metrics") as monitor:
-        address = check_address(settings.host, settings.port)
-        url = settings.public_url or f"{_origin(address)}{settings.path}"
-        print(f"Clients upload to {url} and the bytes go to {settings.place}", flush=True)
+    with (
+        _monitor(settings.monitor, install=f"{extra},metrics") as monitor,
+        _listener(settings) as listener,
+        contextlib.closing(StoreProbe(settings)) as probe,
+    ):
+        settings = listener.written_into(settings)
+        url = settings.public_url or listener.url(settings)
+        announce(f"Clients upload to {url} and the bytes go to {settings.place}", settings)
         if monitor is not None:
-            _watch(monitor, address, settings)
-        _run_server(settings, address)
+            _watch(monitor, listener, settings, probe)
+        _run_server(settings, listener)
+
+
+@contextlib.contextmanager
+def _listener(settings: Settings) -> Iterator[Listener]:
+    """Give what the server is to listen on: a socket that it has inherited counts most."""
+    if settings.unix_socket is not None:
+        check_posix("--unix-socket")
+    with contextlib.ExitStack() as stack:
+        try:
+            listener = inherited_listener(os.environ)
+            if listener is None and settings.unix_socket is not None:
+                listener = stack.enter_context(unix_listener(settings.unix_socket))
+        except CannotListen as error:
+            fail(str(error))
+        yield listener or Listener(address=check_address(settings.host, settings.port))
 
 
 @contextlib.contextmanager
@@ -73,28 +105,31 @@ def _monitor(address: Address | None, *, install: str) -> Iterator[Monitor | Non
             yield monitor
 
 
-def _watch(monitor: Monitor, address: Address, settings: Settings) -> None:
-    directory = None if settings.is_in_bucket else settings.place
-    monitor.watch(Watched(directory=directory, address=address, path=settings.path))
-    origin = _origin(monitor.address)
-    print(f"Monitoring is at {origin}/metrics and {origin}/health", flush=True)
+def _watch(monitor: Monitor, listener: Listener, settings: Settings, probe: StoreProbe) -> None:
+    watched = Watched(
+        directory=None if settings.is_in_bucket else settings.place,
+        address=listener.address,
+        path=settings.path,
+        store_trouble=probe.trouble,
+        unix_socket=listener.path,
+        has_tls=settings.ssl_certfile is not None,
+        shows_uploads=settings.page,
+    )
+    monitor.watch(watched)
+    url = origin(monitor.address)
+    announce(f"Monitoring is at {url}/metrics, {url}/health and {url}/ready", settings)
+    if settings.page:
+        announce(f"What is under way is shown at {url}/", settings)
 
 
-def _origin(address: Address) -> str:
-    host, port = address
-    if host in ("", "0.0.0.0", "::"):
-        host = socket.gethostname()
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _run_server(settings: Settings, address: Address) -> None:
-    os.environ[FOR_WORKERS] = replace(settings, port=address.port).dump()
+def _run_server(settings: Settings, listener: Listener) -> None:
+    os.environ[FOR_WORKERS] = settings.dump()
     raise_descriptor_limit()
     if settings.server == "granian":
         from tusasgi.server.on_granian import run
     else:
         from tusasgi.server.on_uvicorn import run
-    run(settings, address)
+    run(settings, listener)
 
 
 def sweep(settings: Settings) -> None:

@@ -1,5 +1,6 @@
-"""`/metrics` and `/health` of `tusasgi serve`: a small server in a thread of the parent process.
+"""`/metrics`, `/health` and `/ready` of `tusasgi serve`.
 
+They come from a small server in a thread of the parent process.
 The workers count into files of a folder for the time of the run, and the parent adds them up.
 It stands outside of the workers, so that it still answers when they do not.
 """
@@ -9,24 +10,27 @@ import http.client
 import logging
 import os
 import re
-import signal
 import socket
 import socketserver
+import ssl
 import struct
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from types import FrameType
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from tusasgi.server.listening import ended_by_sigterm
+from tusasgi.server.live import MEDIA_TYPE, LiveView
+from tusasgi.server.running import FOLDER
 from tusasgi.server.values import Address
+from tusasgi.server.web import HEADERS
 
 logger = logging.getLogger("tusasgi.cli")
 
-_ENVIRONMENT = "PROMETHEUS_MULTIPROC_DIR"  # as prometheus_client reads it, once, when imported
 _LIVE_GAUGES = re.compile(r"gauge_live[a-z]+_([0-9]+)\.db")
 _ANSWER_SECONDS = 2.0  # that the server may take to answer a request for nothing
 _CLIENT_SECONDS = 5.0  # that somebody who asks us may take for it
@@ -35,11 +39,20 @@ _POLL_SECONDS = 0.1  # that the end of the server waits for this one
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Watched:
-    """What `/health` looks at: the folder of the uploads if there is one, and their server."""
+    """What is looked at: the folder of the uploads if there is one, their server, their store.
+
+    `store_trouble` says in one line what keeps the store from answering, which `/ready` asks.
+    """
 
     directory: str | None
-    address: Address
+    address: Address | None
     path: str
+    store_trouble: Callable[[], str | None]
+    unix_socket: str | None = None
+    """Where it listens if it has no address."""
+    has_tls: bool = False
+    shows_uploads: bool = False
+    """Whether a page at / shows what is under way."""
 
 
 class MonitorPage(NamedTuple):
@@ -47,7 +60,8 @@ class MonitorPage(NamedTuple):
 
     status: HTTPStatus
     content_type: str
-    body: bytes
+    body: bytes | Iterator[bytes]
+    headers: Mapping[str, str] = MappingProxyType({"Cache-Control": "no-store"})
 
 
 class Monitor:
@@ -61,6 +75,7 @@ class Monitor:
         self._folder = folder
         self._server = _Server(family, resolved, self._page)
         self._target: Watched | None = None
+        self._live = LiveView(folder)
         self._checking = threading.Lock()
 
     @property
@@ -80,6 +95,7 @@ class Monitor:
         thread.start()
 
     def close(self) -> None:
+        self._live.close()
         if self._target is not None:
             self._server.shutdown()
         self._server.server_close()
@@ -88,8 +104,18 @@ class Monitor:
         if path == "/metrics":
             return self._metrics(accept)
         if path == "/health":
-            return self._health()
-        return _text(HTTPStatus.NOT_FOUND, "there are /metrics and /health")
+            return self._checked(find_trouble)
+        if path == "/ready":
+            return self._checked(lambda target: find_trouble(target) or target.store_trouble())
+        assert self._target is not None  # nobody is answered before
+        page = self._live_page(path) if self._target.shows_uploads else None
+        return page or _text(HTTPStatus.NOT_FOUND, "there are /metrics, /health and /ready")
+
+    def _live_page(self, path: str) -> MonitorPage | None:
+        if path == "/events":
+            return MonitorPage(HTTPStatus.OK, MEDIA_TYPE, self._live.events())
+        file = self._live.file(path)
+        return None if file is None else MonitorPage(HTTPStatus.OK, *file, HEADERS)
 
     def _metrics(self, accept: str) -> MonitorPage:
         from prometheus_client import CollectorRegistry
@@ -105,13 +131,13 @@ class Monitor:
         except (FileNotFoundError, struct.error):  # a worker begins or ends meanwhile
             return _text(HTTPStatus.SERVICE_UNAVAILABLE, "the metrics are changing, ask again")
 
-    def _health(self) -> MonitorPage:
+    def _checked(self, find: Callable[[Watched], str | None]) -> MonitorPage:
         """One check at a time: a disk or server that hangs must not hang a thread per question."""
         if not self._checking.acquire(timeout=2 * _ANSWER_SECONDS):
             return _text(HTTPStatus.SERVICE_UNAVAILABLE, "an earlier check has not ended yet")
         try:
             assert self._target is not None  # nobody is answered before
-            trouble = find_trouble(self._target)
+            trouble = find(self._target)
         finally:
             self._checking.release()
         if trouble is None:
@@ -127,10 +153,10 @@ def counting() -> Iterator[str]:
     process dies of it, after the folder is gone.
     """
     with (
-        _ended_by_sigterm(),
+        ended_by_sigterm(),
         tempfile.TemporaryDirectory(prefix="tusasgi-", ignore_cleanup_errors=True) as folder,
     ):
-        os.environ[_ENVIRONMENT] = folder
+        os.environ[FOLDER] = folder
         yield folder
 
 
@@ -160,11 +186,7 @@ def find_trouble(target: Watched) -> str | None:
 
 
 def _ask(target: Watched) -> str | None:
-    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(
-        target.address.host, target.address.host
-    )
-    connection = http.client.HTTPConnection(host, target.address.port, timeout=_ANSWER_SECONDS)
-    with contextlib.closing(connection):
+    with contextlib.closing(_ToOurselves(target)) as connection:
         try:
             connection.request("OPTIONS", target.path, headers={"Connection": "close"})
             status = connection.getresponse().status
@@ -175,6 +197,29 @@ def _ask(target: Watched) -> str | None:
         except OSError as error:
             return f"the server cannot be reached: {error.strerror}"
     return None if status < 400 else f"the server answers with status {status}"
+
+
+class _ToOurselves(http.client.HTTPConnection):
+    """A connection to the server, however it listens. Its certificate is one for other names."""
+
+    def __init__(self, target: Watched) -> None:
+        host, port = target.address or ("localhost", None)
+        here = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+        super().__init__(here.get(host, host), port, timeout=_ANSWER_SECONDS)
+        self._target = target
+
+    def connect(self) -> None:
+        if self._target.unix_socket is None:
+            super().connect()
+        else:
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(_ANSWER_SECONDS)
+            self.sock.connect(self._target.unix_socket)
+        if self._target.has_tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            self.sock = context.wrap_socket(self.sock)
 
 
 def _is_alive(process: int) -> bool:
@@ -189,31 +234,6 @@ def _is_alive(process: int) -> bool:
 
 def _text(status: HTTPStatus, line: str) -> MonitorPage:
     return MonitorPage(status, "text/plain; charset=utf-8", f"{line}\n".encode())
-
-
-class _Terminated(BaseException):
-    """SIGTERM, as an exception that nothing in between catches."""
-
-
-@contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let the block clean up after SIGTERM, and die of it then.
-
-    uvicorn stops by it, and sends it to itself once more when it has stopped.
-    """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a second one would break the cleaning off
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    except _Terminated:
-        signal.signal(signal.SIGTERM, before)
-        signal.raise_signal(signal.SIGTERM)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 # The server. That of the standard library, but one that asks no name server for its own name.
@@ -243,11 +263,15 @@ class _Handler(BaseHTTPRequestHandler):
         page = self.server.page(path, self.headers.get("Accept", ""))
         self.send_response(page.status)
         self.send_header("Content-Type", page.content_type)
-        self.send_header("Content-Length", str(len(page.body)))
-        self.send_header("Cache-Control", "no-store")
+        for name, value in page.headers.items():
+            self.send_header(name, value)
+        if isinstance(page.body, bytes):
+            self.send_header("Content-Length", str(len(page.body)))
         self.end_headers()
+        pieces = [page.body] if isinstance(page.body, bytes) else page.body
         if self.command != "HEAD":
-            self.wfile.write(page.body)
+            for piece in pieces:
+                self.wfile.write(piece)
 
     def do_HEAD(self) -> None:
         self.do_GET()

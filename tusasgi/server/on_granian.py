@@ -3,39 +3,41 @@
 import importlib.util
 import multiprocessing
 import socket
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from granian import Granian
-from granian.constants import HTTPModes, Interfaces, Loops
+from granian._granian import SocketHolder
+from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from starlette.types import ASGIApp
 
 from tusasgi.server.connections import RESERVE, descriptor_limit
+from tusasgi.server.listening import Listener
+from tusasgi.server.logs import log_config
 from tusasgi.server.settings import Settings
 from tusasgi.server.values import Address
 
 _BACKLOG = 2048
-_LOG_TO_STDERR = {
-    "formatters": {"plain": {"format": "%(levelname)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "loggers": {"_granian": {"handlers": ["stderr"], "propagate": False}},
-}
 
 
-def run(settings: Settings, address: Address) -> None:
+def run(settings: Settings, listener: Listener) -> None:
     """Serve until a signal ends it; the settings for the workers are in the environment."""
     # Threads run here already, and a fork would copy what they hold at the moment.
     multiprocessing.set_start_method("spawn", force=True)
-    server = Granian(
+    server = (Granian if listener.given is None else partial(_OnGiven, listener.given))(
         "tusasgi serve",
-        address=_number_of(address),
-        port=address.port,
+        **_place_of(listener),
         interface=Interfaces.ASGI,
         workers=settings.workers,
         loop=Loops.uvloop if importlib.util.find_spec("uvloop") else Loops.asyncio,
-        # Where it looks for HTTP/2 as well, silent connections never end, and keep it from
-        # stopping. Without TLS only clients that are told to speak it would.
-        http=HTTPModes.http1,
+        # Where it looks for HTTP/2 as well, silent connections never end.
+        http=HTTPModes.auto if settings.http2 else HTTPModes.http1,
+        ssl_cert=_path(settings.ssl_certfile),
+        ssl_key=_path(settings.ssl_keyfile),
+        ssl_protocol_min=SSLProtocols.tls12,  # as uvicorn has it
         websockets=False,
         backlog=_BACKLOG,
         backpressure=_most_connections(),
@@ -43,9 +45,35 @@ def run(settings: Settings, address: Address) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=settings.stop_timeout,
         log_level=LogLevels.error,
-        log_dictconfig=_LOG_TO_STDERR,
+        log_dictconfig=log_config(settings),
     )
     server.serve(target_loader=_load_app, wrap_loader=False)
+
+
+class _OnGiven(Granian):  # type: ignore[misc,valid-type]
+    """granian on a socket that listens already, which it has no public way to be told of."""
+
+    def __init__(self, given: socket.socket, *of_granian: Any, **more_of_granian: Any) -> None:
+        super().__init__(*of_granian, **more_of_granian)
+        self._given = given
+
+    def _init_shared_socket(self) -> None:
+        # Workers find it by its number, which is kept for the object that is handed to them.
+        self._sso = self._given.dup()
+        self._sfd = self._sso.fileno()
+        is_unix = self._given.family == socket.AF_UNIX
+        self._shd = SocketHolder(self._sfd, is_unix, _BACKLOG)  # type: ignore[call-arg]
+        self._ssp = None
+
+
+def _place_of(listener: Listener) -> dict[str, Any]:
+    if listener.address is None:
+        return {}
+    return {"address": _number_of(listener.address), "port": listener.address.port}
+
+
+def _path(name: str | None) -> Path | None:
+    return None if name is None else Path(name)
 
 
 def _load_app() -> ASGIApp:

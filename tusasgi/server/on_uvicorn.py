@@ -8,26 +8,37 @@ import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from tusasgi.server.interim import InterimResponses
+from tusasgi.server.listening import Listener
+from tusasgi.server.logs import log_config
 from tusasgi.server.settings import Settings
-from tusasgi.server.values import Address
 
 
-def run(settings: Settings, address: Address) -> None:
+def run(settings: Settings, listener: Listener) -> None:
     """Serve until a signal ends it; the settings for the workers are in the environment."""
     connection = InterimConnection if settings.interim_responses else Connection
     uvicorn.run(
         "tusasgi.server.app:create_app",
         factory=True,
-        host=address.host,
-        port=address.port,
+        **_place_of(listener),
+        ssl_certfile=settings.ssl_certfile,
+        ssl_keyfile=settings.ssl_keyfile,
+        proxy_headers=False,  # the app looks at them, on every server in the same way
         workers=settings.workers,
         timeout_graceful_shutdown=settings.stop_timeout,
         timeout_keep_alive=settings.keep_alive,
         http=partial(connection, header_timeout=settings.header_timeout),  # type: ignore[arg-type]
         ws="none",
         log_level="warning",
+        log_config=log_config(settings),
         access_log=False,
     )
+
+
+def _place_of(listener: Listener) -> dict[str, Any]:
+    if listener.given is not None:
+        return {"fd": listener.given.fileno()}
+    assert listener.address is not None
+    return {"host": listener.address.host, "port": listener.address.port}
 
 
 class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]

@@ -7,7 +7,7 @@ from typing import Any, Literal, NoReturn
 
 from tusasgi import __version__
 from tusasgi.server import values
-from tusasgi.server.settings import DEFAULTS, Settings
+from tusasgi.server.settings import DEFAULTS, SECRETS, Settings
 from tusasgi.server.sources import (
     Options,
     WrongSetting,
@@ -37,13 +37,49 @@ def read_arguments(
         parser.error(str(wrong))
     settings = Settings(**merged(layers))
     if "print_config" in given:
-        print(to_toml(_shown(settings, options[command]), sources_of(layers)), end="")
+        print(to_toml(_shown(settings, options[command]), sources_of(layers), SECRETS), end="")
         parser.exit()
     if command == "sweep" and settings.dir is None and settings.store is None:
         parser.error("one of the arguments --dir --store is required")
-    if settings.interim_responses and settings.server == "granian":
-        parser.error("--interim-responses needs --server uvicorn: granian cannot send them")
+    if reason := _contradiction(settings):
+        parser.error(reason)
     return command, settings
+
+
+def _contradiction(settings: Settings) -> str | None:
+    """Say which settings do not go together, if any."""
+    on_granian, has_tls = settings.server == "granian", settings.ssl_certfile is not None
+    rules = {
+        "--interim-responses needs --server uvicorn: granian cannot send them": (
+            settings.interim_responses and on_granian
+        ),
+        "--http2 needs --server granian: uvicorn has none": settings.http2 and not on_granian,
+        "--http2 needs --ssl-certfile: browsers speak it over TLS alone": (
+            settings.http2 and not has_tls
+        ),
+        "--page needs another --path than /, where it is itself": (
+            settings.page and settings.path == "/"
+        ),
+        "--page uploads by TUS: it needs --protocol tus or both, and creation": (
+            settings.page and ("tus" not in settings.protocols or not settings.creation)
+        ),
+        "--ssl-certfile and --ssl-keyfile belong together": (
+            has_tls is not (settings.ssl_keyfile is not None)
+        ),
+        "--cors-credentials needs the origins that are meant: no browser takes * along with it": (
+            settings.cors_credentials and "*" in settings.cors_origin
+        ),
+        "--cors-credentials and --cors-header need --cors-origin": (
+            (settings.cors_credentials or settings.cors_header) and not settings.cors_origin
+        ),
+        "--jwt-key and --jwt-key-file exclude each other": (
+            settings.jwt_key and settings.jwt_key_file
+        ),
+        "--jwt-audience and --jwt-issuer need --jwt-key, --jwt-key-file or --jwt-jwks-file": (
+            (settings.jwt_audience or settings.jwt_issuer) and not settings.takes_tokens
+        ),
+    }
+    return next((reason for reason, is_so in rules.items() if is_so), None)
 
 
 _NO_SETTINGS = ("help", "config", "print_config")
@@ -82,6 +118,9 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     serve = commands.add_parser("serve", help="receive uploads into a folder or a bucket")
     sweep = commands.add_parser("sweep", help="remove what has expired")
     _add_serve(serve)
+    _add_listening(serve)
+    _add_access(serve)
+    _add_switches(serve)
     _add_place(sweep, default="")
     _add_hooks(sweep)
     for command in (serve, sweep):
@@ -119,14 +158,13 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     add("--expires-after", "remove an unfinished upload so long after its last byte came",
         type=positive, metavar="SECONDS")  # fmt: skip
     add("--workers", "processes", type=positive)
-    add("--cors-origin", "web origin whose pages may upload, or *; may be given more than once",
-        type=_as(values.origin), metavar="ORIGIN", action="append")  # fmt: skip
-    add("--public-url", "of --path, as clients see it; without it `Location` is a path",
+    add("--public-url", "of --path, as clients see it, for `Location`",
         type=_as(values.url), metavar="URL")  # fmt: skip
     add("--durability", "flush complete uploads to disk, or each append, or nothing",
         choices=("complete", "append", "none"))  # fmt: skip
     add("--log-requests", "write a line to stderr for each upload request and its outcome",
         action="store_true")  # fmt: skip
+    add("--log-format", "lines of text, or an object a line", choices=("text", "json"))
     add("--shutdown-timeout", "how long running uploads may go on when stopping",
         type=positive, metavar="SECONDS")  # fmt: skip
     add("--header-timeout", "how long the head of a request may take",
@@ -135,8 +173,55 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         type=positive, metavar="SECONDS")  # fmt: skip
     add("--monitor", "answer /metrics and /health there, on 127.0.0.1 if no host is given",
         type=_as(values.address), metavar="[HOST:]PORT")  # fmt: skip
+    add("--page", "a page at / that uploads from a browser; with --monitor, another one there that "
+        "shows what is under way", action="store_true")  # fmt: skip
     add("--interim-responses", "send 104s, by which clients of the IETF draft can resume; "
         "behind proxies that pass them on", action="store_true")  # fmt: skip
+
+
+def _add_listening(serve: argparse.ArgumentParser) -> None:
+    add = serve.add_argument
+    add("--ssl-certfile", metavar="FILE", help="speak TLS with this certificate (PEM, whole chain)")
+    add("--ssl-keyfile", metavar="FILE", help="the private key of the certificate (PEM)")
+    add("--unix-socket", metavar="PATH", help="listen on a unix socket instead of a port")
+    add("--http2", action="store_true", help="speak HTTP/2 as well, on granian with TLS")
+    add("--forwarded-allow-ips", metavar="WHO", action="append", type=_as(values.proxy),
+        help="proxy whose X-Forwarded-Proto, -Host and -For are believed: an address, a network, "
+        "`unix` for the socket, or *; may be given more than once")  # fmt: skip
+    add("--location", choices=("absolute", "path"),
+        help="what `Location` is: a URL of the host that was asked, or a path "
+        f"(default: {DEFAULTS.location})")  # fmt: skip
+
+
+def _add_access(serve: argparse.ArgumentParser) -> None:
+    add = serve.add_argument
+    add("--api-key-file", metavar="FILE", help="let those in who have a key of it: KEY OWNER lines")
+    add("--jwt-key", metavar="KEY", help="let JWTs in that are signed with this secret, or by the "
+        "private key of this public one (PEM)")  # fmt: skip
+    add("--jwt-key-file", metavar="FILE", help="the same, in a file")
+    add("--jwt-jwks-file", metavar="FILE", help="the same by the keys of a JWK Set")
+    add("--jwt-audience", metavar="NAME", help="what `aud` of a JWT has to name")
+    add("--jwt-issuer", metavar="NAME", help="what `iss` of a JWT has to be")
+    add("--jwt-owner-claim", metavar="CLAIM", help="the claim of a JWT that names the owner of an "
+        f"upload (default: {DEFAULTS.jwt_owner_claim})")  # fmt: skip
+    add("--cors-origin", metavar="ORIGIN", action="append", type=_as(values.origin),
+        help="web origin whose pages may upload, as https://example.com or https://*.example.com, "
+        "or *; may be given more than once")  # fmt: skip
+    add("--cors-credentials", action="store_true", help="let pages send cookies along")
+    add("--cors-header", metavar="NAME", action="append", type=_as(values.header),
+        help="one more header that pages may send; may be given more than once")  # fmt: skip
+
+
+def _add_switches(serve: argparse.ArgumentParser) -> None:
+    for name, what in (
+        ("downloads", "give complete uploads back"),
+        ("termination", "let clients remove uploads"),
+        ("concatenation", "let clients join uploads"),
+        ("creation", "let clients create uploads"),
+    ):
+        serve.add_argument(
+            f"--{name}", action=argparse.BooleanOptionalAction, help=f"{what} (default: yes)"
+        )
 
 
 def _add_place(command: argparse.ArgumentParser, *, default: str) -> None:

@@ -38,11 +38,37 @@ class Settings:
     durability: "Durability" = "complete"
     hooks: str | None = None
     log_requests: bool = False
+    log_format: Literal["text", "json"] = "text"
     shutdown_timeout: int = 5
     header_timeout: int = 60
     keep_alive: int = 75
     monitor: Address | None = None
     interim_responses: bool = False
+
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    unix_socket: str | None = None
+    http2: bool = False
+    forwarded_allow_ips: Sequence[str] = ()
+    location: Literal["absolute", "path"] = "absolute"
+
+    api_key_file: str | None = None
+    jwt_key: str | None = None
+    jwt_key_file: str | None = None
+    jwt_jwks_file: str | None = None
+    jwt_audience: str | None = None
+    jwt_issuer: str | None = None
+    jwt_owner_claim: str = "sub"
+
+    cors_credentials: bool = False
+    cors_header: Sequence[str] = ()
+
+    downloads: bool = True
+    termination: bool = True
+    concatenation: bool = True
+    creation: bool = True
+
+    page: bool = False
 
     check_bucket: bool = True
     """No option: off from when the bucket was found to do what it has to."""
@@ -57,6 +83,20 @@ class Settings:
     @property
     def protocols(self) -> tuple[str, ...]:
         return ("tus", "ietf") if self.protocol == "both" else (self.protocol,)
+
+    @property
+    def scheme(self) -> str:
+        return "http" if self.ssl_certfile is None else "https"
+
+    @property
+    def takes_tokens(self) -> bool:
+        return any((self.jwt_key, self.jwt_key_file, self.jwt_jwks_file))
+
+    @property
+    def switched_off(self) -> list[str]:
+        """The extensions of TUS that are not to be offered."""
+        names = ("termination", "concatenation", "creation")
+        return [name for name in names if not getattr(self, name)]
 
     @property
     def stop_timeout(self) -> int:
@@ -80,3 +120,6 @@ class Settings:
 
 
 DEFAULTS = Settings()
+
+SECRETS = ("jwt_key",)
+"""What is never shown."""

@@ -6,7 +6,7 @@ TOML file. The words are read by what reads the option.
 
 import argparse
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from tusasgi.arguments import nearest
@@ -75,7 +75,8 @@ def _from_environment(
     settings: dict[str, Any] = {}
     known = {_PREFIX + name.upper(): name for name in options}
     for variable in sorted(environment):
-        direct = variable.removesuffix(_FILE)
+        # Settings that are files themselves have names with that end.
+        direct = variable if variable in known else variable.removesuffix(_FILE)
         if name := known.get(direct):
             word = environment[variable]
             if variable != direct:
@@ -109,8 +110,10 @@ def _from_file(options: Options, path: str, others: Iterable[str]) -> dict[str, 
     return settings
 
 
-def to_toml(settings: Mapping[str, Any], sources: Mapping[str, str]) -> str:
-    """Write settings as such a file, each with where it comes from."""
+def to_toml(
+    settings: Mapping[str, Any], sources: Mapping[str, str], secrets: Collection[str] = ()
+) -> str:
+    """Write settings as such a file, each with where it comes from; secrets without their value."""
     lines = []
     for name, value in settings.items():
         key = name.replace("_", "-")
@@ -118,7 +121,8 @@ def to_toml(settings: Mapping[str, Any], sources: Mapping[str, str]) -> str:
             lines.append(f"# {key} is not set")
         else:
             source = f"  # {sources[name]}" if name in sources else ""
-            lines.append(f"{key} = {_toml(value)}{source}")
+            line = f"# {key} is secret" if name in secrets else f"{key} = {_toml(value)}"
+            lines.append(line + source)
     return "\n".join([*lines, ""])
 
 

@@ -2,28 +2,47 @@
 
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
-from tusasgi import Expiry, Limits, Observer, Uploads
+from tusasgi import Expiry, Hooks, Limits, Observer, Uploads
 from tusasgi.lockers import Locker
 from tusasgi.lockers.memory import MemoryLocker
+from tusasgi.server.access import Access
+from tusasgi.server.credentials import Credentials
 from tusasgi.server.python_hooks import load_hooks
+from tusasgi.server.running import Running, Several
 from tusasgi.server.settings import Settings
 from tusasgi.stores import Store
 
 
-def make_uploads(settings: Settings) -> Uploads:
+def make_uploads(
+    settings: Settings,
+    credentials: Sequence[Credentials] = (),
+    running: Running | None = None,
+) -> Uploads:
+    """Return the engine; with credentials it is asked for them before any other hook."""
     window = None if settings.expires_after is None else timedelta(seconds=settings.expires_after)
     store, locker = _in_bucket(settings) if settings.is_in_bucket else _in_folder(settings)
     return Uploads(
         store,
         locker=locker,
-        hooks=None if settings.hooks is None else load_hooks(settings.hooks),
+        hooks=_hooks(settings, credentials),
         limits=Limits(max_size=settings.max_size, max_append=settings.max_append_size),
         expiry=Expiry(initial=window, after_append=window),
-        observer=None if settings.monitor is None else _metrics(),
+        observer=_observer(settings, running),
     )
+
+
+def _hooks(settings: Settings, credentials: Sequence[Credentials]) -> Hooks:
+    hooks = Hooks() if settings.hooks is None else load_hooks(settings.hooks)
+    return Access(hooks, credentials) if credentials else hooks
+
+
+def make_store(settings: Settings) -> Store:
+    """Return the store alone."""
+    store, _ = _in_bucket(settings) if settings.is_in_bucket else _in_folder(settings)
+    return store
 
 
 def _in_bucket(settings: Settings) -> tuple[Store, Locker]:
@@ -41,10 +60,12 @@ def _in_folder(settings: Settings) -> tuple[Store, Locker]:
     return store, FileLocker(os.path.join(settings.place, "locks"))
 
 
-def _metrics() -> Observer:
+def _observer(settings: Settings, running: Running | None) -> Observer | None:
+    if settings.monitor is None:
+        return None
     from tusasgi.metrics import Metrics
 
-    return Metrics()
+    return Metrics() if running is None else Several(Metrics(), running)
 
 
 async def connect(store: Store) -> None:

@@ -1,5 +1,6 @@
 """The words that settings are given in, as values; a wrong one is a `ValueError` that says so."""
 
+import ipaddress
 import re
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ _SIZE = re.compile(r"([0-9]{1,18}) ?([A-Za-z]{0,3})")
 _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s]*)?")
 _PATH = re.compile(r"/([A-Za-z0-9._~-]+/)*")
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s]+")
+_PATTERN = re.compile(r"[a-z][a-z0-9+.-]*://\*(\.[A-Za-z0-9-]+){2,}(:[0-9]{1,5})?")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'+.^_`|~-]+")
 _URL = re.compile(r"https?://[^/?#\s]+(/[^?#\s]*)?")
 _ADDRESS = re.compile(
     r"(?:(?P<host>[A-Za-z0-9.-]+):|\[(?P<ipv6>[0-9A-Fa-f:.]+)\]:)?(?P<port>[0-9]{1,5})"
@@ -80,8 +83,29 @@ def path(text: str) -> str:
 
 
 def origin(text: str) -> str:
-    if not _ORIGIN.fullmatch(text):
-        raise ValueError(f"{text!r} is not an origin such as https://example.com")
+    is_one = _PATTERN.fullmatch(text) if "*" in text[1:] else _ORIGIN.fullmatch(text)
+    if not is_one:
+        raise ValueError(
+            f"{text!r} is not an origin such as https://example.com or https://*.example.com"
+        )
+    return text
+
+
+def header(text: str) -> str:
+    if not _HEADER.fullmatch(text):
+        raise ValueError(f"{text!r} is not the name of a header such as X-Tenant")
+    return text
+
+
+def proxy(text: str) -> str:
+    """Return an address or a network of proxies, as it was written, or one of the two words."""
+    if text not in ("*", "unix"):
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            raise ValueError(
+                f"{text!r} is not an address or a network such as 10.0.0.0/8, nor unix, nor *"
+            ) from None
     return text
 
 

@@ -1,0 +1,50 @@
+"""Whether the store can be reached, asked by the process that watches the workers."""
+
+from contextlib import ExitStack
+
+import anyio
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from tusasgi import TusError, UploadNotFound
+from tusasgi.server.settings import Settings
+from tusasgi.server.storage import closing, connect, make_store
+
+_SECONDS = 5.0  # that the store may take
+_NOBODY = "tusasgi-ready"  # an id that no upload has: a store gives none like it
+
+
+class StoreProbe:
+    """Asks a store of its own, by the same settings as those of the workers, for one upload.
+
+    Its connections stay open from one question to the next. From the first one on it has a thread,
+    until it is closed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._open = ExitStack()
+        self._portal: BlockingPortal | None = None
+
+    def trouble(self) -> str | None:
+        """Say in one line what is wrong, without a path or a name; None for nothing."""
+        if self._portal is None:
+            self._portal = self._open.enter_context(start_blocking_portal())
+            self._store = make_store(self._settings)
+            self._open.enter_context(self._portal.wrap_async_context_manager(closing(self._store)))
+        return self._portal.call(self._ask)
+
+    def close(self) -> None:
+        self._open.close()
+
+    async def _ask(self) -> str | None:
+        try:
+            with anyio.fail_after(_SECONDS):
+                await connect(self._store)
+                await self._store.get(_NOBODY)
+        except UploadNotFound:
+            return None
+        except TimeoutError:
+            return f"the store has not answered within {_SECONDS:g} seconds"
+        except (TusError, OSError):
+            return "the store cannot be reached"
+        return None
