@@ -201,6 +201,7 @@ class Uploads:
         if creation.parts:
             creation = replace(creation, length=joined_length(parts, creation.length))
         creation = await self.hooks.creating(creation, request)
+        check_type(f"what {type(self.hooks).__name__}.creating returns", creation, Creation)
         check_creation(creation)
         upload = self._new_upload(creation)
         if not upload.is_partial and (upload.parts or upload.length == 0):

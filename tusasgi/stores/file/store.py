@@ -27,6 +27,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Literal, get_args
 
+from tusasgi.arguments import check_callable, check_choice, check_folder
 from tusasgi.errors import StoreUnavailable, UploadExists, UploadNotFound
 from tusasgi.models import Upload, check_upload_id, utc_now
 from tusasgi.stores import PartLost, WriteConflict
@@ -74,8 +75,9 @@ class FileStore:
         durability: Durability = "complete",
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        if durability not in get_args(Durability):
-            raise ValueError('durability must be "complete", "append" or "none"')
+        check_folder("directory", directory)
+        check_choice("durability", durability, get_args(Durability))
+        check_callable("clock", clock)
         self._directory = Directory(os.path.abspath(directory), flushes=durability != "none")
         self._is_durable = durability == "append"
         self._clock = clock

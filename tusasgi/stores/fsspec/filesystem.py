@@ -412,6 +412,21 @@ def _entry(path: str, about: Mapping[str, Any]) -> Entry:
     )
 
 
+def check_place(place: object) -> None:
+    """Check a URL whose filesystem is known, or a filesystem. Asks nobody."""
+    if isinstance(place, type):
+        raise TypeError(f"place must be an object, not a class: give {place.__name__}(…)")
+    if isinstance(place, AbstractFileSystem):
+        return
+    if not isinstance(place, str):
+        raise TypeError(f"place must be a URL or a filesystem of fsspec, not {place!r}")
+    if not place:
+        raise ValueError("place must be a URL, as sftp://host/folder, not ''")
+    scheme = place.partition("://")[0] if "://" in place else "file"
+    if "::" not in scheme and scheme not in (*fsspec.available_protocols(), *fsspec.registry):
+        raise ValueError(f"place must be a URL that fsspec knows, which {scheme}:// is not")
+
+
 def open_filesystem(url: str, options: Mapping[str, Any]) -> Filesystem:
     """Make a filesystem of its own for a URL."""
     with errors_mapped():

@@ -34,6 +34,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from tusasgi.arguments import check_callable, check_integer, check_type
 from tusasgi.errors import StoreUnavailable, UploadNotFound
 from tusasgi.models import Upload, check_upload_id, utc_now
 from tusasgi.repeating import repeating
@@ -41,7 +42,7 @@ from tusasgi.stores import PartLost
 from tusasgi.stores.fsspec.appending import Appender
 from tusasgi.stores.fsspec.connection import Connection
 from tusasgi.stores.fsspec.directory import Directory, steps
-from tusasgi.stores.fsspec.filesystem import FileRange, UnusableFilesystem
+from tusasgi.stores.fsspec.filesystem import FileRange, UnusableFilesystem, check_place
 from tusasgi.stores.fsspec.handing_over import HandOver
 from tusasgi.stores.fsspec.joining import Joiner
 from tusasgi.stores.gathering import Gatherer
@@ -89,12 +90,15 @@ class FsspecStore:
         piece_size: int = 2 * _MIB,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
+        check_place(place)
+        check_type("root", root, str)
+        check_type("options", options or {}, Mapping)
         if isinstance(place, str) and root:
             raise ValueError("the root is a part of the URL")
         if not isinstance(place, str) and options:
             raise ValueError("options belong to a URL, not to a filesystem that is made already")
-        if not 64 * 1024 <= piece_size <= 64 * _MIB:
-            raise ValueError("piece_size must be between 64 KiB and 64 MiB")
+        check_integer("piece_size", piece_size, least=64 * 1024, most=64 * _MIB)
+        check_callable("clock", clock)
         self._place = place
         self._root = root
         self._piece_size = piece_size

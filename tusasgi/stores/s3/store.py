@@ -9,9 +9,10 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 from urllib.parse import quote
 
+from tusasgi.arguments import check_callable, check_choice, check_integer, check_type
 from tusasgi.errors import StoreUnavailable, UploadNotFound, UploadPending
 from tusasgi.models import Upload, check_upload_id, is_upload_id, utc_now
 from tusasgi.stores import PartLost, WriteConflict
@@ -79,12 +80,17 @@ class S3Store:
         **options: Any,
     ) -> None:
         bucket, prefix = _parse_url(url)
+        check_callable("describe", describe)
+        check_integer("part_size", part_size, is_positive=True)
         if part_size < _LEAST_PART:
             raise ValueError("part_size must be at least 5 MiB, which is the least S3 takes")
+        check_integer("memory", memory, is_positive=True)
         if memory < 2 * part_size:
             raise ValueError("memory must hold two parts")
-        if integrity not in ("auto", "md5", "crc32", "none"):
-            raise ValueError('integrity must be "auto", "md5", "crc32" or "none"')
+        check_integer("remembered", remembered)
+        check_choice("integrity", integrity, ("auto", *get_args(Integrity)))
+        check_type("check", check, bool)
+        check_callable("clock", clock)
         self._client = Client(bucket, _with_configuration(options), self._try if check else None)
         self._bucket = Bucket(
             self._client,
@@ -383,10 +389,12 @@ class S3Store:
 
 
 def _parse_url(url: str) -> tuple[str, str]:
+    if not isinstance(url, str):
+        raise TypeError(f"url must be s3://bucket or s3://bucket/prefix, not {url!r}")
     scheme, _, rest = url.partition("://")
     bucket, _, prefix = rest.partition("/")
     if scheme != "s3" or not bucket:
-        raise ValueError("the URL of a bucket is s3://bucket or s3://bucket/prefix")
+        raise ValueError(f"url must be s3://bucket or s3://bucket/prefix, not {url!r}")
     prefix = prefix.strip("/")
     return bucket, f"{prefix}/" if prefix else ""
 
