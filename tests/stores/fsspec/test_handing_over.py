@@ -4,11 +4,13 @@ import contextlib
 import errno
 import hashlib
 import random
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio
 import pytest
 from anyio.to_thread import run_sync
 from fsspec.implementations.local import LocalFileSystem
@@ -22,7 +24,7 @@ from tests.stores.fsspec._filesystems import (
     WithoutOpen,
     names_below,
 )
-from tusasgi import FinalResponse, Hooks, Rejected, Upload, UploadNotFound, Uploads
+from tusasgi import FinalResponse, Hooks, Rejected, Upload, UploadNotFound, UploadPending, Uploads
 from tusasgi.stores import DestinationTaken
 from tusasgi.stores.fsspec import FsspecStore
 from tusasgi.testing import Arriving, new_upload
@@ -231,37 +233,37 @@ async def test_only_what_a_copy_of_its_own_has_left_is_overwritten(
 ) -> None:
     """A file that was there before the copy was begun stays, whatever is in it."""
     watched = MAKERS[kind]()
-    store = FsspecStore(watched, "/root")
+    store = FsspecStore(watched, "/bucket")
     upload = await finished(store, b"abcdef", "x")
     if foreign == b"folder":
-        await run_sync(watched.fs.pipe_file, "/root/files/x/y", b"")
+        await run_sync(watched.fs.pipe_file, "/bucket/files/x/y", b"")
     else:
-        await run_sync(watched.fs.pipe_file, "/root/files/x", foreign)
+        await run_sync(watched.fs.pipe_file, "/bucket/files/x", foreign)
     for _ in range(2):
         with pytest.raises(DestinationTaken, match="files/x is there already"):
             await store.hand_over(upload)
     await store.take_back(upload)
     if foreign != b"folder":
-        assert await run_sync(watched.fs.cat_file, "/root/files/x") == foreign
+        assert await run_sync(watched.fs.cat_file, "/bucket/files/x") == foreign
 
 
 async def test_a_copy_that_was_begun_gives_way_to_another_file_that_came_meanwhile() -> None:
     watched = MAKERS["streams"]()
-    store = FsspecStore(watched, "/root")
+    store = FsspecStore(watched, "/bucket")
     upload = await finished(store, b"abcdef", "x")
     watched.before = Crashing(1).before  # behind the note that the copy is begun
     with contextlib.suppress(Crash, BaseExceptionGroup):
         await store.hand_over(upload)
     watched.before = lambda name, path: None
-    assert await run_sync(watched.fs.ls, f"/root/state/{upload.id}")
-    await run_sync(watched.fs.pipe_file, "/root/files/x", b"of somebody else")
+    assert await run_sync(watched.fs.ls, f"/bucket/state/{upload.id}")
+    await run_sync(watched.fs.pipe_file, "/bucket/files/x", b"of somebody else")
     with pytest.raises(DestinationTaken):
         await store.hand_over(upload)
 
 
 async def test_nothing_comes_through_this_process_where_the_filesystem_copies() -> None:
     watched = MAKERS["copies"]()
-    store = FsspecStore(watched, "/root")
+    store = FsspecStore(watched, "/bucket")
     upload = await finished(store, CONTENT, "x")
     watched.written = 0
     await store.hand_over(upload)
@@ -280,3 +282,27 @@ async def test_a_file_that_the_host_took_away_is_not_found_and_the_upload_is_com
     with pytest.raises(UploadNotFound, match="taken from where"):
         async for _ in store.read(upload, 0, 3):
             pass
+
+
+async def test_of_two_uploads_that_want_one_place_at_once_one_gets_it() -> None:
+    """The filesystem would overwrite: the second one looks only when the first one is there."""
+    watched = MAKERS["copies"]()
+    store = FsspecStore(watched, "/bucket")
+    uploads = Uploads(store, hooks=Host(watched.fs, "/bucket", "leaves"))
+    contents = (b"first", b"other")
+    both = [await store.create(new_upload(length=5)) for _ in contents]
+    for upload, content in zip(both, contents, strict=True):
+        await store.append(upload, Arriving(content))
+    got: list[bytes] = []
+
+    async def get(upload: Upload, content: bytes) -> None:
+        with contextlib.suppress(UploadPending):
+            await uploads.get(upload.id)
+            got.append(content)
+
+    watched.before = lambda name, path: time.sleep(0.05) if name == "cp_file" else None
+    async with anyio.create_task_group() as tasks:
+        for upload, content in zip(both, contents, strict=True):
+            tasks.start_soon(get, upload, content)
+    assert len(got) == 1
+    assert await run_sync(watched.fs.cat_file, f"/bucket/{PLACE}") == got[0]

@@ -298,3 +298,15 @@ async def test_of_two_servers_that_want_one_place_one_gets_it(size: int, place: 
             await one.hand_over(first)
     second = await other.update(replace(second, is_complete=True))
     assert await read(place.store(), second) == CONTENT[:size]
+
+
+@pytest.mark.parametrize(("size", "calls"), [(SMALL, 5), (LARGE, 8)])
+async def test_a_hand_over_costs_so_many_calls(size: int, calls: int, place: Place) -> None:
+    counts = []
+    for host in (Hooks(), Host(place, "leaves")):
+        store = place.store()
+        upload = await filled(store, CONTENT[:size], size, expires=None)
+        async with Wire(store).listening() as wire:
+            await Uploads(store, hooks=host).get(upload.id)
+        counts.append(wire.count)
+    assert counts[1] - counts[0] == calls
