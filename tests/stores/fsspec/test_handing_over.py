@@ -284,11 +284,19 @@ async def test_a_file_that_the_host_took_away_is_not_found_and_the_upload_is_com
             pass
 
 
+class Slow(Memory):
+    """Takes a while to copy, and as many calls at once as come."""
+
+    def cp_file(self, path1: str, path2: str, **options: Any) -> None:
+        time.sleep(0.05)
+        super().cp_file(path1, path2, **options)
+
+
 async def test_of_two_uploads_that_want_one_place_at_once_one_gets_it() -> None:
     """The filesystem would overwrite: the second one looks only when the first one is there."""
-    watched = MAKERS["copies"]()
-    store = FsspecStore(watched, "/bucket")
-    uploads = Uploads(store, hooks=Host(watched.fs, "/bucket", "leaves"))
+    fs = Slow()
+    store = FsspecStore(fs, "/bucket")
+    uploads = Uploads(store, hooks=Host(fs, "/bucket", "leaves"))
     contents = (b"first", b"other")
     both = [await store.create(new_upload(length=5)) for _ in contents]
     for upload, content in zip(both, contents, strict=True):
@@ -300,9 +308,25 @@ async def test_of_two_uploads_that_want_one_place_at_once_one_gets_it() -> None:
             await uploads.get(upload.id)
             got.append(content)
 
-    watched.before = lambda name, path: time.sleep(0.05) if name == "cp_file" else None
     async with anyio.create_task_group() as tasks:
         for upload, content in zip(both, contents, strict=True):
             tasks.start_soon(get, upload, content)
     assert len(got) == 1
-    assert await run_sync(watched.fs.cat_file, f"/bucket/{PLACE}") == got[0]
+    assert await run_sync(fs.cat_file, f"/bucket/{PLACE}") == got[0]
+
+
+@pytest.mark.parametrize("kind", ["copies", "streams"])
+async def test_its_own_bytes_go_only_when_it_is_noted_that_they_are_the_host_s(kind: str) -> None:
+    """From then on the host may take them away, and whoever comes next knows it."""
+    watched = MAKERS[kind]()
+    store = FsspecStore(watched, "/bucket")
+    upload = await finished(store, CONTENT, "x")
+    noted: list[bool] = []
+
+    def look(name: str, path: str) -> None:
+        if (name, path) == ("rm_file", f"/bucket/uploads/{upload.id}"):
+            noted.append(watched.fs.exists(f"/bucket/state/{upload.id}/handed-over"))
+
+    watched.before = look
+    await store.hand_over(upload)
+    assert noted == [True]
