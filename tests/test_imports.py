@@ -51,7 +51,7 @@ PACKAGES: dict[str, set[str]] = {
     },
     "lockers": set(),
     "lockers.memory": {"arguments", "errors", "models", "lockers"},
-    "lockers.file": {"arguments", "errors", "models"},
+    "lockers.file": {"arguments", "errors", "models", "threads"},
     "lockers.redis": {"arguments", "errors", "models", "lockers"},
     "protocols": {"errors", "models", "fields", "checksums"},
     "engine": {
@@ -109,7 +109,7 @@ PACKAGES: dict[str, set[str]] = {
 """What a package may import of ours; the empty name stands for the public names."""
 
 EXTRAS = {
-    "lockers.file.claim": {"trio"},  # where it runs the event loop, and so is there
+    "threads": {"trio"},  # where it runs the event loop, and so is there
     "checksums": {"google_crc32c"},
     "metrics": {"prometheus_client"},
     "server.monitor": {"prometheus_client"},

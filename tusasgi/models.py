@@ -168,7 +168,8 @@ class Upload:
     def _changed(self, **changes: object) -> "Upload":
         """Return what `dataclasses.replace` returns, in a tenth of its time: each request asks."""
         changed = object.__new__(Upload)
-        changed.__dict__.update(self.__dict__, **changes)
+        changed.__dict__.update(self.__dict__)  # by itself: else half as fast
+        changed.__dict__.update(changes)
         return changed
 
     @property

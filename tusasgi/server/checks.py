@@ -100,6 +100,7 @@ def _tls_reason(error: OSError | ValueError) -> str:
         return str(error)
     reasons = {
         "KEY_VALUES_MISMATCH": "they do not belong together",
+        "NO_CERTIFICATE_ASSIGNED": "they do not belong together",
         "EE_KEY_TOO_SMALL": "the key is too small",
         "CA_MD_TOO_WEAK": "the certificate is signed by a weak digest",
     }

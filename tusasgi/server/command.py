@@ -54,6 +54,8 @@ def serve(settings: Settings) -> None:
     check_extra(f"serve on {settings.server}", extra, "starlette", settings.server)
     if settings.monitor is not None:
         check_posix("--monitor")
+    if settings.unix_socket is not None:
+        check_posix("--unix-socket")
     check_hooks(settings.hooks)
     check_certificate(settings)
     check_credentials(settings, install=f"{extra},jwt")
@@ -77,8 +79,6 @@ def serve(settings: Settings) -> None:
 @contextlib.contextmanager
 def _listener(settings: Settings) -> Iterator[Listener]:
     """Give what the server is to listen on: a socket that it has inherited counts most."""
-    if settings.unix_socket is not None:
-        check_posix("--unix-socket")
     with contextlib.ExitStack() as stack:
         try:
             listener = inherited_listener(os.environ)

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 
 from tusasgi.server.values import Address
@@ -53,7 +53,7 @@ class Settings:
     location: Literal["absolute", "path"] = "absolute"
 
     api_key_file: str | None = None
-    jwt_key: str | None = None
+    jwt_key: str | None = field(default=None, repr=False)
     jwt_key_file: str | None = None
     jwt_jwks_file: str | None = None
     jwt_audience: str | None = None

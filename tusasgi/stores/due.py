@@ -1,7 +1,7 @@
 """When a sweep has to look at an upload: the hours under which it is marked.
 
-Stores whose names cannot be asked for "what has expired" keep an empty file for each upload and
-hour, `due/<hour>/<id>`. So a sweep costs what is due, not what is stored.
+Stores whose names cannot be asked for "what has expired" keep a file for each upload and hour,
+`due/<hour>/<id>`. So a sweep costs what is due, not what is stored.
 """
 
 from collections.abc import Iterable
