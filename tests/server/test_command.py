@@ -595,7 +595,7 @@ def test_sweep_says_in_one_line_what_it_could_not_do(tmp_path: Path) -> None:
     result = run("-m", "tusasgi", "sweep", "--dir", str(tmp_path))
     assert (result.returncode, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
-    assert line.startswith("tusasgi: not everything could be removed: ")
+    assert line.startswith("tusasgi: not everything could be done: ")
     in_the_way.rmdir()
     result = run("-m", "tusasgi", "sweep", "--dir", str(tmp_path))
     assert (result.returncode, result.stderr) == (0, "")
@@ -624,9 +624,7 @@ def test_sweep_says_each_cause_in_one_line_whatever_it_is(tmp_path: Path) -> Non
     result = run("-m", "tusasgi", "sweep", "--dir", str(tmp_path))
     assert (result.returncode, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
-    assert line.startswith(
-        "tusasgi: not everything could be removed: ValueError: this is no record"
-    )
+    assert line.startswith("tusasgi: not everything could be done: ValueError: this is no record")
     assert line.endswith(" and 1 more)")
 
 

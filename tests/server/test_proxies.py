@@ -216,7 +216,7 @@ def test_who_is_believed_is_an_address_or_a_network(word: str) -> None:
 
 @pytest.mark.parametrize("word", ["", "X Tenant", "X-Tenant:", "*", "X\nY"])
 def test_a_header_is_a_name(word: str) -> None:
-    with pytest.raises(ValueError, match="is not the name of a header"):
+    with pytest.raises(ValueError, match="is not a header such as"):
         values.header(word)
 
 

@@ -54,8 +54,9 @@ def build_app(settings: Settings) -> Starlette:
         _end_with_parent()
         if not settings.check_bucket:  # what was away at the check is not waited for
             await connect(uploads.store)
-        async with closing(uploads.store), anyio.create_task_group() as tasks:
+        async with closing(uploads.store, uploads.hooks), anyio.create_task_group() as tasks:
             tasks.start_soon(sweep_again_and_again, uploads, sweep_interval(settings))
+            tasks.start_soon(uploads.deliver)
             tasks.start_soon(watch_descriptors)
             if running is not None:
                 tasks.start_soon(running.keep_written, counters())

@@ -70,6 +70,13 @@ class Settings:
 
     page: bool = False
 
+    hook: str | None = None
+    hook_secret_file: str | None = None
+    hook_format: Literal["standard", "tusd"] = "standard"
+    hook_events: Sequence[str] = ()
+    hook_timeout: int = 10
+    hook_forward_headers: Sequence[str] = ()
+
     check_bucket: bool = True
     """No option: off from when the bucket was found to do what it has to."""
     integrity: 'Integrity | Literal["auto"]' = "auto"
@@ -83,6 +90,10 @@ class Settings:
     @property
     def protocols(self) -> tuple[str, ...]:
         return ("tus", "ietf") if self.protocol == "both" else (self.protocol,)
+
+    @property
+    def has_details_of_hook(self) -> bool:
+        return bool(self.hook_secret_file or self.hook_events or self.hook_forward_headers)
 
     @property
     def scheme(self) -> str:

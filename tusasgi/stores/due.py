@@ -18,7 +18,7 @@ ABANDONED_AFTER = 3600.0
 
 def hours_of(upload: Upload) -> set[int]:
     """Return the hours under which an upload has to be marked."""
-    hours = {NOW} if upload.is_pending else set()
+    hours = {NOW} if upload.is_due else set()
     if upload.expires is not None and upload.can_expire:
         hours.add(hour_of(upload.expires))
     return hours

@@ -286,7 +286,7 @@ class Directory:
             return True  # whoever looks after it finds out why, and goes on with others
         if hour == NOW:
             return True  # only whoever holds its lock can know whether it is
-        if upload.is_pending:  # then it was found before, unless the disk was too full to mark it
+        if upload.is_due:  # then it was found before, unless the disk was too full to mark it
             return not os.path.exists(self.mark_path(upload_id, NOW))
         hours = hours_of(upload)
         if hour in hours:
