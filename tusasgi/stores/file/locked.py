@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+from collections.abc import Set
 from dataclasses import replace
 from types import TracebackType
 
@@ -114,9 +115,14 @@ class LockedUpload:
         if upload.removal == "expired" and stored.expires != upload.expires:
             raise WriteConflict("the upload has got bytes, and a later date with them")
 
-    def put(self, upload: Upload, *, flushed: int | None = None) -> None:
-        """Replace the record, durably, with what is to be known of the upload at its offset."""
-        hours = hours_of(upload)
+    def put(
+        self, upload: Upload, *, flushed: int | None = None, also_due: Set[int] = frozenset()
+    ) -> None:
+        """Replace the record, durably, with what is to be known of the upload at its offset.
+
+        It is marked for the hours that follow from it, and for those of `also_due`.
+        """
+        hours = hours_of(upload) | also_due
         for hour in hours:  # the new marks stand before the record that needs them
             self._directory.mark(self._id, hour)
         with self._change:
