@@ -10,10 +10,16 @@ from pathlib import Path
 import uvicorn
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from .app import Roughy, own_key
-from .commands import CommandError, add_a_key, add_credits, revoke_a_key, run_command
-from .db import SchemaMismatch
-from .settings import Settings, SettingsError
+from examples.roughy.app import Roughy, own_key
+from examples.roughy.server.commands import (
+    CommandError,
+    add_a_key,
+    add_credits,
+    revoke_a_key,
+    run_command,
+)
+from examples.roughy.settings import Settings, SettingsError
+from examples.roughy.storage.database import SchemaMismatch
 
 
 def main(arguments: list[str] | None = None) -> int:

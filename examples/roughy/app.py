@@ -12,29 +12,28 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
+from examples.roughy.api import document
+from examples.roughy.api.assets import Assets
+from examples.roughy.api.credits import Credits
+from examples.roughy.api.errors import ERROR_HANDLERS, render
+from examples.roughy.api.links import Urls
+from examples.roughy.api.pages import Pages
+from examples.roughy.api.projects import Projects
+from examples.roughy.api.routing import resource
+from examples.roughy.hooks import AssetHooks
+from examples.roughy.keys import Keys, ensure_keys, new_key
+from examples.roughy.media.bell import Bell
+from examples.roughy.media.worker import Worker
+from examples.roughy.server.monitoring import Monitoring
+from examples.roughy.server.stopping import stopped_by_signal
+from examples.roughy.settings import MAX_SIZE, MIN_SIZE, Settings, SettingsError, parse_key
+from examples.roughy.storage.database import Database
+from examples.roughy.storage.folder import Folder
+from examples.roughy.storage.place import Place
+from examples.roughy.storage.private import read_or_make
+from examples.roughy.storage.removals import Remover
+from examples.roughy.storage.sweeper import Sweeper
 from tusasgi import Expiry, Limits, TusApp, Uploads
-
-from . import openapi
-from .assets import Assets
-from .bell import Bell
-from .credits import Credits
-from .db import Database
-from .errors import ERROR_HANDLERS, render
-from .folder import Folder
-from .hooks import AssetHooks
-from .keys import Keys, ensure_keys, new_key
-from .links import Urls
-from .monitoring import Monitoring
-from .pages import Pages
-from .place import Place
-from .private import read_or_make
-from .projects import Projects
-from .removals import Remover
-from .routing import resource
-from .settings import MAX_SIZE, MIN_SIZE, Settings, SettingsError, parse_key
-from .stopping import stopped_by_signal
-from .sweeper import Sweeper
-from .worker import Worker
 
 _WORKERS = 2
 
@@ -122,7 +121,7 @@ class Roughy:
             *_upload_routes(self.uploads),
             *Credits(self.db, keys).routes(),
             *self._place.routes(self.db, self.uploads),
-            resource("/openapi.json", get=openapi.read),
+            resource("/openapi.json", get=document.read),
             *Pages(self.db).routes(),
         ]
         starlette = Starlette(
@@ -163,7 +162,7 @@ def _place(settings: Settings, urls: Urls, clock: Callable[[], datetime]) -> Pla
     if settings.bucket is None:
         return Folder(settings.data, urls, clock)
     # Only here: S3 is an extra, and its client takes a while to load.
-    from .bucket import Bucket
+    from examples.roughy.replicas.bucket import Bucket
 
     return Bucket(settings.bucket, clock)
 

@@ -17,10 +17,10 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
-from .db import Account, ApiKey, Database, RevokedKey
-from .errors import Unauthenticated
-from .ids import uuid7
-from .ledger import add_grant
+from examples.roughy.api.errors import Unauthenticated
+from examples.roughy.ids import uuid7
+from examples.roughy.ledger import add_grant
+from examples.roughy.storage.database import Account, ApiKey, Database, RevokedKey
 
 logger = logging.getLogger("roughy.keys")
 

@@ -15,7 +15,7 @@ import pytest
 from tests.clients.scripts import run
 from tests.hosts._process import ROOT
 
-_COMMAND = [sys.executable, "-W", "error", "-m", "examples.roughy.demo", "--seconds", "1"]
+_COMMAND = [sys.executable, "-W", "error", "-m", "examples.roughy.tools.demo", "--seconds", "1"]
 
 
 def test_the_demo_cuts_resumes_and_compares_on_a_port_that_is_free(tmp_path: Path) -> None:

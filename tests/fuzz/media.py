@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import av
 
-from examples.roughy.measuring import Outcome
+from examples.roughy.media.measuring import Outcome
 from tests.media.samples import RECIPES, write
 from tests.roughy.files import measure_file
 

@@ -6,8 +6,8 @@ import uuid
 import pytest
 from sqlalchemy import text, update
 
-from examples.roughy.db import ApiKey, GivenUpAsset, RevokedKey
 from examples.roughy.keys import revoke_key
+from examples.roughy.storage.database import ApiKey, GivenUpAsset, RevokedKey
 
 from .api import Api, error_of, id_of
 from .conftest import ALICE, ON_SQLITE

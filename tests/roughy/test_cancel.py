@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from examples.roughy.db import Asset
+from examples.roughy.storage.database import Asset
 
 from .api import Api, error_of, id_of
 from .conftest import ALICE

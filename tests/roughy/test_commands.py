@@ -9,10 +9,10 @@ from sqlalchemy import text
 
 from examples.roughy.__main__ import main
 from examples.roughy.app import Roughy, own_key
-from examples.roughy.db import Database
 from examples.roughy.keys import find_account
 from examples.roughy.ledger import balance_of
 from examples.roughy.settings import Settings
+from examples.roughy.storage.database import Database
 
 from .conftest import empty
 

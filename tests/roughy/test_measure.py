@@ -12,9 +12,9 @@ import anyio
 import psutil
 import pytest
 
-from examples.roughy import measure as program
-from examples.roughy import measuring
-from examples.roughy.measuring import GivenUp, Interrupted, measure
+from examples.roughy.media import measuring
+from examples.roughy.media import program as program
+from examples.roughy.media.measuring import GivenUp, Interrupted, measure
 from tusasgi import StoreUnavailable
 
 from . import media
@@ -255,8 +255,8 @@ def test_the_program_opens_neither_files_nor_connections():
     code = (
         "import sys, socket\n"
         f"sys.path.insert(0, {str(Path(program.__file__).parent)!r})\n"
-        "import measure\n"
-        "measure.confine()\n"
+        "import program\n"
+        "program.confine()\n"
         "for way in (lambda: open('/dev/null'), socket.socket):\n"
         "    try: way()\n"
         "    except OSError: print('refused')\n"
@@ -274,7 +274,7 @@ def test_the_program_opens_neither_files_nor_connections():
 )
 def test_the_program_dies_by_a_signal_that_tells_why(code, number):
     """SIGKILL would tell nothing: it is also that of a system without memory."""
-    code = f"import measure, os, time; measure._CPU_SECONDS = 1; measure.confine()\n{code}"
+    code = f"import program, os, time; program._CPU_SECONDS = 1; program.confine()\n{code}"
     folder = Path(program.__file__).parent
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True)
     assert done.returncode == -number
@@ -283,7 +283,7 @@ def test_the_program_dies_by_a_signal_that_tells_why(code, number):
 
 def test_the_program_ends_with_whoever_started_it():
     """It waits for bytes that nobody will send any more."""
-    code = "import measure; measure.ask(0, 1000)"
+    code = "import program; program.ask(0, 1000)"
     ours, theirs = socket.socketpair()
     child = subprocess.Popen(
         [sys.executable, "-c", code],

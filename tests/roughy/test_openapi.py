@@ -15,8 +15,8 @@ import schemathesis
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import BaseRoute, Mount, Route
 
+from examples.roughy.api.document import DOCUMENT
 from examples.roughy.app import Roughy
-from examples.roughy.openapi import DOCUMENT
 
 from . import media
 from .api import Api, id_of

@@ -11,9 +11,9 @@ import anyio.to_thread
 import httpx
 import pytest
 
-from examples.roughy import worker
 from examples.roughy.app import Roughy, own_key
-from examples.roughy.bucket import object_of
+from examples.roughy.media import worker
+from examples.roughy.replicas.bucket import object_of
 from examples.roughy.settings import Settings, SettingsError
 from tests.services.faults import FaultProxy
 from tests.services.s3 import SeaweedFS

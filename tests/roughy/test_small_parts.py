@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from examples.roughy.bell import Bell
+from examples.roughy.api.wire import seconds_or_none, timestamp
 from examples.roughy.ids import parse_uuid, uuid7
-from examples.roughy.private import read_or_make
+from examples.roughy.media.bell import Bell
 from examples.roughy.settings import Settings, SettingsError
-from examples.roughy.wire import seconds_or_none, timestamp
+from examples.roughy.storage.private import read_or_make
 
 NOW = datetime(2026, 5, 2, 8, 54, 52, 423000, UTC)
 SOME = uuid.UUID("019de7f7-3a52-74d1-9eeb-323e0bfb7bb9")

@@ -9,9 +9,9 @@ import anyio
 import pytest
 from sqlalchemy import delete, select
 
-from examples.roughy import measuring, worker
-from examples.roughy.db import Asset, Removal
-from examples.roughy.measuring import Outcome, unreadable
+from examples.roughy.media import measuring, worker
+from examples.roughy.media.measuring import Outcome, unreadable
+from examples.roughy.storage.database import Asset, Removal
 from tusasgi import StoreUnavailable, UploadLocked
 
 from .api import Api, id_of

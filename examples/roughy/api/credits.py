@@ -5,13 +5,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
-from .db import Database, LedgerEntry
-from .keys import Keys
-from .ledger import balance_of
-from .paging import answer_page, parse_paging
-from .routing import resource
-from .validation import Fields
-from .wire import id_or_none, timestamp
+from examples.roughy.api.paging import answer_page, parse_paging
+from examples.roughy.api.routing import resource
+from examples.roughy.api.validation import Fields
+from examples.roughy.api.wire import id_or_none, timestamp
+from examples.roughy.keys import Keys
+from examples.roughy.ledger import balance_of
+from examples.roughy.storage.database import Database, LedgerEntry
 
 
 class Credits:

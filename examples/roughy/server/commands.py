@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from .app import utc_now
-from .db import Account, Database
-from .ids import parse_uuid
-from .keys import add_key, find_account, new_key, open_account, revoke_key
-from .ledger import balance_of, top_up
-from .settings import Settings
+from examples.roughy.app import utc_now
+from examples.roughy.ids import parse_uuid
+from examples.roughy.keys import add_key, find_account, new_key, open_account, revoke_key
+from examples.roughy.ledger import balance_of, top_up
+from examples.roughy.settings import Settings
+from examples.roughy.storage.database import Account, Database
 
 Command = Callable[[AsyncSession, Settings, argparse.Namespace], Awaitable[str]]
 

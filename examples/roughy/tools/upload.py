@@ -1,4 +1,4 @@
-"""Uploads a file to Roughy: `python -m examples.roughy.upload FILE`.
+"""Uploads a file to Roughy: `python -m examples.roughy.tools.upload FILE`.
 
 The bytes go out with tuspy. Over a lost connection it asks the server how far it came and goes
 on there; a second run with the same file does so, too. Ends with 0 when the asset is ready, 1 when
@@ -284,7 +284,7 @@ def _say(line: str) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m examples.roughy.upload", description="Upload a file to Roughy."
+        prog="python -m examples.roughy.tools.upload", description="Upload a file to Roughy."
     )
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--host", default="http://127.0.0.1:8000", metavar="URL")
@@ -337,7 +337,7 @@ def _tell_how_to_go_on(arguments: argparse.Namespace) -> None:
         file, host = shlex.quote(str(arguments.file)), shlex.quote(arguments.host)
         print("go on with:", file=sys.stderr)
         print(
-            f"  python -m examples.roughy.upload {file} --host {host} --resume {asset_id}",
+            f"  python -m examples.roughy.tools.upload {file} --host {host} --resume {asset_id}",
             file=sys.stderr,
         )
 

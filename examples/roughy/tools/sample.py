@@ -1,4 +1,4 @@
-"""Makes a real video: `python -m examples.roughy.sample OUT.mp4 --seconds 10`.
+"""Makes a real video: `python -m examples.roughy.tools.sample OUT.mp4 --seconds 10`.
 
 H.264 and AAC in MP4, which every browser plays. The picture is a slow wave over a band of static,
 the sound one soft tone; the static does not compress, so the file gets as large as a real one.
@@ -82,7 +82,7 @@ def _sounds(seconds: float, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m examples.roughy.sample")
+    parser = argparse.ArgumentParser(prog="python -m examples.roughy.tools.sample")
     parser.add_argument("path", type=Path, metavar="OUT.mp4")
     parser.add_argument("--seconds", type=float, default=10.0)
     arguments = parser.parse_args()

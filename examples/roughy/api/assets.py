@@ -11,22 +11,21 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
+from examples.roughy.api.errors import InsufficientCredits, NotFound, PayloadTooLarge
+from examples.roughy.api.links import Urls
+from examples.roughy.api.paging import answer_page, parse_paging
+from examples.roughy.api.projects import find_project
+from examples.roughy.api.routing import resource
+from examples.roughy.api.validation import Fields, path_id, read_json
+from examples.roughy.api.wire import seconds_or_none, timestamp
+from examples.roughy.ids import uuid7
+from examples.roughy.keys import Keys
+from examples.roughy.ledger import balance_of, lock_account
+from examples.roughy.settings import MAX_SIZE, MIN_SIZE
+from examples.roughy.storage.database import Asset, Database, State
+from examples.roughy.storage.place import Place
+from examples.roughy.storage.removals import Remover
 from tusasgi import Upload, Uploads, creation_headers
-
-from .db import Asset, Database, State
-from .errors import InsufficientCredits, NotFound, PayloadTooLarge
-from .ids import uuid7
-from .keys import Keys
-from .ledger import balance_of, lock_account
-from .links import Urls
-from .paging import answer_page, parse_paging
-from .place import Place
-from .projects import find_project
-from .removals import Remover
-from .routing import resource
-from .settings import MAX_SIZE, MIN_SIZE
-from .validation import Fields, path_id, read_json
-from .wire import seconds_or_none, timestamp
 
 
 class Assets:

@@ -7,7 +7,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import JSONResponse
 
-from .validation import Fields
+from examples.roughy.api.validation import Fields
 
 
 class Paging(NamedTuple):

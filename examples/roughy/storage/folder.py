@@ -9,16 +9,15 @@ from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
+from examples.roughy.api.downloads import Downloads
+from examples.roughy.api.errors import Unavailable
+from examples.roughy.api.links import Links, Urls
+from examples.roughy.keys import new_key
+from examples.roughy.storage.database import Asset, Database
+from examples.roughy.storage.private import read_or_make
 from tusasgi import Uploads
 from tusasgi.lockers.file import FileLocker
 from tusasgi.stores.file import FileStore
-
-from .db import Asset, Database
-from .downloads import Downloads
-from .errors import Unavailable
-from .keys import new_key
-from .links import Links, Urls
-from .private import read_or_make
 
 
 class Folder:

@@ -11,9 +11,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from .db import State
-from .errors import CODES
-from .settings import MAX_SIZE, MIN_SIZE
+from examples.roughy.api.errors import CODES
+from examples.roughy.settings import MAX_SIZE, MIN_SIZE
+from examples.roughy.storage.database import State
 
 Json = dict[str, Any]
 

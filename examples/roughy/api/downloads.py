@@ -9,13 +9,12 @@ from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 import tusasgi
+from examples.roughy.api.errors import Forbidden, NotFound
+from examples.roughy.api.links import Links
+from examples.roughy.api.routing import resource
+from examples.roughy.storage.database import Asset, Database, State
 from tusasgi import FileInfo, Headers, Uploads, download, send_download
 from tusasgi.stores import SupportsRead
-
-from .db import Asset, Database, State
-from .errors import Forbidden, NotFound
-from .links import Links
-from .routing import resource
 
 
 class Downloads:

@@ -6,11 +6,10 @@ from typing import Protocol
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
+from examples.roughy.storage.database import Asset, Database
 from tusasgi import Uploads
 from tusasgi.lockers import Locker
 from tusasgi.stores import Store, SupportsRead
-
-from .db import Asset, Database
 
 
 class ReadableStore(Store, SupportsRead, Protocol):

@@ -11,13 +11,12 @@ import anyio
 from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from examples.roughy.ledger import lock_account, settle
+from examples.roughy.media.bell import Bell
+from examples.roughy.media.measuring import GivenUp, Interrupted, Outcome, measure, unreadable
+from examples.roughy.storage.database import Asset, Database, GivenUpAsset, State
+from examples.roughy.storage.place import ReadableStore
 from tusasgi import Upload, UploadNotFound, Uploads
-
-from .bell import Bell
-from .db import Asset, Database, GivenUpAsset, State
-from .ledger import lock_account, settle
-from .measuring import GivenUp, Interrupted, Outcome, measure, unreadable
-from .place import ReadableStore
 
 logger = logging.getLogger("roughy.worker")
 

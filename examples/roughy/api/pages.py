@@ -8,11 +8,11 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
-from .db import Database, SchemaVersion
-from .errors import NotFound
-from .routing import resource
+from examples.roughy.api.errors import NotFound
+from examples.roughy.api.routing import resource
+from examples.roughy.storage.database import Database, SchemaVersion
 
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).parents[1]
 _STATIC = _HERE / "static"
 _TUS_JS = _HERE / "node_modules" / "tus-js-client" / "dist" / "tus.min.js"
 

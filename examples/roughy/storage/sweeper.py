@@ -7,10 +7,9 @@ from datetime import datetime, timedelta
 import anyio
 from sqlalchemy import and_, delete, select
 
+from examples.roughy.storage.database import Asset, Database, State
+from examples.roughy.storage.removals import Remover
 from tusasgi import UploadNotFound, Uploads
-
-from .db import Asset, Database, State
-from .removals import Remover
 
 logger = logging.getLogger("roughy.sweeper")
 

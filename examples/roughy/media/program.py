@@ -1,6 +1,6 @@
 """Measure one media file; a program of its own, because a damaged file may take it down.
 
-    python measure.py LENGTH
+    python program.py LENGTH
 
 The file is wherever the parent keeps it: the program prints `{"read": [start, stop]}` and gets
 these bytes on its standard input, again and again. In the end it prints `{"milliseconds": 12345}`,

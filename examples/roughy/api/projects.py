@@ -10,16 +10,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
-from .db import Asset, Database, Project
-from .errors import NotFound
-from .ids import uuid7
-from .keys import Keys
-from .ledger import lock_account
-from .paging import answer_page, parse_paging
-from .removals import Remover
-from .routing import resource
-from .validation import Fields, path_id, read_json
-from .wire import timestamp, timestamp_or_none
+from examples.roughy.api.errors import NotFound
+from examples.roughy.api.paging import answer_page, parse_paging
+from examples.roughy.api.routing import resource
+from examples.roughy.api.validation import Fields, path_id, read_json
+from examples.roughy.api.wire import timestamp, timestamp_or_none
+from examples.roughy.ids import uuid7
+from examples.roughy.keys import Keys
+from examples.roughy.ledger import lock_account
+from examples.roughy.storage.database import Asset, Database, Project
+from examples.roughy.storage.removals import Remover
 
 _STATES = ("active", "archived")
 

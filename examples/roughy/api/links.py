@@ -8,7 +8,7 @@ from datetime import datetime
 
 from starlette.requests import Request
 
-from .settings import DOWNLOAD_SECONDS
+from examples.roughy.settings import DOWNLOAD_SECONDS
 
 
 class Urls:

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import httpx
 
-from .bad_network import BadNetwork
-from .sample import make_video
-from .upload import Api, Asset, Refused, Unreachable, transfer, wait_until_done
+from examples.roughy.tools.bad_network import BadNetwork
+from examples.roughy.tools.sample import make_video
+from examples.roughy.tools.upload import Api, Asset, Refused, Unreachable, transfer, wait_until_done
 
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).parents[1]
 _ROOT = _HERE.parents[1]
 _TUS_JS = _HERE / "node_modules" / "tus-js-client" / "dist" / "tus.min.js"
 _START_SECONDS = 60.0

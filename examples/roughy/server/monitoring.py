@@ -20,12 +20,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
+from examples.roughy.api.errors import Unavailable
+from examples.roughy.api.routing import resource
+from examples.roughy.storage.database import Asset, Database, SchemaVersion, State
+from examples.roughy.storage.place import Place
 from tusasgi.metrics import Metrics
-
-from .db import Asset, Database, SchemaVersion, State
-from .errors import Unavailable
-from .place import Place
-from .routing import resource
 
 _COUNT_SECONDS = 10.0  # however often somebody asks, assets are counted once in this time
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import anyio
 from starlette.requests import ClientDisconnect, Request
 
-from .errors import (
+from examples.roughy.api.errors import (
     BadRequest,
     FieldError,
     PayloadTooLarge,
@@ -17,7 +17,7 @@ from .errors import (
     UnsupportedMediaType,
     ValidationFailed,
 )
-from .ids import parse_uuid
+from examples.roughy.ids import parse_uuid
 
 _MAX_BODY = 64 * 1024
 _BODY_SECONDS = 30

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from examples.roughy.storage.database import Asset, Database, Removal
 from tusasgi import StoreUnavailable, UploadLocked, UploadNotFound, Uploads
-
-from .db import Asset, Database, Removal
 
 
 class Remover:

@@ -8,13 +8,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
+from examples.roughy.api.errors import Unavailable
+from examples.roughy.settings import DOWNLOAD_SECONDS, BucketSettings, SettingsError
+from examples.roughy.storage.database import Asset, Database
 from tusasgi import StoreUnavailable, TusError, Upload, UploadNotFound, Uploads
 from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.stores.s3 import S3Object, S3Store
-
-from .db import Asset, Database
-from .errors import Unavailable
-from .settings import DOWNLOAD_SECONDS, BucketSettings, SettingsError
 
 logger = logging.getLogger("roughy.bucket")
 

@@ -1,4 +1,4 @@
-"""Having media measured: the program in `measure.py` asks for bytes, and we read them for it."""
+"""Having media measured: the program in `program.py` asks for bytes, and we read them for it."""
 
 import json
 import logging
@@ -13,14 +13,14 @@ import anyio
 from anyio.abc import ByteSendStream, Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from .settings import MEASURE_SECONDS
+from examples.roughy.settings import MEASURE_SECONDS
 
 logger = logging.getLogger("roughy.measuring")
 
 Read = Callable[[int, int], AsyncIterator[bytes]]
 """Gives the bytes of a file from the first number up to, not including, the second."""
 
-_PROGRAM = Path(__file__).with_name("measure.py")
+_PROGRAM = Path(__file__).with_name("program.py")
 _UNREADABLE = "unreadable_media"
 _CODES = {_UNREADABLE, "no_media_stream"}
 _TOLD_TO_END = {-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
@@ -50,7 +50,7 @@ class GivenUp(Interrupted):
 
     A system that runs out of memory kills whom it likes. And a program that stands still was
     perhaps stopped, together with us or not, or its file has it wait: work is not what took so
-    long, for of that it may do but little (`measure.py`).
+    long, for of that it may do but little (`program.py`).
     """
 
 
