@@ -1,5 +1,7 @@
 // What people do on the pages of `tusasgi serve --page`: node serve_page.mjs NAME URL MONITOR FILE…
 
+import { readFileSync } from "node:fs"
+
 import { scenario } from "./browser.mjs"
 
 const [name, url, monitor, ...files] = process.argv.slice(2)
@@ -11,6 +13,15 @@ const shot = (tab, what) =>
   process.env.SHOTS && tab.screenshot({ path: `${process.env.SHOTS}/${what}.png`, fullPage: true })
 const moreThan = (tab, share) =>
   tab.waitForFunction((share) => document.querySelector("progress")?.value > share, share)
+
+const AXE = readFileSync(new URL("node_modules/axe-core/axe.min.js", import.meta.url), "utf8")
+
+/** What axe has to say against the page as it is now. */
+async function barriers(tab) {
+  await tab.evaluate(AXE) // the page itself would not load it
+  const { violations } = await tab.evaluate(() => window.axe.run())
+  return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`)
+}
 
 /** Every PATCH that the page sends, by its offset. */
 function patches(tab) {
@@ -34,6 +45,7 @@ const scenarios = {
     const offsets = patches(tab)
     await tab.goto(url)
     await shot(tab, "empty")
+    const found = await barriers(tab)
     await tab.keyboard.press("Tab")
     say("focus", await tab.evaluate(() => document.activeElement.id))
     await tab.setInputFiles("#files", files[0])
@@ -41,6 +53,7 @@ const scenarios = {
     await button(tab, "Pause").press("Enter")
     await state(tab, "paused")
     await shot(tab, "paused")
+    found.push(...(await barriers(tab)))
     await button(tab, "Resume").press("Enter")
     await moreThan(tab, 0.5)
     await shot(tab, "uploading")
@@ -53,6 +66,7 @@ const scenarios = {
     await tab.setInputFiles(".choose input", files[0])
     await state(tab, "complete")
     await shot(tab, "complete")
+    say("barriers", [...found, ...(await barriers(tab))])
     say("offsets", offsets)
     say("digest", await digest(tab))
     say("name", await tab.locator("#list h3").textContent())
@@ -77,6 +91,7 @@ const scenarios = {
     await tab.setInputFiles("#files", files[1])
     await state(tab, "failed")
     await shot(tab, "failed")
+    say("barriers", await barriers(tab))
     say("refused", await errors(tab))
   },
 
@@ -107,6 +122,7 @@ const scenarios = {
     say("row", await seen.locator("tbody td").allTextContents())
     say("wide", await seen.evaluate(() => document.documentElement.scrollWidth))
     await shot(seen, "live")
+    say("barriers", await barriers(seen))
     await state(tab, "complete")
     await seen.waitForSelector("tr[data-state=complete]")
     say("whole", await seen.content())

@@ -12,17 +12,22 @@ import anyio
 import pytest
 
 from examples.roughy.tools.bad_network import BadNetwork
-from tests.clients.needs import HERE
+from tests.clients.needs import HERE, need
 from tests.clients.scripts import run
 from tests.hosts._process import free_port
 from tests.server.test_command import serving
 from tusasgi import Uploads
 from tusasgi.stores.file import FileStore
 
-pytestmark = pytest.mark.usefixtures("in_chromium")
+pytestmark = pytest.mark.usefixtures("in_chromium", "axe")
 
 SIZE, SLOWLY = 3_000_000, 1_500_000  # bytes, and bytes a second
 KEY = "key-of-somebody-0123456789"
+
+
+@pytest.fixture(scope="module")
+def axe() -> None:
+    need("npm:axe-core")
 
 
 @pytest.fixture
@@ -56,6 +61,7 @@ def play(scenario: str, urls: list[str], *files: Path) -> dict[str, Any]:
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     own = [line for line in told["logged"] if "Failed to load resource" not in line]
     assert own == []
+    assert told.get("barriers", []) == []
     return told
 
 
