@@ -10,7 +10,8 @@ from examples.roughy.api.errors import Conflict, FieldError, ValidationFailed
 from examples.roughy.ids import parse_uuid
 from examples.roughy.keys import Keys
 from examples.roughy.media.bell import Bell
-from examples.roughy.storage.database import Asset, Database, State
+from examples.roughy.storage.database import Database
+from examples.roughy.storage.tables import Asset, State
 from tusasgi import (
     Fact,
     Hooks,

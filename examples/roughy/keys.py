@@ -20,7 +20,10 @@ from starlette.requests import Request
 from examples.roughy.api.errors import Unauthenticated
 from examples.roughy.ids import uuid7
 from examples.roughy.ledger import add_grant
-from examples.roughy.storage.database import Account, ApiKey, Database, RevokedKey
+from examples.roughy.settings import Settings, SettingsError, parse_key
+from examples.roughy.storage.database import Database
+from examples.roughy.storage.private import read_or_make
+from examples.roughy.storage.tables import Account, ApiKey, RevokedKey
 
 logger = logging.getLogger("roughy.keys")
 
@@ -66,6 +69,19 @@ async def find_account(session: AsyncSession, key: str) -> uuid.UUID | None:
     return None
 
 
+def own_key(settings: Settings) -> str:
+    """The key of an installation that was given none; it is kept in the data folder."""
+    if settings.is_for_several_machines:
+        raise SettingsError(
+            "ROUGHY_API_KEYS must be set where processes share a bucket and a database: "
+            "each of them would make another key"
+        )
+    try:
+        return parse_key(read_or_make(settings.data / "api-key", new_key))
+    except ValueError:
+        raise SettingsError(f"{settings.data / 'api-key'} holds no key") from None
+
+
 async def ensure_keys(
     db: Database, keys: Iterable[str], *, initial_credits: int, now: datetime
 ) -> None:
@@ -73,7 +89,9 @@ async def ensure_keys(
     async with db.alone() as session:
         for key in keys:
             if await session.get(RevokedKey, _digest(key)) is not None:
-                logger.warning("a key of this installation was revoked: %s…", key[:6])
+                logger.warning(
+                    "a key of this installation was revoked, SHA-256 %s…", _digest(key)[:8]
+                )
             elif await find_account(session, key) is None:
                 account_id = await open_account(session, initial_credits, now)
                 add_key(session, key, account_id, now)

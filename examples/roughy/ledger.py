@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from examples.roughy.ids import uuid7
-from examples.roughy.storage.database import Account, Asset, LedgerEntry, State
+from examples.roughy.storage.tables import Account, Asset, LedgerEntry, State
 
 
 def price_of(duration_ms: int) -> int:

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from examples.roughy.__main__ import main
-from examples.roughy.app import Roughy, own_key
-from examples.roughy.keys import find_account
+from examples.roughy.app import Roughy
+from examples.roughy.keys import find_account, own_key
 from examples.roughy.ledger import balance_of
 from examples.roughy.settings import Settings
 from examples.roughy.storage.database import Database
@@ -185,4 +185,4 @@ def test_a_database_of_another_version_is_left_alone(settings, capsys):
     in_database(settings, lambda s: s.execute(text("UPDATE schema_version SET version = 99")))
     capsys.readouterr()
     assert main(["key", "add"]) == 2
-    assert capsys.readouterr().err == ("roughy: the database has version 99, this code needs 1\n")
+    assert capsys.readouterr().err == ("roughy: the database has version 99, this code needs 2\n")

@@ -19,7 +19,7 @@ from examples.roughy.api.document import DOCUMENT
 from examples.roughy.api.errors import CODES
 from examples.roughy.app import Roughy
 from examples.roughy.settings import MAX_SIZE, MIN_SIZE
-from examples.roughy.storage.database import State
+from examples.roughy.storage.tables import State
 
 from . import media
 from .api import Api, id_of

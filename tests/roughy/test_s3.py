@@ -11,7 +11,8 @@ import anyio.to_thread
 import httpx
 import pytest
 
-from examples.roughy.app import Roughy, own_key
+from examples.roughy.app import Roughy
+from examples.roughy.keys import own_key
 from examples.roughy.media import worker
 from examples.roughy.replicas.bucket import object_of
 from examples.roughy.settings import Settings, SettingsError

@@ -22,10 +22,11 @@ from examples.roughy.ids import uuid7
 from examples.roughy.keys import Keys
 from examples.roughy.ledger import balance_of, lock_account
 from examples.roughy.settings import MAX_SIZE, MIN_SIZE
-from examples.roughy.storage.database import Asset, Database, State
+from examples.roughy.storage.database import Database
 from examples.roughy.storage.place import Place
 from examples.roughy.storage.removals import Remover
-from tusasgi import Upload, Uploads, creation_headers
+from examples.roughy.storage.tables import Asset, State
+from tusasgi import Upload, UploadNotFound, UploadPending, Uploads, creation_headers
 
 
 class Assets:
@@ -120,7 +121,18 @@ class Assets:
         asset_id = path_id(request, "asset_id")
         async with self._db.reading() as session:
             asset = await find_asset(session, asset_id, account_id)
+        if asset.state == State.PENDING_UPLOAD:
+            await self._check_alive(asset)
         return JSONResponse({**asset_json(asset), **await self._addresses(request, asset)})
+
+    async def _check_alive(self, asset: Asset) -> None:
+        """An asset is gone with its upload: when that has expired, not when it is swept."""
+        try:
+            await self._uploads.get(str(asset.id))
+        except UploadNotFound:
+            raise NotFound("there is no such asset") from None
+        except UploadPending:
+            pass  # the last byte has just come
 
     async def _addresses(self, request: Request, asset: Asset) -> dict[str, str | None]:
         is_pending = asset.state == State.PENDING_UPLOAD

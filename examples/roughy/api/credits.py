@@ -11,7 +11,8 @@ from examples.roughy.api.validation import Fields
 from examples.roughy.api.wire import id_or_none, timestamp
 from examples.roughy.keys import Keys
 from examples.roughy.ledger import balance_of
-from examples.roughy.storage.database import Database, LedgerEntry
+from examples.roughy.storage.database import Database
+from examples.roughy.storage.tables import LedgerEntry
 
 
 class Credits:

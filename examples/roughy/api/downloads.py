@@ -12,7 +12,8 @@ import tusasgi
 from examples.roughy.api.errors import Forbidden, NotFound
 from examples.roughy.api.links import Links
 from examples.roughy.api.routing import resource
-from examples.roughy.storage.database import Asset, Database, State
+from examples.roughy.storage.database import Database
+from examples.roughy.storage.tables import Asset, State
 from tusasgi import FileInfo, Headers, Uploads, download, send_download
 from tusasgi.stores import SupportsRead
 

@@ -10,7 +10,8 @@ from starlette.staticfiles import StaticFiles
 
 from examples.roughy.api.errors import NotFound
 from examples.roughy.api.routing import resource
-from examples.roughy.storage.database import Database, SchemaVersion
+from examples.roughy.storage.database import Database
+from examples.roughy.storage.tables import SchemaVersion
 
 _HERE = Path(__file__).parents[1]
 _STATIC = _HERE / "static"

@@ -18,8 +18,9 @@ from examples.roughy.api.wire import timestamp, timestamp_or_none
 from examples.roughy.ids import uuid7
 from examples.roughy.keys import Keys
 from examples.roughy.ledger import lock_account
-from examples.roughy.storage.database import Asset, Database, Project
+from examples.roughy.storage.database import Database
 from examples.roughy.storage.removals import Remover
+from examples.roughy.storage.tables import Asset, Project
 
 _STATES = ("active", "archived")
 

@@ -1,11 +1,16 @@
-"""Having media measured: the program in `program.py` asks for bytes, and we read them for it."""
+"""Having media measured: the program in `program.py` asks for bytes, and we read them for it.
+
+One rule says whose fault it is when it comes to no end. The program says hello once it has all
+that it needs. Until then, and when it is told to end, nothing is known of the file: `Interrupted`.
+After that it may be the file, and it may be a system without memory: `GaveUp`, which counts as an
+attempt.
+"""
 
 import json
-import logging
 import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,14 +18,14 @@ import anyio
 from anyio.abc import ByteSendStream, Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from examples.roughy.settings import MEASURE_SECONDS
-
-logger = logging.getLogger("roughy.measuring")
+from examples.roughy.settings import MEASURE_SECONDS, SettingsError
 
 Read = Callable[[int, int], AsyncIterator[bytes]]
 """Gives the bytes of a file from the first number up to, not including, the second."""
 
 _PROGRAM = Path(__file__).with_name("program.py")
+_HELLO = b'{"hello": true}'
+_HELLO_SECONDS = 60.0
 _UNREADABLE = "unreadable_media"
 _CODES = {_UNREADABLE, "no_media_stream"}
 _TOLD_TO_END = {-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
@@ -29,51 +34,95 @@ _TOLD_TO_END = {-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
 _TIMES_READ = 4
 _MORE_READ = 1024**3
 _LEAST_READ = 64 * 1024
-_MAX_LINE = 1000
+_MAX_LINE = 8000
 _MAX_MESSAGE = 256
+_ENDED = (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError)
+
+
+class Stream(NamedTuple):
+    """Sound or pictures in a file; `is_picture` tells a cover from a film."""
+
+    kind: str
+    codec: str
+    is_picture: bool
 
 
 class Outcome(NamedTuple):
-    """What the measuring program found: a length, or why there is none."""
+    """What the measuring program found: a length and its streams, or why there is none."""
 
     milliseconds: int | None = None
+    streams: tuple[Stream, ...] = ()
     error_code: str | None = None
     error_message: str | None = None
 
 
 class Interrupted(Exception):
-    """Measuring was stopped from outside, so nothing is known of the file: try again."""
+    """Nothing is known of the file, and it had no part in that: measure it again."""
 
 
-class GivenUp(Interrupted):
-    """As before, but it may be that the file brings this about: try again, not for ever.
-
-    A system that runs out of memory kills whom it likes. And a program that stands still was
-    perhaps stopped, together with us or not, or its file has it wait: work is not what took so
-    long, for of that it may do but little (`program.py`).
-    """
+class GaveUp(Exception):
+    """The program died, stood still, or talked nonsense: perhaps the file brings this about."""
 
 
-class _ProgramFailed(Exception):
-    """The program died, or says what makes no sense. It reads hostile files."""
+def unreadable(message: str) -> Outcome:
+    return Outcome(error_code=_UNREADABLE, error_message=message)
+
+
+async def check_measuring() -> None:
+    """Raise `SettingsError` if the program cannot start here: then no file could be measured."""
+    done = await anyio.run_process(_command(0), check=False, env={}, start_new_session=True)
+    if not done.stdout.startswith(_HELLO):
+        told = done.stderr.decode(errors="replace").split("\n")
+        reason = next((line for line in reversed(told) if line), f"exit code {done.returncode}")
+        raise SettingsError(f"media cannot be measured here: {reason}")
 
 
 async def measure(read: Read, length: int, *, seconds: float = MEASURE_SECONDS) -> Outcome:
     """Run the measuring program on a file of `length` bytes.
 
     It may take so many seconds in all, those not counted in which it waits for bytes. Whatever
-    happens to it, happens to it alone. What `read` raises is raised, and `Interrupted` when the
-    end of the program says nothing of the file.
+    happens to it, happens to it alone. Raises what `read` raises, `Interrupted` and `GaveUp`.
     """
+    patience = _Patience(seconds)
+    async with _program(length) as process:
+        assert process.stdout is not None
+        lines = BufferedByteReceiveStream(process.stdout)
+        await _hear_hello(lines)
+        try:
+            return await _serve(process, lines, read, length, patience)
+        except _ENDED:
+            with patience.lasting():
+                await process.wait()
+            raise _reason(process.returncode) from None
+
+
+def _command(length: int) -> list[str]:
+    return [sys.executable, "-I", str(_PROGRAM), str(length)]
+
+
+@asynccontextmanager
+async def _program(length: int) -> AsyncIterator[Process]:
+    # -I and no environment: nothing of ours. A session of its own: Ctrl-C is meant for us.
+    process = await anyio.open_process(
+        _command(length), stderr=None, env={}, start_new_session=True
+    )
     try:
-        return await _run(read, length, _Patience(seconds))
-    except _ProgramFailed as failure:
-        logger.warning("measuring ended: %s", failure)
-        return unreadable("the file cannot be measured")
+        yield process
+    finally:
+        with anyio.CancelScope(shield=True):
+            if process.returncode is None:
+                process.kill()
+            await process.aclose()
 
 
-def unreadable(message: str) -> Outcome:
-    return Outcome(error_code=_UNREADABLE, error_message=message)
+async def _hear_hello(lines: BufferedByteReceiveStream) -> None:
+    try:
+        with anyio.fail_after(_HELLO_SECONDS):
+            said = await lines.receive_until(b"\n", _MAX_LINE)
+    except (*_ENDED, anyio.DelimiterNotFound, TimeoutError):
+        said = b""
+    if said != _HELLO:
+        raise Interrupted("the measuring program does not start")
 
 
 class _Patience:
@@ -89,55 +138,45 @@ class _Patience:
             yield
         self._left -= anyio.current_time() - start
         if waiting.cancelled_caught:
-            raise GivenUp("the program took too long")
-
-
-async def _run(read: Read, length: int, patience: _Patience) -> Outcome:
-    # -I and no environment: nothing of ours. A session of its own: Ctrl-C is meant for us.
-    command = [sys.executable, "-I", str(_PROGRAM), str(length)]
-    process = await anyio.open_process(command, stderr=None, env={}, start_new_session=True)
-    try:
-        return await _serve(process, read, length, patience)
-    except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError):
-        with patience.lasting():
-            await process.wait()
-        raise _reason(process.returncode) from None
-    except anyio.DelimiterNotFound:
-        raise _ProgramFailed("it does not stop talking") from None
-    finally:
-        with anyio.CancelScope(shield=True):
-            if process.returncode is None:
-                process.kill()
-            await process.aclose()
+            raise GaveUp("it took too long")
 
 
 def _reason(exit_code: int | None) -> Exception:
     if exit_code in _TOLD_TO_END:
-        return Interrupted(f"the program was told to end, exit code {exit_code}")
-    if exit_code == -signal.SIGKILL:
-        return GivenUp("the program was killed")
-    return _ProgramFailed(f"exit code {exit_code}")
+        return Interrupted(f"the measuring program was told to end, exit code {exit_code}")
+    return GaveUp(f"the program ended with exit code {exit_code}")
 
 
-async def _serve(process: Process, read: Read, length: int, patience: _Patience) -> Outcome:
+async def _serve(
+    process: Process,
+    lines: BufferedByteReceiveStream,
+    read: Read,
+    length: int,
+    patience: _Patience,
+) -> Outcome:
     """Answer what the program asks for, until it says what it found."""
-    assert process.stdin is not None and process.stdout is not None
-    lines = BufferedByteReceiveStream(process.stdout)
+    assert process.stdin is not None
     left = _TIMES_READ * length + _MORE_READ
     while left > 0:
         with patience.lasting():
-            line = await lines.receive_until(b"\n", _MAX_LINE)
-        said = _parse(line, length)
+            said = _parse(await _line(lines), length)
         if isinstance(said, Outcome):
             return said
         start, stop = said
         left -= max(stop - start, _LEAST_READ)
         await _pass_on(read(start, stop), stop - start, process.stdin, patience)
-    raise _ProgramFailed("it does not stop reading")
+    raise GaveUp("it does not stop reading")
+
+
+async def _line(lines: BufferedByteReceiveStream) -> bytes:
+    try:
+        return await lines.receive_until(b"\n", _MAX_LINE)
+    except anyio.DelimiterNotFound:
+        raise GaveUp("it does not stop talking") from None
 
 
 def _parse(line: bytes, length: int) -> tuple[int, int] | Outcome:
-    """Return which bytes the program asks for, or what it found."""
+    """Return which bytes the program asks for, or what it found. It reads hostile files."""
     try:
         said = json.loads(line)
     except (ValueError, RecursionError):
@@ -145,11 +184,20 @@ def _parse(line: bytes, length: int) -> tuple[int, int] | Outcome:
     match said:
         case {"read": [int(start), int(stop)]} if 0 <= start < stop <= length:
             return start, stop
-        case {"milliseconds": int(milliseconds)} if 0 <= milliseconds < 2**63:
-            return Outcome(milliseconds=milliseconds)
+        case {"milliseconds": int(milliseconds), "streams": list(streams)} if (
+            0 <= milliseconds < 2**63
+        ):
+            return Outcome(milliseconds, tuple(map(_stream, streams)))
         case {"error_code": str(code), "error_message": str(message)} if code in _CODES:
             return Outcome(error_code=code, error_message=message[:_MAX_MESSAGE])
-    raise _ProgramFailed("it said what makes no sense")
+    raise GaveUp("it said what makes no sense")
+
+
+def _stream(said: object) -> Stream:
+    match said:
+        case {"kind": "audio" | "video" as kind, "codec": str(codec), "is_picture": bool(picture)}:
+            return Stream(kind, codec, picture)
+    raise GaveUp("it said what makes no sense")
 
 
 async def _pass_on(

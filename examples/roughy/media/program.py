@@ -2,9 +2,14 @@
 
     python program.py LENGTH
 
-The file is wherever the parent keeps it: the program prints `{"read": [start, stop]}` and gets
-these bytes on its standard input, again and again. In the end it prints `{"milliseconds": 12345}`,
-or `{"error_code": …, "error_message": …}` for what is no use.
+It says `{"hello": true}` once it has all that it needs; whatever becomes of it before that has
+nothing to do with the file. The file is wherever the parent keeps it: the program prints
+`{"read": [start, stop]}` and gets these bytes on its standard input, again and again. In the end
+it prints `{"milliseconds": 12345, "streams": [{"kind": …, "codec": …, "is_picture": …}, …]}`, or
+`{"error_code": …, "error_message": …}` for what is no use.
+
+The length is the one that the container tells if the file reaches that far, else that of what is
+there: a file may have been cut short before it was uploaded.
 
 FFmpeg reads formats by the hundred in C: here it has neither our memory, nor our database, nor
 any file, nor the network, and only so much room and time.
@@ -17,7 +22,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from typing import Any
 
@@ -25,7 +30,7 @@ import av
 import av.subtitles.codeccontext  # where PyAV looks only when it meets some
 import av.subtitles.stream
 from av.container import InputContainer
-from av.stream import Stream
+from av.stream import Disposition, Stream
 
 # Pictures of 8K take half a gigabyte; a file of 700 bytes can ask for all there is.
 _MEMORY = 2 * 1024**3
@@ -33,6 +38,8 @@ _CPU_SECONDS = 300
 _CPU_SECONDS_MORE = 10
 _LONGEST_MS = 10 * 365 * 86_400_000
 _PACKETS_TO_TRY = 500
+_LAST_SECONDS = 1
+_STREAMS_TOLD = 32
 _LEAST_READ = 64 * 1024
 _MOST_READ = 4 * 1024**2
 
@@ -103,8 +110,9 @@ class Unusable(Exception):
 
 def main(length: int) -> None:
     confine()
+    say({"hello": True})
     try:
-        found: dict[str, object] = {"milliseconds": measure(lambda: Source(length, ask))}
+        found = measure(lambda: Source(length, ask))
     except Unusable as reason:
         code, message = reason.args
         found = {"error_code": code, "error_message": message}
@@ -119,15 +127,22 @@ def main(length: int) -> None:
 def confine() -> None:
     """Give up memory, time, and everything that is not open yet, sockets included, for good.
 
-    The parent tells from the signal that ended us whose fault it was. Too much work ends with
-    SIGXCPU, as the soft limit is the lower one: SIGKILL, which comes at the hard limit, is also
-    what a system does that runs out of memory.
+    Ends with a sentence where there is less than that: a file that needs more than it gets must
+    not fail for it. Too much work ends with SIGXCPU, as the soft limit is the lower one.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS + _CPU_SECONDS_MORE))
+    limit(resource.RLIMIT_AS, _MEMORY, _MEMORY, "2 GiB of address space (ulimit -v)")
+    seconds = (_CPU_SECONDS, _CPU_SECONDS + _CPU_SECONDS_MORE)
+    limit(resource.RLIMIT_CPU, *seconds, f"{seconds[1]} seconds of the processor (ulimit -t)")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+
+
+def limit(kind: int, soft: int, hard: int, needed: str) -> None:
+    try:
+        resource.setrlimit(kind, (soft, hard))
+    except ValueError:  # the limit that we were started with is lower
+        sys.exit(f"measuring needs {needed}, and may have less")
 
 
 def say(what: dict[str, object]) -> None:
@@ -150,8 +165,8 @@ def opened(source: Source) -> Iterator[InputContainer]:
         yield media
 
 
-def measure(new_source: Callable[[], Source]) -> int:
-    """Return how many milliseconds the media last; one frame must decode."""
+def measure(new_source: Callable[[], Source]) -> dict[str, object]:
+    """Return how many milliseconds the media last, and what streams; one frame must decode."""
     with opened(new_source()) as media:
         streams = [stream for stream in media.streams if stream.type in ("audio", "video")]
         if not media.streams:
@@ -160,14 +175,22 @@ def measure(new_source: Callable[[], Source]) -> int:
             raise Unusable("no_media_stream", "there is neither sound nor a picture in the file")
         if not _has_frame(media, streams):
             raise Unusable("unreadable_media", "nothing in the file can be played")
+        found = [_described(stream) for stream in streams[:_STREAMS_TOLD]]
         told = None if media.format.name in _GUESSED else _told(media, streams)
-    if told is None:
+        is_counted = told is None or not _is_there(media, streams, _possible(told))
+    if is_counted:
         with opened(new_source()) as media:
-            told = _counted(media)
-    milliseconds = round(told * 1000)
-    if not 0 <= milliseconds <= _LONGEST_MS:
-        raise Unusable("unreadable_media", "the file says that it lasts for an impossible time")
-    return milliseconds
+            counted = _possible(_counted(media))
+        if told is None or counted < told - _LAST_SECONDS:
+            told = counted
+    assert told is not None
+    return {"milliseconds": round(told * 1000), "streams": found}
+
+
+def _described(stream: Stream) -> dict[str, object]:
+    is_picture = bool(stream.disposition & Disposition.attached_pic)
+    codec = stream.codec_context.name if stream.codec_context else ""
+    return {"kind": stream.type, "codec": codec, "is_picture": is_picture}
 
 
 def _has_frame(media: InputContainer, streams: list[Stream]) -> bool:
@@ -194,18 +217,43 @@ def _told(media: InputContainer, streams: list[Stream]) -> Fraction | None:
     return max(told, default=None)
 
 
+def _possible(seconds: Fraction) -> Fraction:
+    if not 0 <= seconds * 1000 <= _LONGEST_MS:
+        raise Unusable("unreadable_media", "the file says that it lasts for an impossible time")
+    return seconds
+
+
+def _is_there(media: InputContainer, streams: list[Stream], told: Fraction) -> bool:
+    """Whether the last second that the container tells of is in the file: it may be cut short."""
+    start = Fraction(media.start_time or 0, av.time_base)
+    late = start + max(told - _LAST_SECONDS, Fraction(0))
+    try:
+        media.seek(int(late * av.time_base), any_frame=True)
+        _, end = _first_and_last(media.demux(streams))
+    except av.error.FFmpegError:
+        return False  # or it cannot be looked into there: then it is read from its beginning
+    return end is not None and end >= late
+
+
 def _counted(media: InputContainer) -> Fraction:
     """Where the last packet ends, less where the first one starts. Reads the whole file."""
-    start = end = None
-    for packet in media.demux():
-        if packet.pts is not None and packet.time_base is not None:
-            at = packet.pts * packet.time_base
-            start = at if start is None else min(start, at)
-            after = at + (packet.duration or 0) * packet.time_base
-            end = after if end is None else max(end, after)
+    start, end = _first_and_last(media.demux())
     if start is None or end is None:
         raise Unusable("unreadable_media", "nothing in the file says how long it lasts")
     return end - start
+
+
+def _first_and_last(packets: Iterator[Any]) -> tuple[Fraction | None, Fraction | None]:
+    """Return when the first packet starts, and when the last one ends that can be read."""
+    start = end = None
+    with suppress(av.error.InvalidDataError):
+        for packet in packets:
+            if packet.pts is not None and packet.time_base is not None:
+                at = packet.pts * packet.time_base
+                start = at if start is None else min(start, at)
+                after = at + (packet.duration or 0) * packet.time_base
+                end = after if end is None else max(end, after)
+    return start, end
 
 
 if __name__ == "__main__":

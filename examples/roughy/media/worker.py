@@ -1,48 +1,37 @@
 """Preparing assets: measure the media, then charge for it once and make the asset ready."""
 
 import logging
-import uuid
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
-from typing import NamedTuple
 
 import anyio
-from sqlalchemy import or_, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from examples.roughy.ledger import lock_account, settle
 from examples.roughy.media.bell import Bell
-from examples.roughy.media.measuring import GivenUp, Interrupted, Outcome, measure, unreadable
-from examples.roughy.storage.database import Asset, Database, GivenUpAsset, State
+from examples.roughy.media.claims import Claim, Claims
+from examples.roughy.media.measuring import GaveUp, Interrupted, Outcome, measure, unreadable
+from examples.roughy.storage.database import Database
 from examples.roughy.storage.place import ReadableStore
+from examples.roughy.storage.tables import Asset, State
 from tusasgi import Upload, UploadNotFound, Uploads
 
 logger = logging.getLogger("roughy.worker")
 
-_CLAIM = timedelta(seconds=6)
-_RENEW_SECONDS = 2.0
 _LOOK_SECONDS = 1.0
 _RECORD_SECONDS = 2.0
 _POLL_SECONDS = 0.1
-_TIMES_TO_TRY = 3
-
-
-class Claim(NamedTuple):
-    id: uuid.UUID
-    asset_id: uuid.UUID
-    account_id: uuid.UUID
+_ATTEMPTS = 3
 
 
 class Worker:
     """Takes assets in `processing` one after the other.
 
-    Which they are is in the database alone, so a restart goes on with what was left. A claim
-    keeps two workers, also of two processes, from the same work; it is renewed while the work
-    goes on and lapses with its worker. Should two still do the same, the second finds the
-    asset no longer in `processing` when it wants to write, and one charge per asset is a
-    constraint of the ledger. A length is right whoever found it; that there is none counts
-    only from the one who has the claim.
+    Which they are is in the database alone, so a restart goes on with what was left, and a claim
+    keeps two workers from the same work. Should two still do the same, the second finds the asset
+    no longer in `processing` when it wants to write, and one charge per asset is a constraint of
+    the ledger. A length is right whoever found it; that there is none counts only from the one who
+    has the claim.
     """
 
     def __init__(
@@ -58,6 +47,7 @@ class Worker:
         self._store = store
         self._bell = bell
         self._clock = clock
+        self.claims = Claims(db)
 
     async def run(self) -> None:
         """Work until cancelled; look for what other processes left every second."""
@@ -71,78 +61,28 @@ class Worker:
 
     async def prepare_next(self) -> bool:
         """Prepare one asset; False if none is waiting."""
-        claim = await self.claim()
+        claim = await self.claims.take()
         if claim is None:
             return False
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._keep, claim)
+            tasks.start_soon(self.claims.keep, claim)
             await self._prepare(claim)
             tasks.cancel_scope.cancel()
         return True
-
-    async def claim(self) -> Claim | None:
-        """Take the oldest asset that no living worker has; None if there is none."""
-        async with self._db.writing() as session:
-            now = await self._db.now(session)
-            is_free = or_(Asset.claimed_until.is_(None), Asset.claimed_until < now)
-            oldest = (
-                select(Asset.id, Asset.account_id)
-                .where(Asset.state == State.PROCESSING, is_free)
-                .order_by(Asset.created_at, Asset.id)
-                .limit(1)
-                .with_for_update(skip_locked=True)
-            )
-            found = (await session.execute(oldest)).one_or_none()
-            if found is None:
-                return None
-            claim = Claim(uuid.uuid4(), *found)
-            await session.execute(
-                update(Asset)
-                .where(Asset.id == claim.asset_id)
-                .values(claimed_by=claim.id, claimed_until=now + _CLAIM)
-            )
-        return claim
-
-    async def _keep(self, claim: Claim) -> None:
-        """Renew the claim again and again."""
-        mine = (Asset.id == claim.asset_id, Asset.claimed_by == claim.id)
-        while True:
-            await anyio.sleep(_RENEW_SECONDS)
-            async with self._db.writing() as session:
-                until = await self._db.now(session) + _CLAIM
-                await session.execute(update(Asset).where(*mine).values(claimed_until=until))
 
     async def _prepare(self, claim: Claim) -> None:
         try:
             upload = await self._complete(str(claim.asset_id))
             outcome = await measure(partial(self._store.read, upload), upload.offset)
         except UploadNotFound:
-            outcome = unreadable("the bytes are gone")
+            await self.record(claim, unreadable("the bytes are gone"))
         except Interrupted as interruption:
             logger.warning("an asset is measured again: %s", interruption)
-            if not isinstance(interruption, GivenUp) or await self._may_try_again(claim):
-                return  # when the claim has lapsed
-            outcome = unreadable("the file takes too long to measure, or too much memory")
-        await self.record(claim, outcome)
-
-    async def _may_try_again(self, claim: Claim) -> bool:
-        """Count in the database: what kills the program may well take us along, too."""
-        async with self._db.writing() as session:
-            asset = await session.get(Asset, claim.asset_id, with_for_update=True)
-            if asset is None or not await self._is_claimed(asset, claim, session):
-                return True  # and who has it now counts for himself
-            given_up = await session.get(GivenUpAsset, claim.asset_id)
-            if given_up is None:
-                given_up = GivenUpAsset(asset_id=claim.asset_id, times=0)
-                session.add(given_up)
-            given_up.times += 1
-            return given_up.times < _TIMES_TO_TRY
-
-    async def _is_claimed(self, asset: Asset, claim: Claim, session: AsyncSession) -> bool:
-        """Whether the claim still holds; the row is locked by the caller."""
-        if asset.claimed_by != claim.id or asset.claimed_until is None:
-            return False
-        return asset.claimed_until >= await self._db.now(session)
+        except GaveUp as failure:
+            logger.warning("measuring an asset came to no end: %s", failure)
+            await self.record_attempt(claim)
+        else:
+            await self.record(claim, outcome)
 
     async def _complete(self, upload_id: str) -> Upload:
         """Return the upload once its record says that it is complete.
@@ -163,9 +103,28 @@ class Worker:
             if asset is None or asset.state != State.PROCESSING:
                 return  # deleted, or somebody else was first
             if outcome.milliseconds is not None:
+                # Here, too, `outcome.streams` tells what the first bytes could not.
                 asset.duration_ms = outcome.milliseconds
                 await settle(session, asset, self._clock())
-            elif await self._is_claimed(asset, claim, session):
-                asset.state = State.FAILED
-                asset.error_code = outcome.error_code
-                asset.error_message = outcome.error_message
+            elif await self.claims.holds(claim, asset, session):
+                _fail(asset, outcome)
+
+    async def record_attempt(self, claim: Claim) -> None:
+        """Count an attempt that came to no end. With the third one the asset has failed; before
+        that, the next one begins when the claim has lapsed.
+        """
+        async with self._db.writing() as session:
+            asset = await session.get(Asset, claim.asset_id, with_for_update=True)
+            if asset is None or asset.state != State.PROCESSING:
+                return
+            if not await self.claims.holds(claim, asset, session):
+                return  # whoever has it now counts for himself
+            asset.attempts += 1
+            if asset.attempts >= _ATTEMPTS:
+                _fail(asset, unreadable("the file cannot be measured"))
+
+
+def _fail(asset: Asset, outcome: Outcome) -> None:
+    asset.state = State.FAILED
+    asset.error_code = outcome.error_code
+    asset.error_message = outcome.error_message

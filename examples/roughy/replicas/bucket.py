@@ -10,7 +10,8 @@ from starlette.routing import BaseRoute
 
 from examples.roughy.api.errors import Unavailable
 from examples.roughy.settings import DOWNLOAD_SECONDS, BucketSettings, SettingsError
-from examples.roughy.storage.database import Asset, Database
+from examples.roughy.storage.database import Database
+from examples.roughy.storage.tables import Asset
 from tusasgi import StoreUnavailable, TusError, Upload, UploadNotFound, Uploads
 from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.stores.s3 import S3Object, S3Store

@@ -13,7 +13,8 @@ from examples.roughy.ids import parse_uuid
 from examples.roughy.keys import add_key, find_account, new_key, open_account, revoke_key
 from examples.roughy.ledger import balance_of, top_up
 from examples.roughy.settings import Settings
-from examples.roughy.storage.database import Account, Database
+from examples.roughy.storage.database import Database
+from examples.roughy.storage.tables import Account
 
 Command = Callable[[AsyncSession, Settings, argparse.Namespace], Awaitable[str]]
 

@@ -22,8 +22,9 @@ from starlette.routing import BaseRoute
 
 from examples.roughy.api.errors import Unavailable
 from examples.roughy.api.routing import resource
-from examples.roughy.storage.database import Asset, Database, SchemaVersion, State
+from examples.roughy.storage.database import Database
 from examples.roughy.storage.place import Place
+from examples.roughy.storage.tables import Asset, SchemaVersion, State
 from tusasgi.metrics import Metrics
 
 _COUNT_SECONDS = 10.0  # however often somebody asks, assets are counted once in this time

@@ -13,8 +13,9 @@ from examples.roughy.api.downloads import Downloads
 from examples.roughy.api.errors import Unavailable
 from examples.roughy.api.links import Links, Urls
 from examples.roughy.keys import new_key
-from examples.roughy.storage.database import Asset, Database
+from examples.roughy.storage.database import Database
 from examples.roughy.storage.private import read_or_make
+from examples.roughy.storage.tables import Asset
 from tusasgi import Uploads
 from tusasgi.lockers.file import FileLocker
 from tusasgi.stores.file import FileStore

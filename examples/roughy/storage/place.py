@@ -6,7 +6,8 @@ from typing import Protocol
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
-from examples.roughy.storage.database import Asset, Database
+from examples.roughy.storage.database import Database
+from examples.roughy.storage.tables import Asset
 from tusasgi import Uploads
 from tusasgi.lockers import Locker
 from tusasgi.stores import Store, SupportsRead

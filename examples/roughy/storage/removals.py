@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from examples.roughy.storage.database import Asset, Database, Removal
+from examples.roughy.storage.database import Database
+from examples.roughy.storage.tables import Asset, Removal
 from tusasgi import StoreUnavailable, UploadLocked, UploadNotFound, Uploads
 
 

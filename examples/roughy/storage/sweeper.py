@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 import anyio
 from sqlalchemy import and_, delete, select
 
-from examples.roughy.storage.database import Asset, Database, State
+from examples.roughy.storage.database import Database
 from examples.roughy.storage.removals import Remover
+from examples.roughy.storage.tables import Asset, State
 from tusasgi import UploadNotFound, Uploads
 
 logger = logging.getLogger("roughy.sweeper")

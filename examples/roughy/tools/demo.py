@@ -8,10 +8,11 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,10 +39,9 @@ def main() -> int:
     arguments = _arguments()
     # Ended from outside, it still ends its server.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    arguments.data.mkdir(parents=True, exist_ok=True)
-    port = _free_port(arguments.port)
+    arguments.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        with _server(arguments.data, port) as server:
+        with _server(arguments.data, arguments.port) as (server, port):
             key = _key(arguments.data)
             _show(arguments, port, key)
             if not arguments.exit:
@@ -65,24 +65,34 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _free_port(wanted: int) -> int:
-    try:
-        with socket.create_server(("127.0.0.1", wanted)):
-            return wanted
-    except OSError:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = int(probe.getsockname()[1])
-        _tell("Port", f"{wanted} is taken, so it is {port}")
-        return port
-
-
 @contextmanager
-def _server(data: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Run Roughy until the block ends."""
+def _server(data: Path, wanted: int) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run Roughy until the block ends, on that port or on a free one, and say which it is."""
+    # A name of its own: another demo may run in the same folder.
+    with tempfile.NamedTemporaryFile("wb", dir=data, prefix="server-", delete=False) as output:
+        log = Path(output.name)
+    server = _start(data, wanted, log)
+    try:
+        port = _port_of(server, log)
+        if port is None and "cannot listen" in _read(log):
+            server = _start(data, 0, log)
+            port = _port_of(server, log)
+            _tell("Port", f"{wanted} is taken, so it is {port}")
+        if port is None:
+            raise DemoFailed(f"the server did not start:\n{_read(log)[-2000:]}")
+        log = log.rename(data / f"server-{port}.log")
+        _tell("Server", f"http://127.0.0.1:{port}/ with SQLite and files in {data}/")
+        yield server, port
+    finally:
+        _end(server)
+        if log.suffix != ".log":
+            log.unlink()
+
+
+def _start(data: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "examples.roughy", "--port", str(port)]
-    log = data / "server.log"
     with log.open("wb") as output:
-        server = subprocess.Popen(
+        return subprocess.Popen(
             [*command, "--data", str(data.absolute())],
             cwd=_ROOT,
             stdin=subprocess.DEVNULL,
@@ -90,29 +100,35 @@ def _server(data: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
             stderr=output,
             start_new_session=True,  # Ctrl-C is for us; we end it
         )
-    try:
-        _wait_until_up(server, port, log)
-        _tell("Server", f"http://127.0.0.1:{port}/ with SQLite and files in {data}/")
-        yield server
-    finally:
-        server.terminate()
-        try:
-            server.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
 
 
-def _wait_until_up(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _port_of(server: subprocess.Popen[bytes], log: Path) -> int | None:
+    """Return the port that our server says it listens on; None if it ended before.
+
+    Nobody else is asked: on the port that was wanted, there may be another server.
+    """
     give_up = time.monotonic() + _START_SECONDS
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-        while time.monotonic() < give_up and server.poll() is None:
-            try:
-                if client.get("/health").is_success:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.05)
-    raise DemoFailed(f"the server did not start:\n{log.read_text(errors='replace')[-2000:]}")
+    while time.monotonic() < give_up:
+        is_over = server.poll() is not None
+        if said := re.search(r"^Roughy: +http://[^:]+:(\d+)/$", _read(log), re.MULTILINE):
+            return int(said[1])
+        if is_over:
+            return None
+        time.sleep(0.05)
+    return None
+
+
+def _read(log: Path) -> str:
+    return log.read_text(errors="replace")
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
 
 
 def _key(data: Path) -> str:
@@ -123,7 +139,7 @@ def _key(data: Path) -> str:
 
 def _show(arguments: argparse.Namespace, port: int, key: str) -> None:
     """Upload over a cut, resume, compare."""
-    video = arguments.data / "demo.mp4"
+    video = arguments.data / f"demo-{port}.mp4"
     make_video(video, seconds=arguments.seconds)
     size, checksum = video.stat().st_size, _sha256(video.read_bytes())
     _tell("Video", f"{video}, {size:,} bytes, sha256 {checksum[:16]}…")
