@@ -21,7 +21,7 @@ from examples.roughy.api.pages import Pages
 from examples.roughy.api.projects import Projects
 from examples.roughy.api.routing import resource
 from examples.roughy.hooks import AssetHooks
-from examples.roughy.keys import Keys, ensure_keys, own_key
+from examples.roughy.keys import Keys
 from examples.roughy.media.bell import Bell
 from examples.roughy.media.measuring import check_measuring
 from examples.roughy.media.worker import Worker
@@ -29,6 +29,7 @@ from examples.roughy.server.logs import without_signatures
 from examples.roughy.server.options import bucket_of, monitoring_of
 from examples.roughy.server.stopping import stopped_by_signal
 from examples.roughy.settings import MAX_SIZE, MIN_SIZE, Settings
+from examples.roughy.storage.accounts import ensure_keys, own_key
 from examples.roughy.storage.database import Database
 from examples.roughy.storage.folder import Folder
 from examples.roughy.storage.removals import Remover

@@ -35,6 +35,20 @@ def test_the_demo_cuts_resumes_and_compares_on_a_port_that_is_free(tmp_path: Pat
         httpx.get(f"http://127.0.0.1:{port}/")
 
 
+def test_two_demos_at_once_each_talk_to_their_own_server(tmp_path: Path) -> None:
+    """Also in one folder, and though both want the same port."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+    command = [*_COMMAND, "--exit", "--port", port, "--data", str(tmp_path)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    demos = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(2)]
+    told = [demo.communicate(timeout=120)[0] for demo in demos]
+    assert [demo.returncode for demo in demos] == [0, 0], told
+    ports = {number(r"Server +http://127.0.0.1:(\d+)", one) for one in told}
+    assert len(ports) == 2
+    assert int(port) in ports
+
+
 @pytest.mark.parametrize(
     ("number_of_signal", "code"),
     [pytest.param(signal.SIGINT, 0, id="ctrl-c"), pytest.param(signal.SIGTERM, 143, id="term")],

@@ -7,7 +7,7 @@ import uuid
 import pytest
 from sqlalchemy import text, update
 
-from examples.roughy.keys import revoke_key
+from examples.roughy.storage.accounts import revoke_key
 from examples.roughy.storage.tables import ApiKey, Asset
 
 from .api import Api, error_of, id_of

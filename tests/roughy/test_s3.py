@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from examples.roughy.app import Roughy
-from examples.roughy.keys import own_key
 from examples.roughy.media import worker
 from examples.roughy.replicas.bucket import object_of
 from examples.roughy.settings import Settings, SettingsError
+from examples.roughy.storage.accounts import own_key
 from tests.services.faults import FaultProxy
 from tests.services.s3 import SeaweedFS
 from tusasgi import StoreUnavailable, Upload

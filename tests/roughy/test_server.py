@@ -174,13 +174,21 @@ def test_the_newest_patch_wins(tmp_path, film):  # U16 of the decisions
         assert sha256(server.http.get(asset["download_url"]).content) == sha256(film)
 
 
-def test_without_keys_it_makes_one_and_prints_it(tmp_path):
+def test_without_keys_it_makes_one_and_says_where_it_is(tmp_path, film):
     with Server(tmp_path, ROUGHY_API_KEYS="") as server:
         key = (tmp_path / "api-key").read_text()
-        answer = server.http.get("/v1/projects", headers={"Authorization": f"Bearer {key}"})
-        assert answer.status_code == 200
         assert server.http.get("/v1/projects").status_code == 401
-    assert f"API key: {key}" in server.log
+        server.http.headers["Authorization"] = f"Bearer {key}"
+        url = server.new_upload(len(film))
+        server.patch(url, 0, film)
+        link = server.ready(url)["download_url"]
+        assert server.http.get(link).status_code == 200
+    assert f"API key: in {tmp_path / 'api-key'}\n" in server.log
+    assert f"Roughy:  http://127.0.0.1:{server.port}/\n" in server.log
+    # A log is read by more people than may have what it tells of.
+    assert "GET /downloads/" in server.log
+    assert link.partition("signature=")[2] not in server.log
+    assert key not in server.log
     with Server(tmp_path, ROUGHY_API_KEYS="") as server:
         answer = server.http.get("/v1/projects", headers={"Authorization": f"Bearer {key}"})
         assert answer.status_code == 200

@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from examples.roughy.app import utc_now
 from examples.roughy.ids import parse_uuid
-from examples.roughy.keys import add_key, find_account, new_key, open_account, revoke_key
+from examples.roughy.keys import find_account, new_key
 from examples.roughy.ledger import balance_of, top_up
 from examples.roughy.settings import Settings
+from examples.roughy.storage.accounts import add_key, open_account, revoke_key
 from examples.roughy.storage.database import Database
 from examples.roughy.storage.tables import Account
 
