@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from examples.roughy.app import Roughy
-from examples.roughy.media import worker
+from examples.roughy.media import claims
 from examples.roughy.replicas.bucket import object_of
 from examples.roughy.settings import Settings, SettingsError
 from examples.roughy.storage.accounts import own_key
@@ -208,7 +208,7 @@ async def test_every_patch_may_go_to_another_process(api: Api, start, clock, out
 
 
 async def test_processes_prepare_each_asset_once(api: Api, start, mp3, monkeypatch):
-    monkeypatch.setattr(worker, "_CLAIM", timedelta(minutes=2))  # none lapses on a busy machine
+    monkeypatch.setattr(claims, "_LASTS", timedelta(minutes=2))  # none lapses on a busy machine
     project_id = await api.new_project()
     others = [await start(), await start()]
     ids = [await api.upload(mp3, project_id=project_id) for _ in range(9)]
