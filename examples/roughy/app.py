@@ -120,6 +120,7 @@ class Roughy:
 
     async def close(self) -> None:
         """Let go of all connections."""
+        self._is_started = False
         await self._place.close()
         await self.db.close()
 

@@ -70,7 +70,8 @@ def unreadable(message: str) -> Outcome:
 
 async def check_measuring() -> None:
     """Raise `SettingsError` if the program cannot start here: then no file could be measured."""
-    done = await anyio.run_process(_command(0), check=False, env={}, start_new_session=True)
+    with anyio.fail_after(_HELLO_SECONDS):
+        done = await anyio.run_process(_command(0), check=False, env={}, start_new_session=True)
     if not done.stdout.startswith(_HELLO):
         told = done.stderr.decode(errors="replace").split("\n")
         reason = next((line for line in reversed(told) if line), f"exit code {done.returncode}")

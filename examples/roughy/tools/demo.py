@@ -77,9 +77,10 @@ def _server(data: Path, wanted: int) -> Iterator[tuple[subprocess.Popen[bytes], 
         if port is None and "cannot listen" in _read(log):
             server = _start(data, 0, log)
             port = _port_of(server, log)
-            _tell("Port", f"{wanted} is taken, so it is {port}")
         if port is None:
             raise DemoFailed(f"the server did not start:\n{_read(log)[-2000:]}")
+        if port != wanted:
+            _tell("Port", f"{wanted} is taken, so it is {port}")
         log = log.rename(data / f"server-{port}.log")
         _tell("Server", f"http://127.0.0.1:{port}/ with SQLite and files in {data}/")
         yield server, port
