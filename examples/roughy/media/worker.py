@@ -103,7 +103,7 @@ class Worker:
             if asset is None or asset.state != State.PROCESSING:
                 return  # deleted, or somebody else was first
             if outcome.milliseconds is not None:
-                # Here, too, `outcome.streams` tells what the first bytes could not.
+                # `outcome.streams` knows more of the type than the first bytes did.
                 asset.duration_ms = outcome.milliseconds
                 await settle(session, asset, self._clock())
             elif await self.claims.holds(claim, asset, session):

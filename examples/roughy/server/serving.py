@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import contextlib
 import socket
 
 import uvicorn
@@ -23,11 +22,11 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
     roughy = Roughy(settings)
     config = uvicorn.Config(roughy.app, timeout_graceful_shutdown=10)
     server = uvicorn.Server(config)
-    with (
-        asyncio.Runner(loop_factory=config.get_loop_factory()) as runner,
-        contextlib.suppress(KeyboardInterrupt),
-    ):
-        runner.run(_serve(roughy, server, options))
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        try:
+            runner.run(_serve(roughy, server, options))
+        except KeyboardInterrupt:
+            return
     if not server.started:
         raise SystemExit(_STARTUP_FAILED)
 
@@ -52,11 +51,14 @@ def listening(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
-        return socket.create_server(address, family=family, backlog=_BACKLOG)
+        listener = socket.create_server(address, family=family, backlog=_BACKLOG)
     except OSError as error:
         raise CannotListen(
             f"cannot listen on {host} port {port}: {error.strerror or error}"
         ) from None
+    # Connections have it from here: asyncio sets it only for sockets that it has made itself.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def url_of(listener: socket.socket) -> str:
