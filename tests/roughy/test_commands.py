@@ -215,12 +215,12 @@ def run_with(before: str, *arguments: str, folder: Path, **environ: str):
 def test_a_server_that_cannot_measure_does_not_start(settings, monkeypatch, tmp_path, capsys):
     """Else every file that comes would fail."""
     program = tmp_path / "program.py"
-    program.write_text("import no_such_package")
+    program.write_text("raise ModuleNotFoundError(\"No module named 'av'\")")
     monkeypatch.setattr(measuring, "_PROGRAM", program)
     assert main(["serve", "--port", "0"]) == 2
     told = capsys.readouterr()
     assert told.out == ""
-    assert re.fullmatch(r"roughy: media cannot be measured[^\n]+'no_such_package'\n", told.err)
+    assert re.fullmatch(r"roughy: media cannot be measured[^\n]+: pip install av\n", told.err)
 
 
 def test_a_server_with_too_little_memory_to_measure_does_not_start(tmp_path):

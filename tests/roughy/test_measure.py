@@ -264,13 +264,19 @@ async def test_who_is_killed_may_be_killed_for_the_file(instead, nothing_left):
         await measure(never, 1000)
 
 
-async def test_a_program_that_cannot_start_is_noticed_before_there_is_a_file(instead):
+async def test_a_program_that_cannot_start_is_noticed_before_there_is_a_file(
+    instead, monkeypatch, nothing_left
+):
     await check_measuring()
     instead("import no_such_package", hello=False)
     with pytest.raises(SettingsError, match=r"here: \w+: No module named 'no_such_package'$"):
         await check_measuring()
     instead("os.kill(os.getpid(), signal.SIGKILL)", hello=False)
     with pytest.raises(SettingsError, match="exit code -9"):
+        await check_measuring()
+    monkeypatch.setattr(measuring, "_HELLO_SECONDS", 0.5)
+    instead("time.sleep(60)", hello=False)
+    with pytest.raises(SettingsError, match="hangs"):
         await check_measuring()
 
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import NamedTuple
 
 import anyio
@@ -26,6 +27,7 @@ Read = Callable[[int, int], AsyncIterator[bytes]]
 _PROGRAM = Path(__file__).with_name("program.py")
 _HELLO = b'{"hello": true}'
 _HELLO_SECONDS = 60.0
+_NO_PYAV = "No module named 'av'"
 _UNREADABLE = "unreadable_media"
 _CODES = {_UNREADABLE, "no_media_stream"}
 _TOLD_TO_END = {-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
@@ -70,12 +72,19 @@ def unreadable(message: str) -> Outcome:
 
 async def check_measuring() -> None:
     """Raise `SettingsError` if the program cannot start here: then no file could be measured."""
-    with anyio.fail_after(_HELLO_SECONDS):
+    with anyio.move_on_after(_HELLO_SECONDS):
         done = await anyio.run_process(_command(0), check=False, env={}, start_new_session=True)
-    if not done.stdout.startswith(_HELLO):
-        told = done.stderr.decode(errors="replace").split("\n")
-        reason = next((line for line in reversed(told) if line), f"exit code {done.returncode}")
-        raise SettingsError(f"media cannot be measured here: {reason}")
+        if done.stdout.startswith(_HELLO):
+            return
+        raise SettingsError(f"media cannot be measured here: {_why(done)}")
+    raise SettingsError("media cannot be measured here: the program that does it hangs")
+
+
+def _why(done: CompletedProcess[bytes]) -> str:
+    """Return the last line that the program wrote before it ended."""
+    told = done.stderr.decode(errors="replace").split("\n")
+    reason = next((line for line in reversed(told) if line), f"exit code {done.returncode}")
+    return f"{reason}: pip install av" if reason.endswith(_NO_PYAV) else reason
 
 
 async def measure(read: Read, length: int, *, seconds: float = MEASURE_SECONDS) -> Outcome:
