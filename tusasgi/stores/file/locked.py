@@ -11,7 +11,7 @@ from tusasgi.models import Removal, Upload
 from tusasgi.stores import BytesLost, WriteConflict
 from tusasgi.stores.due import hours_of
 from tusasgi.stores.file import files
-from tusasgi.stores.file.directory import Directory
+from tusasgi.stores.file.directory import Directory, NewRecord
 from tusasgi.stores.file.records import (
     COMPLETE,
     Record,
@@ -284,3 +284,15 @@ def remove_lost(directory: Directory, upload_id: str) -> bool:
     except UploadNotFound:
         pass
     return True
+
+
+def name_record(directory: Directory, upload_id: str, new: NewRecord) -> None:
+    """Give a new record its name; raise `FileExistsError` if there is one of that name."""
+    path = directory.path(upload_id)
+    remove_remains(directory, upload_id)
+    try:
+        directory.with_folder(path, lambda: os.link(new.path, f"{path}.info"))
+    except FileExistsError:
+        if not remove_lost(directory, upload_id):
+            raise
+        os.link(new.path, f"{path}.info")

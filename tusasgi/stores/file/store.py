@@ -15,8 +15,8 @@ never bytes without a record: a removal takes the bytes first.
 
 The modules of this store, from the ground up: `files` calls the system, `records` is the record,
 `directory` is the directory, `locked` an upload that nobody else can change, `appending` the steps
-of an append, `writer` takes them while bytes arrive, `recovery` is for after a power cut. All but
-`writer` block: for threads.
+of an append, `writer` takes them while bytes arrive, `adopting` takes files of somebody else,
+`recovery` is for after a power cut. All but `writer` block: for threads.
 """
 
 import contextlib
@@ -31,9 +31,10 @@ from tusasgi.models import Upload, check_upload_id, utc_now
 from tusasgi.stores import PartLost, WriteConflict
 from tusasgi.stores.due import NOW, hours_of
 from tusasgi.stores.file import files
+from tusasgi.stores.file.adopting import adopt
 from tusasgi.stores.file.appending import Appender
-from tusasgi.stores.file.directory import Directory, NewRecord
-from tusasgi.stores.file.locked import LockedUpload, remove_lost, remove_remains
+from tusasgi.stores.file.directory import Directory
+from tusasgi.stores.file.locked import LockedUpload, name_record, remove_remains
 from tusasgi.stores.file.records import Record
 from tusasgi.stores.file.recovery import Recovery
 from tusasgi.stores.file.writer import Writer
@@ -90,6 +91,18 @@ class FileStore:
     async def create(self, upload: Upload) -> Upload:
         await self._writing.run(self._create, upload)
         return upload
+
+    async def adopt(self, upload: Upload, path: str) -> bool:
+        """Create an upload whose bytes are a file that is there already, without copying them.
+
+        The file gets a second name (a hard link); nobody else may write to it from then on.
+        `upload.offset` is its size. Returns False if that was done before; whatever breaks off on
+        the way can be repeated. Raises `UploadExists` if the upload has other bytes,
+        `WriteConflict` if somebody changes the file or the upload, and `OSError` where the system
+        gives no second name, as on another file system (EXDEV). The bytes are on the disk then,
+        and their names when the system puts them there (`os.sync`).
+        """
+        return await self._writing.run(adopt, self._directory, upload, path)
 
     async def get(self, upload_id: str) -> Upload:
         record = self._directory.recall(upload_id)
@@ -201,7 +214,7 @@ class FileStore:
         try:
             for hour in hours_of(upload):
                 directory.mark(upload.id, hour, new.path)
-            self._name(upload.id, new)
+            name_record(directory, upload.id, new)
             directory.remember(upload.id, new.file, new.record)
         except (FileExistsError, WriteConflict):
             raise UploadExists("an upload with this id exists already") from None
@@ -211,17 +224,6 @@ class FileStore:
         if self._is_durable:
             directory.flush_names(upload.id)
         self._mark_again(upload)
-
-    def _name(self, upload_id: str, new: NewRecord) -> None:
-        """Give a new record its name, unless there is one of that name."""
-        directory, path = self._directory, self.path(upload_id)
-        remove_remains(directory, upload_id)
-        try:
-            directory.with_folder(path, lambda: os.link(new.path, f"{path}.info"))
-        except FileExistsError:
-            if not remove_lost(directory, upload_id):
-                raise
-            os.link(new.path, f"{path}.info")
 
     def _get(self, upload_id: str) -> Upload:
         if upload_id in self._directory.doubtful:

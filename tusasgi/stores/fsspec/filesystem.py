@@ -7,6 +7,7 @@ uses `exists`, `find` or `walk`: they take a connection that broke for a file th
 import contextlib
 import errno
 import os
+import socket
 import tempfile
 import threading
 import uuid
@@ -29,6 +30,7 @@ T = TypeVar("T")
 _BLOCK = 5 * 1024 * 1024  # the least that S3 takes as a part, and a multiple of what GCS takes
 _MOST_MERGED = 32  # what GCS composes in one call
 _TRIES = 3
+_TCP = (socket.AF_INET, socket.AF_INET6)
 
 # What a filesystem answers to what it cannot do.
 _CANNOT = (OSError, NotImplementedError, TypeError, ValueError, AttributeError, RuntimeError)
@@ -79,6 +81,7 @@ class Filesystem:
         # an option: some (sftp) pass all that they are given on to somebody else.
         fs.dircache.use_listings_cache = False
         fs.dircache.clear()
+        _send_at_once(fs)
         self.creates_exclusively = False
         self._fs = fs
         self.renames = False
@@ -402,6 +405,18 @@ def _unwrapped(fs: Any, root: str) -> tuple[Any, str]:
             fs = fs.sync_fs
         else:
             return fs, root
+
+
+def _send_at_once(fs: Any) -> None:
+    """Have the end of each call to an sftp server not wait for the answer to its beginning.
+
+    The kernel holds back what does not fill a packet until the server has acknowledged those
+    before, and the server waits 40 ms for more before it does (Nagle's algorithm).
+    """
+    get_transport = getattr(getattr(fs, "client", None), "get_transport", None)
+    connection = getattr(get_transport and get_transport(), "sock", None)
+    if isinstance(connection, socket.socket) and connection.family in _TCP:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _set_pipelined(file: Any) -> bool:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tusasgi.stores.fsspec.directory import Directory
-from tusasgi.stores.fsspec.filesystem import FileRange, disown
+from tusasgi.stores.fsspec.filesystem import disown
 
 
 class Joiner:
@@ -17,8 +17,7 @@ class Joiner:
     def open(self, directory: Directory) -> None:
         self._file = directory.files.open_to_write(directory.finished_path(self._upload_id))
 
-    def copy(self, directory: Directory, source: FileRange) -> None:
-        data = directory.read(source)
+    def write(self, directory: Directory, data: bytes) -> None:
         directory.files.write_to(self._file, data)
         self._size += len(data)
 
