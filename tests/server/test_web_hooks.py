@@ -57,6 +57,8 @@ def test_a_server_asks_and_tells_and_a_sweep_tells_what_it_could_not(
             receiver.answer(402, body=b"pay first")
             refused = client.request("POST", "/files/", {**TUS, "Upload-Length": "5"})
             assert (refused.status, refused.body) == (402, b"pay first\n")
+            name = refused.headers["X-Request-ID"]
+            assert receiver.received[-1].document["data"]["request"]["id"] == name
             receiver.answer(document={"owner": "anna"})
             path = client.create(5)
             wait_until(lambda: "upload.created" in receiver.types())

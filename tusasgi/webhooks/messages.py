@@ -51,6 +51,8 @@ class Seen:
     uri: str
     address: str
     headers: Mapping[str, str]
+    id: str | None = None
+    """Its name in the log and in its answer, where a middleware gives it one (`request_id`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +107,7 @@ def seen(request: Request, forwarded: Collection[str]) -> Seen:
             for name, value in request.headers.items()
             if name not in CREDENTIALS or name in forwarded
         },
+        id=request.state.get("request_id"),
     )
 
 

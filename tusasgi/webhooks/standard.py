@@ -173,6 +173,7 @@ def _request(request: Seen | None) -> dict[str, Any] | None:
         "uri": request.uri,
         "address": request.address,
         "headers": dict(request.headers),
+        "id": request.id,
     }
 
 
