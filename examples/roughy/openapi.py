@@ -477,6 +477,10 @@ _PATHS: Json = {
             _in("path", "asset_id", _TEXT),
             _in("query", "expires", _TEXT),
             _in("query", "signature", _TEXT),
+            {
+                **_in("query", "filename", _TEXT, required=False),
+                "description": "What the file is to be called; by default, as the asset.",
+            },
         ],
         "get": {
             "operationId": "download",

@@ -1,7 +1,6 @@
 // What people do on the pages of `tusasgi serve --page`: node serve_page.mjs NAME URL MONITOR FILE…
 
-import { readFileSync } from "node:fs"
-
+import { barriers } from "./axe.mjs"
 import { scenario } from "./browser.mjs"
 
 const [name, url, monitor, ...files] = process.argv.slice(2)
@@ -13,15 +12,6 @@ const shot = (tab, what) =>
   process.env.SHOTS && tab.screenshot({ path: `${process.env.SHOTS}/${what}.png`, fullPage: true })
 const moreThan = (tab, share) =>
   tab.waitForFunction((share) => document.querySelector("progress")?.value > share, share)
-
-const AXE = readFileSync(new URL("node_modules/axe-core/axe.min.js", import.meta.url), "utf8")
-
-/** What axe has to say against the page as it is now. */
-async function barriers(tab) {
-  await tab.evaluate(AXE) // the page itself would not load it
-  const { violations } = await tab.evaluate(() => window.axe.run())
-  return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`)
-}
 
 /** Every PATCH that the page sends, by its offset. */
 function patches(tab) {

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from examples.roughy.bad_network import BadNetwork
-from tests.clients.needs import HERE, need
+from tests.clients.needs import HERE
 from tests.clients.scripts import run
 from tests.hosts._process import free_port
 from tests.server.test_command import serving
@@ -23,11 +23,6 @@ pytestmark = pytest.mark.usefixtures("in_chromium", "axe")
 
 SIZE, SLOWLY = 3_000_000, 1_500_000  # bytes, and bytes a second
 KEY = "key-of-somebody-0123456789"
-
-
-@pytest.fixture(scope="module")
-def axe() -> None:
-    need("npm:axe-core")
 
 
 @pytest.fixture

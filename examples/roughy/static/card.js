@@ -1,0 +1,431 @@
+// One file on its way, or one asset.
+
+import { Problem, failureInWords, inWords, isOutOfCredits } from "./problems.js"
+import { Remembered, about, isSame } from "./tusasgi/remembered.js"
+import { Rate, bytes, duration } from "./tusasgi/words.js"
+import { call, cancelUpload, deleteAsset, progressOf, read, sleep } from "./api.js"
+import { chosenProject, firstProject, nameOf } from "./projects.js"
+import { Refusal, Unreadable } from "./tusasgi/upload.js"
+import { Transfer } from "./transfer.js"
+import { playerOf } from "./player.js"
+
+const files = new Remembered("roughy:files", 2000)
+
+const STATES = {
+  waiting: "Waits for its turn",
+  uploading: "Uploading",
+  retrying: "Connection lost, trying again",
+  paused: "Paused",
+  unfinished: "Unfinished",
+  finishing: "Being prepared",
+  processing: "Being prepared",
+  pending_payment: "Waits for credits",
+  ready: "Ready",
+  failed: "Failed",
+  gone: "Gone",
+}
+const ANNOUNCED = new Set(["retrying", "paused", "pending_payment", "ready", "gone"])
+const RUNNING = new Set(["waiting", "uploading", "retrying"])
+const UNSENT = new Set([...RUNNING, "paused", "unfinished"])
+const ARRIVED = new Set(["finishing", "processing", "pending_payment", "ready"])
+const PREPARED = new Set(["finishing", "processing"])
+
+const OF_THE_FILE = new Set([413, 422]) // refusals that come again for the same file
+
+const DATE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" })
+
+/**
+ * What the page shows of a file that is to become an asset, of an asset, or of both.
+ *
+ * `page` hears of it: `began(card)` when it has a file to send, `created(card)` when it has become
+ * an asset, `changed(card)`, `stateChanged(card)`, `removed(card)`; `say(text)`, `outOfCredits()`,
+ * `signOut(message)`.
+ */
+export class Card {
+  constructor({ asset = null, file = null, project = asset?.project_id, page }) {
+    this.page = page
+    this.asset = asset
+    this.project = project
+    this.about = file ? about(file) : files.all()[asset.id]
+    this.sent = 0
+    this.total = asset?.size_bytes ?? this.about?.size ?? 0
+    this.rate = new Rate()
+    this.upload = null
+    this.elsewhere = null // its state in another tab that runs it
+    this.isGone = false
+    this.isRemoved = false
+    this.note = ""
+    this.shown = null
+    if (file) this.begin(file)
+    this.lastState = this.state
+  }
+
+  // ---------------------------------------------------------------- what it is
+
+  get state() {
+    if (this.isGone) return "gone"
+    if (this.upload && this.upload.state !== "complete") return this.upload.state
+    if (this.asset.state !== "pending_upload") return this.asset.state
+    return this.upload ? "finishing" : "unfinished"
+  }
+
+  get isRunning() {
+    return RUNNING.has(this.state)
+  }
+
+  get isSending() {
+    return this.isRunning && this.state !== "waiting"
+  }
+
+  get isUnsent() {
+    return UNSENT.has(this.state)
+  }
+
+  get hasArrived() {
+    return ARRIVED.has(this.state)
+  }
+
+  /** What failed in this tab is shown with the uploads, where people wait for it. */
+  get isListed() {
+    return this.hasArrived || (this.state === "failed" && !this.upload)
+  }
+
+  /** Leaving the page would lose something: the sending, or the choice of the file. */
+  get isAtRisk() {
+    return this.isRunning || (this.state === "paused" && !this.asset)
+  }
+
+  get isOfOtherProject() {
+    return Boolean(this.project) && this.project !== chosenProject()
+  }
+
+  isOf(file) {
+    return Boolean(this.about) && isSame(this.about, about(file))
+  }
+
+  get name() {
+    return this.about?.name ?? `${this.kind}, ${DATE.format(new Date(this.asset.created_at))}`
+  }
+
+  get kind() {
+    return { audio: "Audio", video: "Video" }[this.asset.type] ?? "File"
+  }
+
+  get stateInWords() {
+    if (this.elsewhere) return `${STATES[this.elsewhere]} in another tab`
+    const isBusy = this.state === "retrying" && this.upload.error?.status
+    return isBusy ? "Roughy is busy, trying again" : STATES[this.state]
+  }
+
+  get problem() {
+    if (this.note || this.state !== "failed") return this.note
+    const { state, error_code: code, error_message: message } = this.asset ?? {}
+    if (state === "failed") return code ? failureInWords(code, message) : ""
+    return inWords(this.upload.error)
+  }
+
+  get mayTryAgain() {
+    return this.state === "failed" && this.asset?.state !== "failed" && !OF_THE_FILE.has(this.upload.error.status)
+  }
+
+  /** Whether it goes on with the file that it began with, once somebody shows which that is. */
+  get mayBeChosen() {
+    return this.state === "unfinished" || (this.mayTryAgain && this.asset && this.upload.error instanceof Unreadable)
+  }
+
+  // ---------------------------------------------------------------- how it looks
+
+  /** Made when it is wanted: of thousands of files that wait, people see a few. */
+  get element() {
+    if (!this.shown) {
+      this.shown = document.getElementById("card").content.firstElementChild.cloneNode(true)
+      this.connect()
+      this.draw()
+      if (this.state === "unfinished") this.attempt(() => this.look())
+      if (this.state === "failed" && !this.upload) this.attempt(() => this.refresh())
+    }
+    return this.shown
+  }
+
+  part(selector) {
+    return this.shown.querySelector(selector)
+  }
+
+  connect() {
+    const actions = {
+      toggle: () => this.toggle(),
+      play: () => this.play(),
+      download: () => this.download(),
+      remove: () => this.remove(),
+    }
+    for (const button of this.shown.querySelectorAll("[data-do]")) {
+      button.addEventListener("click", () => this.attempt(actions[button.dataset.do]))
+    }
+    const input = this.part(".choose input")
+    if (this.asset) input.id = `file-${this.asset.id}`
+    input.addEventListener("change", () => input.files[0] && this.attempt(() => this.goOnWith(input.files[0])))
+    this.part(".poster").addEventListener("error", (event) => (event.target.hidden = true))
+  }
+
+  draw() {
+    if (!this.shown) return
+    const { state, shown } = this
+    shown.dataset.state = this.elsewhere ? "elsewhere" : state
+    this.part("h3").textContent = this.name
+    this.part(".state").textContent = this.stateInWords
+    this.part(".project").textContent = this.isOfOtherProject ? `In ${nameOf(this.project)}` : ""
+    this.part(".numbers").textContent = this.numbers()
+    this.part(".error").textContent = this.problem
+    this.drawProgress()
+    this.drawPoster()
+    this.drawButtons()
+  }
+
+  drawProgress() {
+    const progress = this.part("progress")
+    progress.hidden = !this.isUnsent || this.state === "waiting"
+    progress.value = this.total ? this.sent / this.total : 0
+    progress.setAttribute("aria-label", `Progress of ${this.name}`)
+  }
+
+  drawPoster() {
+    const poster = this.part(".poster")
+    const url = this.asset?.poster_url
+    if (!url || poster.src) return
+    poster.src = url
+    poster.hidden = false
+  }
+
+  drawButtons() {
+    const { state } = this
+    const focused = this.shown.contains(document.activeElement) ? document.activeElement : null
+    const isHere = !this.elsewhere
+    const labels = {
+      toggle: state === "paused" ? "Resume" : state === "failed" ? "Try again" : "Pause",
+      play: "Play",
+      download: "Download",
+      remove: !this.asset || this.isGone ? "Remove from list" : this.isUnsent || this.mayTryAgain ? "Cancel upload" : "Delete",
+    }
+    const isThere = {
+      toggle: this.isRunning || state === "paused" || this.mayTryAgain,
+      play: state === "ready" && !this.part(".player").hasChildNodes(),
+      download: state === "ready",
+      remove: isHere && !PREPARED.has(state),
+    }
+    for (const button of this.shown.querySelectorAll("[data-do]")) {
+      button.hidden = !isThere[button.dataset.do]
+      button.textContent = labels[button.dataset.do]
+      button.setAttribute("aria-label", `${button.textContent}: ${this.name}`)
+    }
+    this.part(".choose").hidden = !isHere || !this.mayBeChosen
+    this.part(".choose input").setAttribute("aria-label", `Choose the file to go on: ${this.name}`)
+    if (focused?.closest("[hidden]")) (this.part("[data-do]:not([hidden])") ?? this.part("h3")).focus()
+  }
+
+  numbers() {
+    const { state, asset, total, sent } = this
+    if (state === "waiting") return bytes(total)
+    if (this.isUnsent) return total ? this.progressInWords() : ""
+    if (!asset) return bytes(total)
+    const kind = asset.extension ? `${asset.extension.toUpperCase()} ${asset.type ?? ""}`.trim() : ""
+    const seconds = asset.duration_seconds && duration(Number(asset.duration_seconds))
+    return [kind, seconds, bytes(asset.size_bytes ?? (total || sent))].filter(Boolean).join(" · ")
+  }
+
+  progressInWords() {
+    const { sent, total } = this
+    const rate = this.state === "uploading" ? this.rate.value : 0
+    const speed = rate ? [`${bytes(rate)}/s`, `${duration((total - sent) / rate)} left`] : []
+    return [`${bytes(sent)} of ${bytes(total)}`, ...speed].join(" · ")
+  }
+
+  /** Do something, and show what went wrong with it. */
+  async attempt(action) {
+    this.note = ""
+    try {
+      await action()
+    } catch (error) {
+      if (error.status === 401) return this.page.signOut(inWords(error))
+      this.note = inWords(error)
+    }
+    this.changed()
+  }
+
+  changed() {
+    this.draw()
+    if (this.state !== this.lastState) {
+      this.lastState = this.state
+      if (this.state === "failed") this.page.say(`${this.name}: ${this.problem || STATES.failed}`)
+      else if (ANNOUNCED.has(this.state)) this.page.say(`${this.name}: ${STATES[this.state]}`)
+      this.page.stateChanged(this)
+    }
+    this.page.changed(this)
+  }
+
+  // ---------------------------------------------------------------- the transfer
+
+  begin(file) {
+    this.about = about(file)
+    this.total = file.size
+    if (this.asset) files.save(this.asset.id, this.about)
+    this.upload = new Transfer(file, {
+      url: this.asset?.upload_url,
+      createAsset: () => this.createAsset(file),
+      onChange: () => this.uploadChanged(),
+    })
+    this.page.began(this)
+  }
+
+  async createAsset(file) {
+    this.project ||= await firstProject()
+    const answer = await call("POST", "assets", { body: { project_id: this.project, size_bytes: file.size } })
+    this.asset = await answer.json()
+    files.save(this.asset.id, this.about)
+    this.page.created(this)
+    return answer.headers.get("Location")
+  }
+
+  uploadChanged() {
+    const { state, sent, error } = this.upload
+    this.sent = sent
+    this.rate.add(sent)
+    const isNew = state !== this.lastState
+    this.changed()
+    if (isNew && state === "complete") this.follow()
+    if (isNew && state === "failed") this.attempt(() => this.failed(error))
+  }
+
+  /** The asset may know more than the answer said. */
+  async failed(error) {
+    if (isOutOfCredits(error)) {
+      this.page.outOfCredits()
+      this.upload.pause()
+      this.note = inWords(error)
+    } else if (error.status === 401) throw error
+    else if (error instanceof Refusal && this.asset) await this.refresh()
+  }
+
+  async toggle() {
+    if (this.isRunning) await this.pause()
+    else this.enqueue()
+  }
+
+  enqueue() {
+    this.note = ""
+    this.upload.set("waiting")
+  }
+
+  async pause() {
+    this.upload.pause()
+    // What this browser has sent may not all have arrived. Without an answer, that is told later.
+    if (this.asset) await this.look().catch((error) => error.status && Promise.reject(error))
+  }
+
+  /** Ask how much of it has arrived. */
+  async look() {
+    this.asset = await read(`assets/${this.asset.id}`)
+    if (this.asset.state !== "pending_upload") return
+    Object.assign(this, await progressOf(this.asset.upload_url))
+  }
+
+  async goOnWith(file) {
+    await this.look()
+    if (this.about ? !this.isOf(file) : file.size !== this.total) {
+      const expected = this.about ? `${this.about.name}, ${bytes(this.about.size)}` : `a file of exactly ${this.total} bytes`
+      throw new Problem(`This is another file: the upload was begun with ${expected}.`)
+    }
+    this.begin(file)
+    this.changed()
+  }
+
+  /** Another tab of this browser runs it, or, with the state null, does so no longer. */
+  heard({ state, sent = this.sent }) {
+    if (this.upload) return // here, too: then this tab shows its own
+    const hasEnded = this.elsewhere !== null && state === null
+    Object.assign(this, { elsewhere: state, sent })
+    this.changed()
+    if (hasEnded) this.attempt(() => this.lookAgain())
+  }
+
+  async lookAgain() {
+    await this.refresh()
+    if (this.state === "unfinished") await this.look()
+    else await this.follow()
+  }
+
+  // ---------------------------------------------------------------- the asset
+
+  async refresh() {
+    try {
+      this.asset = await read(`assets/${this.asset.id}`)
+    } catch (refusal) {
+      if (refusal.status !== 404) throw refusal
+      this.isGone = true
+      this.note = "This upload is not there any more: it was cancelled, or has expired."
+    }
+    this.changed()
+  }
+
+  /** Ask again and again until the asset does not change by itself any more. */
+  async follow() {
+    for (let wait = 0.5; !this.isRemoved; wait = Math.min(5, wait * 1.5)) {
+      await this.attempt(() => this.refresh())
+      if (!PREPARED.has(this.state) && this.state !== "pending_payment") return
+      await sleep(this.state === "pending_payment" ? 10 : wait)
+    }
+  }
+
+  play() {
+    const player = playerOf(this.asset, this.name, {
+      link: async () => (await read(`assets/${this.asset.id}`)).download_url,
+      failed: (error) => this.attempt(() => Promise.reject(error)),
+    })
+    this.part(".player").replaceChildren(player)
+    player.focus()
+  }
+
+  async download() {
+    const { download_url: url, extension } = await read(`assets/${this.asset.id}`)
+    const link = document.createElement("a")
+    link.href = named(url, withExtension(this.about?.name ?? this.plainName, extension))
+    // From another server it might open, and this page would be left.
+    if (link.origin !== location.origin) link.target = "_blank"
+    link.download = ""
+    link.click()
+  }
+
+  get plainName() {
+    const [date, time] = this.asset.created_at.split(/[T.]/)
+    return `${this.kind} ${date} ${time.replaceAll(":", "-")}`
+  }
+
+  async remove() {
+    const { name, asset, isUnsent, isGone } = this
+    const isUpload = isUnsent || this.mayTryAgain
+    if (asset && !isGone) {
+      if (!confirm(isUpload ? `Cancel the upload of ${name}?` : `Delete ${name}?`)) return
+      this.upload?.pause()
+      await (isUpload ? cancelUpload(asset.id) : deleteAsset(asset.id))
+      files.forget(asset.id)
+    }
+    this.upload?.pause()
+    this.isRemoved = true
+    this.page.removed(this)
+    this.page.say(`${name}: ${!asset ? "removed" : isUpload ? "cancelled" : "deleted"}`)
+  }
+}
+
+/** Only Roughy takes a name for what is downloaded; other servers have signed all of the address. */
+function named(url, name) {
+  const address = new URL(url)
+  if (address.pathname.startsWith(new URL("downloads/", document.baseURI).pathname)) {
+    address.searchParams.set("filename", name)
+  }
+  return address.href
+}
+
+/** The name with the extension that the bytes ask for, in place of one that says otherwise. */
+function withExtension(name, extension) {
+  if (!extension || name.toLowerCase().endsWith(`.${extension}`)) return name
+  return `${name.replace(/\.(?=.*[a-z])[a-z0-9]{2,4}$/i, "")}.${extension}`
+}
