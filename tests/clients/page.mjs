@@ -3,7 +3,7 @@
 import { rmSync } from "node:fs"
 
 import { barriers } from "./axe.mjs"
-import { scenario } from "./browser.mjs"
+import { drop, scenario } from "./browser.mjs"
 
 const [name, url, key, ...files] = process.argv.slice(2)
 
@@ -72,17 +72,6 @@ async function slowDown(tab, browser, bytesPerSecond = 2_500_000) {
     downloadThroughput: -1,
     uploadThroughput: bytesPerSecond,
   })
-}
-
-/** Drop files or folders from outside of the browser. */
-async function drop(tab, browser, ...paths) {
-  const devtools = await browser.newCDPSession(tab)
-  await tab.locator("#drop").scrollIntoViewIfNeeded()
-  const { x, y, width, height } = await tab.locator("#drop").boundingBox()
-  const data = { items: [], files: paths, dragOperationsMask: 1 }
-  for (const type of ["dragEnter", "dragOver", "drop"]) {
-    await devtools.send("Input.dispatchDragEvent", { type, x: x + width / 2, y: y + height / 2, data })
-  }
 }
 
 const scenarios = {
@@ -369,8 +358,8 @@ const scenarios = {
     await look(tab, "poor")
   },
 
-  /** More assets and projects than one answer of the API has. */
-  async many(tab, say) {
+  /** More assets and projects than one answer of the API has, and more files than people look at. */
+  async many(tab, say, browser) {
     const pictured = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 9'%3E%3Crect width='16' height='9' fill='teal'/%3E%3C/svg%3E"
     const shown = () => tab.locator("#assets > li").count()
     await tab.route("**/v1/projects?limit=100&offset=*", async (route) => {
@@ -403,6 +392,15 @@ const scenarios = {
     say("second", [await tab.locator("#assets-title").textContent(), await shown()])
     await look(tab, "poster")
     await lookOnPhone(tab, "poster")
+    await tab.route("**/v1/assets", () => {}) // no answer
+    await drop(tab, browser, files[0])
+    await tab.waitForFunction(() => /^0 of 3,000 /.test(document.querySelector("#summary").textContent))
+    say("waiting", [await tab.locator("#uploads h3").first().textContent(), await tab.locator("#uploads > li").count()])
+    say("hidden", await tab.locator("#more-uploads").textContent())
+    await button(tab, "Pause all").click()
+    await button(tab, "Resume all").waitFor()
+    say("paused", await tab.locator("#uploads > li").count())
+    await look(tab, "thousands")
   },
 }
 

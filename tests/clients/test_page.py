@@ -160,18 +160,25 @@ def test_a_key_is_kept_as_long_as_wanted_and_forgotten_only_if_it_is_wrong(
     assert told["link"] == f"{account.url}/"
 
 
-def test_all_assets_can_be_reached_each_under_its_project(account: Roughy) -> None:
+def test_all_assets_can_be_reached_each_under_its_project_and_thousands_of_files_can_wait(
+    account: Roughy, tmp_path: Path
+) -> None:
+    for number in range(3000):
+        (tmp_path / f"{number}.mp4").touch()
     first, second = account.new_project("First"), account.new_project("Second")
     for _ in range(22):
         account.refuse(first)
     account.refuse(second)
     account.create(1_000_000, second)
-    told = play("many", account.url, account)
+    told = play("many", account.url, account, tmp_path)
     assert (told["heading"], told["count"]) == ("Assets in First", "The newest 20 of 22")
     assert (told["all"], told["more"]) == (22, False)
     assert told["projects"] == 102
     assert told["unfinished"] == ["In Second"]
     assert told["second"] == ["Assets in Second", 1]
+    assert told["waiting"] == ["0.mp4", 3 + 20], "what is sent, and the first that wait"
+    assert told["hidden"] == "Show more of 2,978 others"
+    assert told["paused"] == 20
 
 
 def test_an_account_without_credits_is_told_so(tmp_path: Path, video: Path) -> None:

@@ -218,7 +218,7 @@ export class Card {
       button.setAttribute("aria-label", `${button.textContent}: ${this.name}`)
     }
     this.part(".choose").hidden = !isHere || !this.mayBeChosen
-    this.part(".choose input").setAttribute("aria-label", `Choose the file to go on: ${this.name}`)
+    this.part(".choose input").setAttribute("aria-label", `Choose the file to resume: ${this.name}`)
     if (focused?.closest("[hidden]")) (this.part("[data-do]:not([hidden])") ?? this.part("h3")).focus()
   }
 

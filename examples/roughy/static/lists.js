@@ -68,7 +68,7 @@ export const connect = (functions) => Object.assign(page, functions)
 // ---------------------------------------------------------------- what is shown
 
 const isInProject = (card) => card.isListed && !card.isOfOtherProject
-const isQuiet = (card) => card.state === "waiting" || card.state === "unfinished"
+const isQuiet = (card) => ["waiting", "unfinished"].includes(card.state) || (card.state === "paused" && !card.asset)
 const newestFirst = (one, other) => (one.asset.id < other.asset.id ? 1 : -1)
 
 function drawSoon() {

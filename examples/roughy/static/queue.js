@@ -80,7 +80,7 @@ export class Queue {
   inWords() {
     const failed = this.with((card) => card.state === "failed").length
     const arrived = this.with((card) => card.hasArrived).length
-    const parts = this.isUnderWay ? [`${arrived} of ${this.cards.size} uploaded`, ...this.speedInWords()] : []
+    const parts = this.isUnderWay ? [`${arrived} of ${this.cards.size.toLocaleString()} uploaded`, ...this.speedInWords()] : []
     if (!this.isUnderWay && arrived) parts.push(`${arrived} uploaded`)
     if (failed) parts.push(`${failed} failed`)
     return parts.join(" · ")
