@@ -101,7 +101,11 @@ const scenarios = {
     await state(tab, "ready")
     say("project", await tab.locator("#project option:checked").textContent())
     say("heading", await tab.locator("#assets-title").textContent())
-    say("link", tab.url())
+    await button(tab, "New project").press("Enter")
+    await tab.keyboard.type("Another")
+    await tab.keyboard.press("Enter")
+    await tab.locator("#assets-title", { hasText: "Another" }).waitFor()
+    say("elsewhere", [await tab.locator("#assets > li").count(), await tab.locator("#uploads .project").textContent()])
   },
 
   /** Pause, go on, reload, go on, see it ready, play it, download it. */
@@ -265,18 +269,22 @@ const scenarios = {
     say("sizes", sizes)
     say("done", await tab.locator("#summary").textContent())
     await look(tab, "folder-done")
+    await drop(tab, browser, `${files[0]}/1 notes.txt`) // another go
+    await tab.waitForFunction(() => document.querySelectorAll("[data-state=failed]").length === 4)
+    await button(tab, "Try again: 9 gone.mp4").click()
+    await tab.waitForFunction(() => document.querySelectorAll("[data-state=failed]").length === 4)
     await button(tab, "Remove from list: 2 empty.mp4").click()
     say("focus", await focused(tab))
   },
 
   /** A file that is dropped; its upload is cancelled. Another tab sees it for what it is. */
   async tabs(tab, say, browser) {
-    await slowDown(tab, browser, 700_000)
+    await slowDown(tab, browser, 300_000)
     const dialogs = []
     tab.on("dialog", (dialog) => (dialogs.push(dialog.message()), dialog.accept()))
     await signIn(tab)
     await drop(tab, browser, files[0])
-    await moreThan(tab, 0.1)
+    await moreThan(tab, 0)
     const other = await browser.newPage()
     await signIn(other)
     await state(other, "elsewhere")
@@ -289,9 +297,9 @@ const scenarios = {
     await look(other, "another-tab")
     await button(tab, "Resume: clip.mp4").click()
     await tab.close({ runBeforeUnload: true })
-    await state(other, "unfinished")
+    await state(other, "unfinished", { timeout: 10_000 })
     say("left", await other.locator(".state").textContent())
-    await slowDown(other, browser, 700_000)
+    await slowDown(other, browser, 300_000)
     await drop(other, browser, files[0])
     await state(other, "uploading")
     other.on("dialog", (dialog) => dialog.accept())
@@ -351,10 +359,15 @@ const scenarios = {
   /** An account without credits. */
   async poor(tab, say) {
     await signIn(tab)
-    await tab.setInputFiles("#files", [files[0], files[0]])
-    await tab.waitForSelector(".card .error:not(:empty)")
-    say("error", (await errors(tab)).join(""))
-    await tab.waitForFunction(() => !document.querySelector("[data-state=uploading], [data-state=waiting]"))
+    let asked = 0
+    tab.on("request", (request) => (asked += request.url().endsWith("/v1/assets") ? 1 : 0))
+    const buffer = Buffer.alloc(1000)
+    const many = [1, 2, 3, 4, 5, 6].map((number) => ({ name: `${number}.mp3`, mimeType: "audio/mpeg", buffer }))
+    await tab.setInputFiles("#files", many)
+    await tab.waitForFunction(() => document.querySelectorAll("[data-state=paused]").length === 6)
+    await tab.waitForFunction(() => document.querySelectorAll(".card .error:not(:empty)").length > 0)
+    say("errors", await errors(tab))
+    say("asked", asked)
     await look(tab, "poor")
   },
 
@@ -378,6 +391,8 @@ const scenarios = {
     await button(tab, "Show more").click()
     await tab.waitForFunction(() => document.querySelectorAll("#assets > li").length > 20)
     say("all", await shown())
+    const first = await tab.locator("#assets h3").nth(20).evaluate((title) => title === document.activeElement)
+    say("focus", first)
     say("more", await tab.locator("#more").isVisible())
     say("projects", await tab.locator("#project option").count())
     say("unfinished", await tab.locator("#uploads .project").allTextContents())

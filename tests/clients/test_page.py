@@ -38,6 +38,7 @@ def test_a_key_a_project_and_a_file_can_be_given_by_keyboard(account: Roughy, vi
     assert told["reached"] == ["project", "add-project", "project-name", "add-project", "files"]
     assert told["outline"] == "solid"
     assert (told["project"], told["heading"]) == ("By keyboard", "Assets in By keyboard")
+    assert told["elsewhere"] == [0, "In By keyboard"], "an asset under another project's heading"
     account.check_same(account.only_asset(), video)
 
 
@@ -172,7 +173,7 @@ def test_all_assets_can_be_reached_each_under_its_project_and_thousands_of_files
     account.create(1_000_000, second)
     told = play("many", account.url, account, tmp_path)
     assert (told["heading"], told["count"]) == ("Assets in First", "The newest 20 of 22")
-    assert (told["all"], told["more"]) == (22, False)
+    assert (told["all"], told["more"], told["focus"]) == (22, False, True)
     assert told["projects"] == 102
     assert told["unfinished"] == ["In Second"]
     assert told["second"] == ["Assets in Second", 1]
@@ -181,11 +182,12 @@ def test_all_assets_can_be_reached_each_under_its_project_and_thousands_of_files
     assert told["paused"] == 20
 
 
-def test_an_account_without_credits_is_told_so(tmp_path: Path, video: Path) -> None:
+def test_an_account_without_credits_is_told_so_and_asks_no_more(tmp_path: Path) -> None:
     port = free_port()
     command = ["-m", "examples.roughy", "--port", str(port), "--data", str(tmp_path / "poor")]
     settings = {"ROUGHY_API_KEYS": KEY, "ROUGHY_INITIAL_CREDITS": "0"}
     with running("roughy", command, port, tmp_path / "poor", **settings), Roughy(port) as poor:
-        told = play("poor", poor.url, poor, video)
-        assert told["error"] == "There are no credits left. Add some, then go on."
+        told = play("poor", poor.url, poor)
+        assert set(told["errors"]) == {"", "There are no credits left. Add some, then go on."}
+        assert told["asked"] == 3, "what is sent at once, and then nothing more"
         assert poor.assets() == []

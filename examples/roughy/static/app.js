@@ -135,12 +135,15 @@ $("project").addEventListener("change", () => {
 
 // ---------------------------------------------------------------- files
 
-const unreadable = []
+let unreadable = []
 
 onFiles({
   inputs: [$("files"), $("folder")],
   zone: $("drop"),
-  take: (files) => attempt(() => uploadAll(files)),
+  take(files) {
+    unreadable = []
+    attempt(() => uploadAll(files))
+  },
   cannotRead(name) {
     unreadable.push(name)
     $("upload-error").textContent = `Not to be read: ${unreadable.join(", ")}.`
@@ -159,5 +162,6 @@ window.addEventListener("online", () => {
 })
 window.addEventListener("beforeunload", (event) => queue.isAtRisk && event.preventDefault())
 
-connect({ showAccount: () => attempt(showAccount), signOut })
+// Without an answer it stays what it was; the next thing that people do tells why.
+connect({ showAccount: () => showAccount().catch(inWords), signOut })
 begin()

@@ -37,7 +37,7 @@ const DATE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle
 /**
  * What the page shows of a file that is to become an asset, of an asset, or of both.
  *
- * `page` hears of it: `began(card)` when it has a file to send, `created(card)` when it has become
+ * `page` hears of it: `began(card)` when it is to be sent, `created(card)` when it has become
  * an asset, `changed(card)`, `stateChanged(card)`, `removed(card)`; `say(text)`, `outOfCredits()`,
  * `signOut(message)`.
  */
@@ -280,6 +280,7 @@ export class Card {
     this.project ||= await firstProject()
     const answer = await call("POST", "assets", { body: { project_id: this.project, size_bytes: file.size } })
     this.asset = await answer.json()
+    if (this.isRemoved) await cancelUpload(this.asset.id)
     files.save(this.asset.id, this.about)
     this.page.created(this)
     return answer.headers.get("Location")
@@ -312,6 +313,7 @@ export class Card {
 
   enqueue() {
     this.note = ""
+    this.page.began(this)
     this.upload.set("waiting")
   }
 
@@ -334,6 +336,7 @@ export class Card {
       const expected = this.about ? `${this.about.name}, ${bytes(this.about.size)}` : `a file of exactly ${this.total} bytes`
       throw new Problem(`This is another file: the upload was begun with ${expected}.`)
     }
+    if (this.asset.state !== "pending_upload") return this.follow() // all of it has arrived
     this.begin(file)
     this.changed()
   }

@@ -57,7 +57,7 @@ const page = {
       listed.delete(card.asset.id)
     }
     draw()
-    $(cards.some((one) => !isInProject(one)) ? "uploads-title" : "assets-title").focus()
+    focusTitle()
     queue.startNext()
   },
   outOfCredits: () => queue.pauseAll(),
@@ -88,6 +88,7 @@ function draw() {
   if (focused !== document.activeElement && focused.isConnected) focused.focus()
   drawUploads(uploads.length, quiet.length - seen.size)
   drawAssets(assets.length)
+  if (focused.closest("#signed-in [hidden]")) focusTitle()
 }
 
 /** Show cards in a list, moving none that is where it belongs: what moves stops playing. */
@@ -98,6 +99,10 @@ function fill(list, shown) {
   elements.forEach((element, index) => {
     if (list.children[index] !== element) list.insertBefore(element, list.children[index] ?? null)
   })
+}
+
+function focusTitle() {
+  $($("uploads-section").hidden ? "assets-title" : "uploads-title").focus()
 }
 
 function drawUploads(count, hidden) {
@@ -139,10 +144,14 @@ export async function showProject() {
   total = 0
   for (const card of cards) card.draw() // each names its project where that is another one
   draw()
-  await showMore()
+  await showNext()
 }
 
 export async function showMore() {
+  await focusingOnMore($("assets"), showNext)
+}
+
+async function showNext() {
   const project = chosenProject()
   if (!project) return draw()
   const answer = await read(`assets?project_id=${project}&limit=${STEP}&offset=${listed.size}`)
@@ -162,9 +171,18 @@ function show(asset) {
   if (["processing", "pending_payment"].includes(card.state)) card.follow()
 }
 
-export function showMoreUploads() {
-  quietShown += 5 * STEP
-  draw()
+export async function showMoreUploads() {
+  await focusingOnMore($("uploads"), () => {
+    quietShown += 5 * STEP
+    draw()
+  })
+}
+
+/** Show more in a list, and go on reading there. */
+async function focusingOnMore(list, show) {
+  const last = list.lastElementChild
+  await show()
+  last?.nextElementSibling?.querySelector("h3").focus()
 }
 
 /** Upload files: each to the asset it was going to before, if there is one, or to a new one. */

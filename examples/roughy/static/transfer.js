@@ -16,6 +16,7 @@ class AssetUpload extends Upload {
   /** A pause does not stop this: an asset that nobody has heard of would be left behind. */
   async create(signal) {
     await readable(this.file)
+    signal.throwIfAborted()
     this.creating ??= this.createAsset().finally(() => (this.creating = null))
     this.url = await this.creating
     signal.throwIfAborted()
