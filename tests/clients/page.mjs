@@ -255,6 +255,7 @@ const scenarios = {
     await tab.waitForFunction(() => document.querySelectorAll("[data-state=failed]").length === 2)
     await button(tab, "Pause all").click()
     await tab.waitForFunction(() => document.querySelectorAll("[data-state=paused]").length === 3)
+    await button(tab, "Resume all").waitFor()
     say("summary", await tab.locator("#summary").textContent())
     say("titles", await titles(tab, "#uploads"))
     say("names", await tab.locator(".card button:visible").evaluateAll((all) => all.map((one) => one.ariaLabel)))
@@ -267,7 +268,7 @@ const scenarios = {
     say("errors", await tab.locator("#uploads .error").allTextContents())
     say("ready", await titles(tab, "#assets"))
     say("sizes", sizes)
-    say("done", await tab.locator("#summary").textContent())
+    await tab.locator("#summary", { hasText: "2 uploaded · 3 failed" }).waitFor()
     await look(tab, "folder-done")
     await drop(tab, browser, `${files[0]}/1 notes.txt`) // another go
     await tab.waitForFunction(() => document.querySelectorAll("[data-state=failed]").length === 4)

@@ -133,7 +133,6 @@ def test_a_folder_is_uploaded_in_order_and_a_refused_file_stops_no_other(
         "This file cannot be read. Was it moved, renamed or changed? Choose it again.",
     ]
     assert sorted(told["ready"]) == ["3.mp4", "clip.dat"]
-    assert told["done"] == "2 uploaded · 3 failed"
     assert told["focus"] == "uploads-title"
     assert account.names_of_projects() == ["My uploads"]
 
