@@ -23,10 +23,11 @@ PACKAGES: dict[str, set[str]] = {
     "lifecycle": {"models"},
     "fields": {"errors", "models"},
     "checksums": {"errors", "models"},
-    "hooks": {"errors", "models"},
+    "hooks": {"errors", "lifecycle", "models"},
     "observer": {"lifecycle", "models"},
     "metrics": {"arguments", "lifecycle", "models", "observer"},
     "media": {"arguments", "errors", "hooks", "models"},
+    "webhooks": {"arguments", "errors", "fields", "hooks", "lifecycle", "models"},
     "stores": {"errors", "models", "threads"},
     "stores.memory": {"errors", "models", "stores"},
     "stores.file": {"errors", "models", "stores", "threads"},
@@ -34,7 +35,7 @@ PACKAGES: dict[str, set[str]] = {
     "stores.s3": {"arguments", "errors", "models", "repeating", "stores", "threads"},
     "lockers": set(),
     "lockers.memory": {"errors", "models", "lockers"},
-    "lockers.file": {"errors", "models"},
+    "lockers.file": {"errors", "models", "threads"},
     "lockers.redis": {"arguments", "errors", "models", "lockers"},
     "protocols": {"errors", "models", "fields", "checksums"},
     "engine": {
@@ -84,18 +85,20 @@ PACKAGES: dict[str, set[str]] = {
         "lockers",
         "lockers.file",
         "lockers.memory",
+        "webhooks",
     },
     "__main__": {"server"},
 }
 """What a package may import of ours; the empty name stands for the public names."""
 
 EXTRAS = {
-    "lockers.file.claim": {"trio"},  # where it runs the event loop, and so is there
+    "threads": {"trio"},  # where it runs the event loop, and so is there
     "checksums": {"google_crc32c"},
     "metrics": {"prometheus_client"},
     "server.monitor": {"prometheus_client"},
     "media.signatures": {"puremagic"},
     "lockers.redis": {"redis"},
+    "webhooks.receiver": {"httpx"},
     "stores.fsspec.filesystem": {"fsspec"},
     "stores.s3.client": {"aiobotocore", "s3fs"},
     "stores.s3.failures": {"botocore"},

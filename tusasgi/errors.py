@@ -34,13 +34,12 @@ it never names a path, a key or another client's data.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 
 class TusError(Exception):
     """A refusal with a status; hosts may derive kinds of their own."""
 
-    status: ClassVar[int] = 500
+    status: int = 500
 
     is_final = False
     """True for what the host says of an upload once and for all: it was removed."""

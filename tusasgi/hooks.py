@@ -1,8 +1,10 @@
 """Where a host has its say in the lifecycle of an upload."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from datetime import datetime
 
 from tusasgi.errors import TusError
+from tusasgi.lifecycle import Event
 from tusasgi.models import Creation, Fact, FinalResponse, Operation, Request, Upload
 
 
@@ -14,6 +16,8 @@ class Hooks:
     and is answered 500 without its text. The other hooks may not refuse: whatever they raise means
     that they failed, is answered 503 (`UploadPending`), and they are called again. They may take
     as long as the `hook_timeout` of the engine says.
+
+    `progressed` and `tell` are called behind the client's back, which waits for neither.
     """
 
     head_size: int = 0
@@ -22,6 +26,9 @@ class Hooks:
     min_head_size: int = 1
     """The fewest bytes `inspect` can judge. A first append that ends earlier is refused
     with `TooSmall` (or, if the client left, simply not kept) unless the upload is shorter."""
+
+    tells: Collection[Event] = ()
+    """What `tell` is called for: any of CREATED, COMPLETED, TERMINATED and EXPIRED."""
 
     async def authorize(
         self, request: Request, operation: Operation, upload: Upload | None
@@ -107,4 +114,24 @@ class Hooks:
 
         Called at least once. Nobody can use the upload any more; if this raises, the next sweep
         calls it again.
+        """
+
+    async def progressed(self, upload: Upload) -> None:
+        """Bytes are arriving; called at most once a second for each upload, and not in its first.
+
+        Only where `Uploads.deliver` runs, and not for all that arrives: what comes while this is
+        under way is passed over. `upload.offset` counts what has come, which is not all stored
+        yet. Raise `Rejected` to end it: the upload is removed as soon as more bytes come, and its
+        client is told status and message. Whatever else it raises is logged.
+        """
+
+    async def tell(self, upload: Upload, event: Event, at: datetime) -> None:
+        """Tell somebody else what has happened to an upload, and when, for the kinds of `tells`.
+
+        What is to be told is recorded together with what has happened, and told at least once and
+        in this order: the next event when this call has returned. `Uploads.deliver` calls it at
+        once, and a sweep later; if it raises, it is called again after a while, and not before
+        `TryAgain.retry_after` seconds have passed if it raises that. `upload` is as it stands when
+        this is called, and nobody holds it. A removed upload takes its space until it is told.
+        Its removal has no date on record: `at` is when it is told of.
         """

@@ -48,6 +48,9 @@ class Event(enum.StrEnum):
     REMOVED = "removed"
 
 
+TOLD = (Event.CREATED, Event.COMPLETED, Event.TERMINATED, Event.EXPIRED)
+"""What hooks may have told to others: see `Hooks.tell`."""
+
 TRANSITIONS: Mapping[tuple[State | None, Event], State | None] = {
     (None, Event.CREATED): State.RECEIVING,
     (None, Event.ANNOUNCED): State.JOINING,

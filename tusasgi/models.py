@@ -141,6 +141,8 @@ class Upload:
     """What the client is told at the end, if the host has something to say."""
     target: Target | None = None
     """The request that it stands for, if it is one of `Resumable`."""
+    untold: Mapping[str, datetime] = field(default_factory=dict)
+    """What has happened to it, and when, that `Hooks.tell` has still to tell, the oldest first."""
     version: str | None = field(default=None, compare=False, repr=False)
     """A mark of stores that refuse to change what was changed since it was read. Opaque."""
 
@@ -166,7 +168,8 @@ class Upload:
     def _changed(self, **changes: object) -> "Upload":
         """Return what `dataclasses.replace` returns, in a tenth of its time: each request asks."""
         changed = object.__new__(Upload)
-        changed.__dict__.update(self.__dict__, **changes)
+        changed.__dict__.update(self.__dict__)  # by itself: else half as fast
+        changed.__dict__.update(changes)
         return changed
 
     @property
@@ -198,6 +201,11 @@ class Upload:
         if self.removal is not None:
             return True
         return not self.is_complete and (self.has_all_bytes or bool(self.parts))
+
+    @property
+    def is_due(self) -> bool:
+        """True while a sweep has to find it at any time: it is pending, or to be told of."""
+        return self.is_pending or bool(self.untold)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

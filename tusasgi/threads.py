@@ -2,80 +2,47 @@
 
 import asyncio
 import contextlib
-import uuid
+import os
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import ParamSpec, TypeVar, TypeVarTuple
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
 
 import anyio
-from anyio.lowlevel import RunVar
-from anyio.to_thread import run_sync
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
-
-
-async def run_to_end(
-    function: Callable[[*Ts], T],
-    *arguments: *Ts,
-    limiter: anyio.CapacityLimiter | None = None,
-) -> T:
-    """Call a function that blocks in a worker thread; return or raise only when it is done.
-
-    A cancellation takes effect before the call begins, or after it has ended. anyio sees to that
-    for its own. asyncio's (`Task.cancel`, which `asyncio.timeout` and servers use) passes every
-    shield, and would have the caller let go of a lock or a file that the thread still works on.
-    """
-    call: Future[T] = Future()
-
-    def run() -> None:
-        if not call.set_running_or_notify_cancel():
-            return
-        try:
-            call.set_result(function(*arguments))
-        except BaseException as error:  # raised by whoever called
-            call.set_exception(error)
-
-    try:
-        await run_sync(run, limiter=limiter)
-    except BaseException:
-        if not call.cancel():  # too late: it has begun
-            await _wait_for(call)
-        raise
-    return call.result()
-
-
-async def _wait_for(call: Future[T]) -> None:
-    """Wait for the end of a call, however often asyncio cancels this task."""
-    with anyio.CancelScope(shield=True):
-        while not call.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([asyncio.wrap_future(call)])
 
 
 class Threads:
-    """So many worker threads at a time, in each event loop, which nobody else has a share of.
+    """So many worker threads, which nobody else has a share of, begun as they are needed.
 
     anyio's default threads are also those of the host: its slow endpoints would hold up ours,
-    and our slow disk its endpoints.
+    and our slow disk its endpoints. And what each call of them brings along (a limiter, a scope,
+    a copy of the context) costs as much as the file work of a small request, and is not needed.
     """
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._limiter: RunVar[anyio.CapacityLimiter] = RunVar(f"tusasgi.threads.{uuid.uuid4()}")
+        self._start()
 
     async def run(self, function: Callable[P, T], /, *arguments: P.args, **keywords: P.kwargs) -> T:
-        """Call a function as `run_to_end` does, when there is a thread for it."""
-        limiter = self._limiter.get(None)
-        if limiter is None:
-            limiter = anyio.CapacityLimiter(self._count)
-            self._limiter.set(limiter)
+        """Call a function that blocks in a thread; return or raise only when it is done.
 
-        def call() -> T:
-            return function(*arguments, **keywords)
-
-        return await run_to_end(call, limiter=limiter)
+        A cancellation takes effect before the call begins, or after it has ended. No shield sees
+        to that: asyncio's cancellation (`Task.cancel`, which `asyncio.timeout` and servers use)
+        passes every one, and would have the caller let go of a lock or a file that the thread
+        still works on.
+        """
+        if self._process != os.getpid():  # forked: it has none of the threads
+            self._start()
+        call = self._executor.submit(function, *arguments, **keywords)
+        try:
+            await _ended(call)
+        except BaseException:
+            if not call.cancel():  # too late: it has begun
+                await _surely_ended(call)
+            raise
+        return call.result()
 
     async def run_surely(self, function: Callable[[], T]) -> T:
         """Call a function as `run` does, also when this task is cancelled: what cleans up.
@@ -100,3 +67,35 @@ class Threads:
         if cancellation is not None:
             raise cancellation
         return ended[0]
+
+    def _start(self) -> None:
+        self._process = os.getpid()
+        self._executor = ThreadPoolExecutor(self._count, thread_name_prefix="tusasgi")
+
+
+def caller_of_this_loop() -> Callable[[Callable[[], None]], object]:
+    """Return what has this event loop call a function soon, from whatever thread.
+
+    That raises `RuntimeError` once the loop has ended.
+    """
+    try:
+        return asyncio.get_running_loop().call_soon_threadsafe
+    except RuntimeError:
+        import trio
+
+        return trio.lowlevel.current_trio_token().run_sync_soon
+
+
+async def _ended(call: Future[T]) -> None:
+    """Return when a call has ended, in whatever way."""
+    ended, call_soon = anyio.Event(), caller_of_this_loop()
+    call.add_done_callback(lambda _: call_soon(ended.set))
+    await ended.wait()
+
+
+async def _surely_ended(call: Future[T]) -> None:
+    """Return when a call has ended, however often this task is cancelled."""
+    with anyio.CancelScope(shield=True):
+        while not call.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await _ended(call)

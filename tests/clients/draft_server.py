@@ -19,6 +19,7 @@ from tusasgi import Expiry, Hooks, Resumable, TusApp, Upload, Uploads
 from tusasgi.lifecycle import Event
 from tusasgi.observer import Observer
 from tusasgi.server.cors import cors_middleware
+from tusasgi.server.settings import Settings
 from tusasgi.stores.memory import MemoryStore
 
 
@@ -89,6 +90,6 @@ def create_app() -> Starlette:
         ],
         middleware=[
             Middleware(Watched, seen=seen),
-            *cors_middleware([os.environ["TUSASGI_TEST_ORIGIN"]]),
+            *cors_middleware(Settings(cors_origin=[os.environ["TUSASGI_TEST_ORIGIN"]])),
         ],
     )

@@ -14,6 +14,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -24,7 +25,8 @@ import anyio.to_thread
 import greenlet
 import pytest
 
-from tests.explorer._schedule import Actor, Over, Process, Schedule, Step, current
+from tests.explorer._schedule import Actor, Process, Schedule, Step, current
+from tusasgi import threads
 
 # What is not named here (fsync, close, …) commutes with all that others do while power is on.
 _STEPS = {
@@ -40,24 +42,30 @@ _real_run_sync = anyio.to_thread.run_sync
 class Thread(greenlet.greenlet):
     """A worker thread that runs only when one of its steps was chosen."""
 
-    def __init__(self, schedule: Schedule, actor: Actor | None, function: Callable[[], Any]):
+    def __init__(
+        self,
+        schedule: Schedule,
+        actor: Actor | None,
+        call: Future[Any],
+        function: Callable[[], Any],
+    ) -> None:
         super().__init__()
         self.actor = actor
-        self.end: asyncio.Future[Any] = schedule.loop.create_future()
         self._schedule = schedule
+        self._call = call
         self._function = function
+
+    def begin(self) -> None:
+        if self._call.set_running_or_notify_cancel():
+            self.switch()
 
     def run(self) -> None:
         try:
             result = self._function()
-        except Over:
-            self.end.cancel()
-        except BaseException as error:
-            if not self.end.done():
-                self.end.set_exception(error)
+        except BaseException as error:  # raised by whoever waits for the call
+            self._call.set_exception(error)
         else:
-            if not self.end.done():
-                self.end.set_result(result)
+            self._call.set_result(result)
 
     def step(self, name: str, effect: Callable[[], Any], **more: Any) -> Any:
         assert self.actor is not None
@@ -73,27 +81,29 @@ class Thread(greenlet.greenlet):
 
 
 class Threads:
-    """Stands for `anyio.to_thread`."""
+    """Stands for a `ThreadPoolExecutor` of any size, and for `anyio.to_thread`."""
 
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
+
+    def submit(self, function: Callable[..., Any], *arguments: Any, **more: Any) -> Future[Any]:
+        call: Future[Any] = Future()
+        thread = Thread(self._schedule, current.get(), call, partial(function, *arguments, **more))
+        self._schedule.loop.call_soon(thread.begin)
+        return call
 
     async def run_sync(
         self,
         function: Callable[..., Any],
         *arguments: Any,
         abandon_on_cancel: bool = False,
-        cancellable: bool = False,
         limiter: anyio.CapacityLimiter | None = None,
     ) -> Any:
         await anyio.lowlevel.checkpoint()
         limiter = limiter or anyio.to_thread.current_default_thread_limiter()
         async with limiter:
             with anyio.CancelScope(shield=not abandon_on_cancel):
-                call = partial(function, *arguments)
-                thread = Thread(self._schedule, current.get(), call)
-                thread.switch()
-                return await thread.end
+                return await asyncio.wrap_future(self.submit(function, *arguments))
 
 
 class Disk:
@@ -192,6 +202,7 @@ class _Fcntl:
 def in_place(schedule: Schedule, disk: Disk) -> Iterator[None]:
     """Have the stores use the threads and the disk of a run."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "ThreadPoolExecutor", lambda *_, **__: Threads(schedule))
         for module in _modules("tusasgi"):
             if vars(module).get("run_sync") is _real_run_sync:
                 patch.setattr(module, "run_sync", Threads(schedule).run_sync)

@@ -157,14 +157,14 @@ def _state_removed_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def _unmarked(patch: pytest.MonkeyPatch) -> None:
-    open_file = os.open
+    link = os.link
 
-    def open_unmarked(path: str, flags: int, *more: int, **keywords: Any) -> int:
-        if "/due/" in path and flags & os.O_CREAT:
+    def link_unmarked(source: str, target: str) -> None:
+        if "/due/" in target:
             raise FileExistsError
-        return open_file(path, flags, *more, **keywords)
+        link(source, target)
 
-    patch.setattr(os, "open", open_unmarked)
+    patch.setattr(os, "link", link_unmarked)
 
 
 def _record_after_removal(patch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,20 @@
 
 With `TUSASGI_TEST_S3` (`s3://bucket/prefix`) it is a bucket instead, whose endpoint and keys
 come from the variables of AWS. `/tasks` says how many tasks the event loop of the answering
-process has.
+process has. With `TUSASGI_TEST_HOOK` a receiver at that URL is told what becomes of uploads.
 """
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from tusasgi import Expiry, TusApp, Uploads
+import anyio
+
+from tusasgi import Expiry, Hooks, TusApp, Uploads
+from tusasgi.lifecycle import TOLD
 from tusasgi.lockers.file import FileLocker
 from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.stores.file import FileStore
@@ -41,9 +45,9 @@ def s3_engine(store: "S3Store", patience: float = 5.0, **options: Any) -> Upload
     return Uploads(store, locker=MemoryLocker(patience=patience), expiry=_EXPIRY, **options)
 
 
-async def sweep_all(folder: str | os.PathLike[str]) -> None:
+async def sweep_all(folder: str | os.PathLike[str], hooks: Hooks | None = None) -> None:
     """Sweep when everything has expired, and no file is young enough to be under way."""
-    await sweep_twice(engine(folder, clock=lambda: FAR_FUTURE))
+    await sweep_twice(engine(folder, clock=lambda: FAR_FUTURE, hooks=hooks))
 
 
 async def sweep_twice(uploads: Uploads) -> None:
@@ -58,7 +62,7 @@ def create_app() -> App:
     url = os.environ.get("TUSASGI_TEST_S3")
     store = None if url is None else _s3_store(url)
     if store is None:
-        uploads = engine(os.environ["TUSASGI_TEST_FOLDER"], patience)
+        uploads = engine(os.environ["TUSASGI_TEST_FOLDER"], patience, hooks=_hooks())
     else:
         uploads = s3_engine(store, patience)
     tus = TusApp(uploads, prefix="/files", downloads=True, receive_timeout=seconds)
@@ -67,12 +71,41 @@ def create_app() -> App:
         if scope["type"] == "lifespan" and store is not None:
             async with store:  # it is up once its bucket can be reached
                 await tus(scope, receive, send)
+        elif scope["type"] == "lifespan" and uploads.hooks.tells:
+            async with telling(uploads):
+                await tus(scope, receive, send)
         elif scope["type"] == "http" and scope["path"] == "/tasks":
             await _say(str(len(asyncio.all_tasks())).encode(), send)
         else:
             await tus(scope, receive, send)
 
     return app
+
+
+def _hooks() -> Hooks | None:
+    url = os.environ.get("TUSASGI_TEST_HOOK")
+    if url is None:
+        return None
+    from tusasgi.webhooks import WebHooks
+
+    return WebHooks(url, events=TOLD, timeout=2.0)
+
+
+@asynccontextmanager
+async def telling(uploads: Uploads) -> AsyncIterator[None]:
+    """Tell what happens while the block lasts, and what earlier servers have not told."""
+
+    async def sweep() -> None:
+        while True:
+            with suppress(ExceptionGroup):  # the receiver is killed again and again
+                await uploads.sweep()
+            await anyio.sleep(0.2)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(uploads.deliver)
+        tasks.start_soon(sweep)
+        yield
+        tasks.cancel_scope.cancel()
 
 
 def _s3_store(url: str) -> "S3Store":

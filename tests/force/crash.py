@@ -8,6 +8,7 @@ the folder swept: what belongs to no complete upload must be gone.
 
 import argparse
 import asyncio
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,11 +36,14 @@ from tests.force._client import (
     send,
     send_and_cut,
 )
+from tests.force._hooks import HookReceiver
 from tests.force._ledger import Entry, Violation, check, content_of
 from tests.force._server import serving
 from tests.force.app import sweep_all
 from tests.hosts._process import Server
+from tusasgi.lifecycle import TOLD
 from tusasgi.stores.file import FileStore
+from tusasgi.webhooks import WebHooks
 
 CLIENTS = 6
 OPEN_EACH = 4  # uploads that a client has under way at once
@@ -61,31 +65,69 @@ class Run:
     offered: set[str] = field(default_factory=set)
     """The digests of all contents that a client has ever begun to bring."""
     counts: Counter[str] = field(default_factory=Counter)
+    receiver: HookReceiver | None = None
+    """Who is told what becomes of uploads, and is killed as the servers are."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {} if self.receiver is None else {"TUSASGI_TEST_HOOK": self.receiver.url}
 
 
 def run(
-    folder: Path, *, rounds: int, seed: int, say: Callable[[str], None], wanted: Sequence[str] = ()
+    folder: Path,
+    *,
+    rounds: int,
+    seed: int,
+    say: Callable[[str], None],
+    wanted: Sequence[str] = (),
+    has_hooks: bool = False,
 ) -> Run:
     """Kill `rounds` times and check everything, or raise `Violation`.
 
     A slow machine gets a few rounds more, and longer ones, until all that is wanted has happened.
+    With hooks a receiver is told of all uploads, which is killed in each round too, or down in it.
     """
     memory = Run(store=FileStore(folder), folder=folder, seed=seed)
+    if has_hooks:
+        memory.receiver = HookReceiver(folder.with_name("heard"))
     dice = random.Random(seed)
     for number in range(rounds + MORE):
         more = max(0, number + 1 - rounds)
         if more and all(memory.counts[kind] for kind in wanted):
             break
         workers = 2 if number % 4 == 3 else 1
-        with serving(folder, workers=workers) as server:
+        with serving(folder, workers=workers, **memory.environment) as server:
             asyncio.run(_round(memory, server, dice.uniform(0.01, 0.6) * 2**more, number))
         if number % 20 == 19:
             say(f"{number + 1} kills, {summary(memory)}")
-    with serving(folder) as server:
-        asyncio.run(_finish(memory, server))
-    asyncio.run(sweep_all(folder))
+    with _receiving(memory.receiver) as hooks:
+        with serving(folder, **memory.environment) as server:
+            asyncio.run(_finish(memory, server))
+        asyncio.run(_sweep_all(folder, hooks))
     _check_folder(memory)
+    if memory.receiver is not None:
+        memory.receiver.check(memory.entries, memory.counts)
     return memory
+
+
+async def _sweep_all(folder: Path, hooks: WebHooks | None) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        if hooks is not None:
+            await stack.enter_async_context(hooks)
+        await sweep_all(folder, hooks)
+
+
+@contextlib.contextmanager
+def _receiving(receiver: HookReceiver | None) -> Iterator[WebHooks | None]:
+    """Have the receiver listen to everything that is still to be told."""
+    if receiver is None:
+        yield None
+        return
+    receiver.start(is_good=True)
+    try:
+        yield WebHooks(receiver.url, events=TOLD, timeout=30.0)
+    finally:
+        receiver.kill()
 
 
 def summary(memory: Run) -> str:
@@ -102,14 +144,22 @@ async def _round(memory: Run, server: Server, seconds: float, number: int) -> No
     open_entries = [entry for entry in memory.entries if entry.is_open]
     for index, entry in enumerate(open_entries):
         clients[index % CLIENTS].entries.append(entry)
+    receiver, killed_at = memory.receiver, dice.uniform(0.0, 1.5) * seconds
+    if receiver is not None and number % 5 != 4:  # or it is down
+        receiver.start()
     async with asyncio.TaskGroup() as tasks:
         for client in clients:
             tasks.create_task(client.work())
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(min(killed_at, seconds))
+        if receiver is not None and killed_at < seconds:
+            receiver.kill()
+        await asyncio.sleep(max(seconds - killed_at, 0.0))
         for client in clients:
             client.is_over = True
         os.killpg(server.process.pid, signal.SIGKILL)
     server.wait()
+    if receiver is not None:
+        receiver.kill()
     memory.counts["kills"] += 1
     memory.touched = [entry for client in clients for entry in client.entries]
     for client in clients:
@@ -512,12 +562,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, printed")
     parser.add_argument("--dir", help="where the folder is made (default: shared memory)")
     parser.add_argument("--s3", action="store_true", help="replicas on object storage, not files")
+    parser.add_argument("--hooks", action="store_true", help="tell a receiver, and kill that too")
     options = parser.parse_args()
     seed = time.time_ns() % 10**6 if options.seed is None else options.seed
     place = options.dir or ("/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
     top = Path(tempfile.mkdtemp(prefix="tusasgi-kill-", dir=place))
     print(f"seed {seed}, folder {top}", flush=True)
-    kill = _kill_replicas if options.s3 else _kill_servers
+    servers = _kill_servers_and_receiver if options.hooks else _kill_servers
+    kill = _kill_replicas if options.s3 else servers
     try:
         done = kill(top / "data", options.rounds, seed)
     except* (AssertionError, RuntimeError) as failures:
@@ -530,6 +582,10 @@ def main() -> None:
 
 def _kill_servers(folder: Path, rounds: int, seed: int) -> str:
     return summary(run(folder, rounds=rounds, seed=seed, say=_say))
+
+
+def _kill_servers_and_receiver(folder: Path, rounds: int, seed: int) -> str:
+    return summary(run(folder, rounds=rounds, seed=seed, say=_say, has_hooks=True))
 
 
 def _kill_replicas(folder: Path, rounds: int, seed: int) -> str:

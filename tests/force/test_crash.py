@@ -25,3 +25,18 @@ def test_nothing_that_was_acknowledged_is_lost_by_kills_under_load(tmp_path: Pat
     done = memory.counts
     assert done["kills"] >= KILLS
     assert [kind for kind in KINDS if done[kind] == 0] == []
+
+
+@pytest.mark.timeout(300)
+def test_everything_is_told_at_least_once_and_in_order_by_kills_of_both_sides(
+    tmp_path: Path,
+) -> None:
+    try:
+        memory = crash.run(
+            tmp_path / "data", rounds=3, seed=SEED, say=print, has_hooks=True, wanted=["completed"]
+        )
+    except BaseException:
+        print(f"seed {SEED}, {tmp_path}")
+        raise
+    assert memory.counts["told to be complete"] > 0
+    assert memory.counts["messages"] >= 2 * memory.counts["told to be complete"]

@@ -32,6 +32,7 @@ from tusasgi.models import Checksum
 from tusasgi.protocols.headers import Headers
 from tusasgi.protocols.tus import Extension, method_of
 from tusasgi.server import values
+from tusasgi.server.proxies import Believed
 from tusasgi.stores.records import dump_record, load_record
 
 from .hostile import BY_HAND, damaged
@@ -334,6 +335,10 @@ def test_a_head_of_one_thing_repeated_is_judged_soon(unit: bytes) -> None:
             values.path, lambda path: path[0] == path[-1] == "/" and "//" not in path, id="path"
         ),
         pytest.param(values.origin, lambda origin: origin.isascii(), id="origin"),
+        pytest.param(
+            values.header, lambda name: name.isascii() and name.isprintable(), id="header"
+        ),
+        pytest.param(values.proxy, lambda proxy: Believed([proxy]) is not None, id="proxy"),
         pytest.param(values.url, lambda url: url.startswith("http"), id="url"),
     ],
 )

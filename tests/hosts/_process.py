@@ -53,9 +53,18 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(
-    name: str, command: Sequence[str], port: int, folder: Path, **environment: str
+    name: str,
+    command: Sequence[str],
+    port: int,
+    folder: Path,
+    *,
+    at: Path | None = None,
+    **environment: str,
 ) -> Iterator[Server]:
-    """Run `python COMMAND` until the block ends; say what it printed if the block fails."""
+    """Run `python COMMAND` until the block ends; say what it printed if the block fails.
+
+    It listens on the port, or on a unix socket at a path.
+    """
     folder.mkdir(exist_ok=True)
     log = folder.with_name(f"{folder.name}-{port}.log")
     with log.open("wb") as output:
@@ -70,7 +79,7 @@ def running(
         )
     server = Server(name=name, port=port, folder=folder, process=process, log=log)
     try:
-        _wait_until_up(server)
+        _wait_until_up(server, at)
         yield server
     except BaseException:
         print(f"--- {name} printed\n{server.output()}---")
@@ -79,15 +88,28 @@ def running(
         _end(process)
 
 
-def _wait_until_up(server: Server) -> None:
+def _wait_until_up(server: Server, at: Path | None) -> None:
     give_up = time.monotonic() + _START_SECONDS
     while time.monotonic() < give_up:
         if server.process.poll() is not None:
             raise RuntimeError(f"{server.name} ended with code {server.process.returncode}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", server.port), 1):
+        with contextlib.suppress(OSError), connected(server, at):
             return
         time.sleep(0.02)
     raise RuntimeError(f"{server.name} did not come up")
+
+
+def connected(server: Server, at: Path | None) -> socket.socket:
+    """Connect to the server at its port, or at a path."""
+    if at is None:
+        return socket.create_connection(("127.0.0.1", server.port), 1)
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        made.connect(str(at))
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

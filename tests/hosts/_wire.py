@@ -6,6 +6,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPMessage, HTTPResponse
 from types import TracebackType
 from urllib.parse import urlsplit
@@ -29,10 +30,9 @@ class Answer:
 class Connection:
     """One connection; ends with its block, and with it what is still under way."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), _SECONDS)
-        # Pieces are to arrive as they are sent.
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, port: int, made: socket.socket | None = None) -> None:
+        self.socket = _connected(port) if made is None else made
+        self.socket.settimeout(_SECONDS)
         self._host = f"127.0.0.1:{port}"
         self._method = ""
 
@@ -96,18 +96,31 @@ class Connection:
         self.socket.close()
 
 
+def _connected(port: int) -> socket.socket:
+    made = socket.create_connection(("127.0.0.1", port), _SECONDS)
+    # Pieces are to arrive as they are sent.
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return made
+
+
 class Client:
     """The requests of TUS against one collection, each on a connection of its own."""
 
-    def __init__(self, port: int, path: str = "/files/") -> None:
+    def __init__(
+        self, port: int, path: str = "/files/", connect: Callable[[], socket.socket] | None = None
+    ) -> None:
         self.port = port
         self.path = path
+        self._connect = partial(_connected, port) if connect is None else connect
+
+    def connection(self) -> Connection:
+        return Connection(self.port, self._connect())
 
     def request(
         self, method: str, path: str, headers: dict[str, str] = TUS, body: bytes = b""
     ) -> Answer:
         length = {"Content-Length": str(len(body))} if body or method != "GET" else {}
-        with Connection(self.port) as connection:
+        with self.connection() as connection:
             connection.start(method, path, {**headers, **length, "Connection": "close"})
             connection.send(body)
             return connection.answer()
@@ -138,7 +151,7 @@ class Client:
         framing = (
             {"Transfer-Encoding": "chunked"} if size is None else {"Content-Length": str(size)}
         )
-        with Connection(self.port) as connection:
+        with self.connection() as connection:
             connection.start("PATCH", path, {**UPLOAD, "Upload-Offset": str(offset), **framing})
             yield connection
 

@@ -30,6 +30,7 @@ from tusasgi.stores.memory import MemoryStore
 
 DATA = os.urandom(1_500_000)
 DRAFT = {"Upload-Draft-Interop-Version": "9"}
+CERTIFICATE = ["--ssl-certfile", "a.pem", "--ssl-keyfile", "b.pem"]
 ONE_MINUTE = Expiry(initial=timedelta(minutes=1))
 
 
@@ -451,6 +452,19 @@ def test_requests_are_logged_where_it_is_asked_for(on: str, tmp_path: Path) -> N
         pytest.param(["serve", "--server", "daphne"], id="server-unknown"),
         pytest.param(["serve", "--server", "granian", "--interim-responses"], id="no-interim"),
         pytest.param(["sweep"], id="sweep-without-folder"),
+        pytest.param(["serve", "--ssl-certfile", "a.pem"], id="certificate-without-key"),
+        pytest.param(["serve", "--ssl-keyfile", "a.pem"], id="key-without-certificate"),
+        pytest.param(["serve", "--http2", *CERTIFICATE], id="no-http-2-on-uvicorn"),
+        pytest.param(["serve", "--http2", "--server", "granian"], id="no-http-2-without-tls"),
+        pytest.param(["serve", "--location", "relative"], id="location-unknown"),
+        pytest.param(["serve", "--forwarded-allow-ips", "example.com"], id="proxy-by-name"),
+        pytest.param(["serve", "--jwt-key", "a", "--jwt-key-file", "b"], id="two-keys"),
+        pytest.param(["serve", "--jwt-audience", "us"], id="audience-without-key"),
+        pytest.param(["serve", "--cors-credentials"], id="credentials-without-origin"),
+        pytest.param(["serve", "--cors-header", "X-A"], id="header-without-origin"),
+        pytest.param(
+            ["serve", "--cors-credentials", "--cors-origin", "*"], id="credentials-of-everybody"
+        ),
     ],
 )
 def test_a_wrong_option_gets_one_line_and_code_2(
@@ -537,6 +551,7 @@ main(sys.argv[1:])
         pytest.param("serve --dir data", "a folder of uploads", id="serve"),
         pytest.param("sweep --dir data", "a folder of uploads", id="sweep"),
         pytest.param("serve --store s3://bucket --monitor 0", "--monitor", id="monitor"),
+        pytest.param("serve --store s3://b-1 --unix-socket s", "--unix-socket", id="unix-socket"),
     ],
 )
 def test_what_needs_posix_says_so_where_it_is_missing(words: str, what: str) -> None:
@@ -580,7 +595,7 @@ def test_sweep_says_in_one_line_what_it_could_not_do(tmp_path: Path) -> None:
     result = run("-m", "tusasgi", "sweep", "--dir", str(tmp_path))
     assert (result.returncode, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
-    assert line.startswith("tusasgi: not everything could be removed: ")
+    assert line.startswith("tusasgi: not everything could be done: ")
     in_the_way.rmdir()
     result = run("-m", "tusasgi", "sweep", "--dir", str(tmp_path))
     assert (result.returncode, result.stderr) == (0, "")
@@ -609,9 +624,7 @@ def test_sweep_says_each_cause_in_one_line_whatever_it_is(tmp_path: Path) -> Non
     result = run("-m", "tusasgi", "sweep", "--dir", str(tmp_path))
     assert (result.returncode, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
-    assert line.startswith(
-        "tusasgi: not everything could be removed: ValueError: this is no record"
-    )
+    assert line.startswith("tusasgi: not everything could be done: ValueError: this is no record")
     assert line.endswith(" and 1 more)")
 
 

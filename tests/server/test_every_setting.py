@@ -99,6 +99,7 @@ def test_a_secret_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
         read_arguments(
             ["serve", "--print-config"], {"TUSASGI_JWT_KEY": "not-to-be-seen-by-anybody"}
         )
+    assert "not-to-be-seen" not in repr(Settings(jwt_key="not-to-be-seen-by-anybody"))
     shown = capsys.readouterr().out
     assert "not-to-be-seen" not in shown
     assert "# jwt-key is secret  # the environment" in shown

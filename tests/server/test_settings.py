@@ -20,6 +20,8 @@ ALL = {
     "--header-timeout": "2",
     "--keep-alive": "3",
     "--monitor": "[::1]:9100",
+    "--hook-timeout": "4",
+    "--hook-format": "tusd",
 }
 
 

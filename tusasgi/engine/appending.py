@@ -6,8 +6,9 @@ from dataclasses import replace
 from tusasgi.engine.chunks import Chunks, CutShort
 from tusasgi.engine.completion import Completion, store_errors_answered
 from tusasgi.engine.inspection import Inspection
+from tusasgi.engine.progress import ProgressTelling
 from tusasgi.engine.rules import check_append, check_takes_bytes, declared
-from tusasgi.errors import Overrun
+from tusasgi.errors import Overrun, Rejected
 from tusasgi.lifecycle import Event
 from tusasgi.models import Append, Expiry, FinalResponse, Limits, Source, Upload
 from tusasgi.observer import Observer
@@ -28,6 +29,7 @@ class Appending:
         inspection: Inspection,
         completion: Completion,
         observer: Observer,
+        progress: ProgressTelling,
         limits: Limits,
         expiry: Expiry,
     ) -> None:
@@ -36,6 +38,7 @@ class Appending:
         self._inspection = inspection
         self._completion = completion
         self._observer = observer
+        self._progress = progress
         self._limits = limits
         self._expiry = expiry
 
@@ -65,6 +68,10 @@ class Appending:
             if append.overrun_terminates and not upload.is_complete:
                 await self._terminate(upload)
             raise
+        except Rejected as refusal:  # by the `progressed` hook
+            with store_errors_answered():
+                await self._completion.refuse(await self._store.get(upload.id), refusal)
+            raise
         if upload.is_pending:
             self._observer.changed(upload, Event.FILLED)
         with store_errors_answered():
@@ -81,7 +88,8 @@ class Appending:
         target = self._with_window(declared(upload, append))
         if conclude is not None:
             target = replace(target, is_open=True)  # whatever comes: it is not concluded yet
-        chunks = Chunks(source, target, append, self._limits, self._observer.progressed)
+        progressed = self._progress.of_append()
+        chunks = Chunks(source, target, append, self._limits, progressed)
         if append.size != 0 or not target.has_all_bytes:
             upload = await self._store_bytes(upload, target, append, chunks)
         if upload.is_complete:

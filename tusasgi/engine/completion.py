@@ -4,8 +4,7 @@ The order is always: the store, the hook, the record. Whatever fails or dies on 
 again by the next request or sweep, so a hook is called at least once. The caller holds the lock
 on the upload, so the hooks of one upload never overlap and come in the order of its lifecycle.
 
-Hooks that may not refuse are called at one place (`_call`): whatever leaves such a hook, a
-`TusError` about another upload too, means that the hook failed, and nothing else.
+Whatever leaves a hook that may not refuse means that it failed, and nothing else: see `calling`.
 """
 
 import contextlib
@@ -14,15 +13,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-import anyio
 from anyio.to_thread import run_sync
 
 from tusasgi.checksums import ALGORITHMS
+from tusasgi.engine.calling import called
 from tusasgi.engine.locks import Locks
+from tusasgi.engine.telling import Telling
 from tusasgi.errors import (
     ChecksumMismatch,
     Rejected,
-    TryAgain,
     TusError,
     UploadExpired,
     UploadLocked,
@@ -65,6 +64,7 @@ class Completion:
         hooks: Hooks,
         locks: Locks,
         observer: Observer,
+        telling: Telling,
         *,
         has_digest: bool,
         removes_parts: bool,
@@ -75,6 +75,7 @@ class Completion:
         self._hooks = hooks
         self._locks = locks
         self._observer = observer
+        self._telling = telling
         self._has_digest = has_digest
         self._removes_parts = removes_parts
         self._hook_timeout = hook_timeout
@@ -102,15 +103,20 @@ class Completion:
     async def remove(self, upload: Upload, removal: Removal) -> None:
         """Remove the upload; from the first step on nobody can use it any more.
 
+        What is to be told of it is left to those who tell, and the rest of the removal with it.
+
         Raises `UploadPending` with the failure as its cause if the hook failed, and `WriteConflict`
         if somebody else is writing to it.
         """
-        terminator = self._capabilities.terminator
-        if upload.removal is None:
+        terminator, is_new = self._capabilities.terminator, upload.removal is None
+        if is_new:
             upload = await self._store.update(replace(upload, removal=removal))
             self._observer.changed(upload, Event(removal))
         hook = self._hooks.expired if upload.removal == "expired" else self._hooks.terminated
         await self._call(partial(hook, upload), "the upload is being removed; it will be repeated")
+        if self._telling.is_due(upload):  # then the record stays until everything is told
+            (self._telling.happened if is_new else self._telling.found)(upload.id)
+            return
         await terminator.terminate(upload.id)
         self._observer.changed(upload, Event.REMOVED)
 
@@ -142,19 +148,7 @@ class Completion:
         *,
         refusals: tuple[type[TusError], ...] = (),
     ) -> T:
-        """Call a hook that may not refuse, or only so.
-
-        What leaves it otherwise is the cause of an `UploadPending`.
-        """
-        try:
-            with anyio.fail_after(self._hook_timeout):
-                return await hook()
-        except refusals:
-            raise
-        except TryAgain as failure:
-            raise UploadPending(message, retry_after=failure.retry_after) from failure
-        except Exception as failure:
-            raise UploadPending(message) from failure
+        return await called(hook, message, timeout=self._hook_timeout, refusals=refusals)
 
     async def _join(self, upload: Upload) -> Upload:
         try:
@@ -172,11 +166,14 @@ class Completion:
         complete = replace(upload, is_complete=True)
         if not upload.is_partial:
             complete = await self._told_complete(upload, complete)
+            complete = self._telling.with_untold(complete, Event.COMPLETED)
         if self._removes_parts:
             await self._remove_parts(upload)
         with contextlib.suppress(UploadNotFound):  # the hook has removed it
-            complete = await self._store.update(complete)
+            complete = await self._update(complete)
         self._observer.changed(complete, Event.COMPLETED)
+        if self._telling.is_due(complete):
+            self._telling.happened(complete.id)
         return complete
 
     async def _told_complete(self, upload: Upload, complete: Upload) -> Upload:
@@ -211,7 +208,16 @@ class Completion:
             raise
         if answer is None:
             return upload
-        return await self._store.update(replace(upload, final_response=answer))
+        return await self._update(replace(upload, final_response=answer))
+
+    async def _update(self, upload: Upload) -> Upload:
+        """Record what a hook was called for. Raises `UploadNotFound` if it has removed the upload.
+
+        The record of one that was removed is still there while it is to be told of.
+        """
+        if self._telling.is_on and (await self._store.get(upload.id)).removal is not None:
+            raise UploadNotFound()
+        return await self._store.update(upload)
 
     async def with_digests(self, upload: Upload) -> Upload:
         """Return the upload with its digest, recorded so that a failing hook costs it once.

@@ -7,6 +7,7 @@ import anyio
 
 from tusasgi.engine.completion import Completion
 from tusasgi.engine.locks import Locks
+from tusasgi.engine.telling import Telling
 from tusasgi.errors import ChecksumMismatch, Rejected, UploadLocked, UploadNotFound
 from tusasgi.lifecycle import State, state_of
 from tusasgi.models import Upload
@@ -25,6 +26,7 @@ class Sweep:
         capabilities: Capabilities,
         locks: Locks,
         completion: Completion,
+        telling: Telling,
         clock: Callable[[], datetime],
     ) -> None:
         self.removed = 0
@@ -35,6 +37,7 @@ class Sweep:
         self._capabilities = capabilities
         self._locks = locks
         self._completion = completion
+        self._telling = telling
         self._clock = clock
         self._slots = anyio.Semaphore(_SWEPT_AT_ONCE)
 
@@ -50,15 +53,22 @@ class Sweep:
 
     async def _look_after(self, upload_id: str) -> None:
         try:
-            async with self._locks.hold(upload_id, take_over=False):
-                await self._do_what_is_due(upload_id)
-        except (UploadLocked, WriteConflict, UploadNotFound):
-            return  # somebody is at work on it, or was
+            await self._hold_and_do(upload_id)
+        except (WriteConflict, UploadNotFound):
+            return  # somebody was at work on it
         except Exception as failure:  # one upload must not keep the others alive
             failure.add_note(f"upload {upload_id}")
             self.failures.append(failure)
         finally:
             self._slots.release()
+
+    async def _hold_and_do(self, upload_id: str) -> None:
+        try:
+            async with self._locks.hold(upload_id, take_over=False):
+                await self._do_what_is_due(upload_id)
+        except UploadLocked:  # somebody is at work on it, but whoever tells of it does not hold it
+            if self._telling.is_due(await self._store.get(upload_id)):
+                self._telling.found(upload_id)
 
     async def _do_what_is_due(self, upload_id: str) -> None:
         try:
@@ -66,13 +76,15 @@ class Sweep:
         except UploadNotFound:
             await self._capabilities.terminator.terminate(upload_id)  # a removal broke off
             return
+        if self._telling.is_due(upload):
+            self._telling.found(upload_id)
         match state_of(upload, self._clock()):
             case State.REMOVING | State.EXPIRED:
                 await self._completion.remove(upload, "expired")
                 self.removed += 1
             case State.JOINING | State.COMPLETING:
                 await self._complete(upload)
-            case _:
+            case _ if not upload.untold:
                 await self._store.update(upload)  # so that it is not found again for nothing
 
     async def _complete(self, upload: Upload) -> None:

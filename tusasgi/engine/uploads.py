@@ -6,16 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NoReturn
 
 import anyio
 
-from tusasgi.arguments import check_derived, check_fulfils, check_integer, check_seconds, check_type
+from tusasgi.arguments import (
+    check_choices,
+    check_derived,
+    check_fulfils,
+    check_integer,
+    check_seconds,
+    check_type,
+)
 from tusasgi.engine.appending import Appending, Conclude
 from tusasgi.engine.completion import Completion, store_errors_answered
 from tusasgi.engine.inspection import Inspection
 from tusasgi.engine.listing import Listing
 from tusasgi.engine.locks import Locks
+from tusasgi.engine.progress import ProgressTelling
 from tusasgi.engine.rules import (
     check_alive,
     check_has_bytes,
@@ -27,10 +35,11 @@ from tusasgi.engine.rules import (
     unusable_part,
 )
 from tusasgi.engine.sweeping import Sweep
+from tusasgi.engine.telling import Telling
 from tusasgi.errors import UploadExpired, UploadLocked, UploadNotFound, UploadPending
 from tusasgi.fields import check_creation
 from tusasgi.hooks import Hooks
-from tusasgi.lifecycle import Event, State, state_of
+from tusasgi.lifecycle import TOLD, Event, State, state_of
 from tusasgi.lockers import Locker
 from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.models import (
@@ -106,13 +115,25 @@ class Uploads:
         self._new_id = new_id
         self._check_can_expire(self.expiry)
         self._check_can_follow(digest, remove_parts=remove_parts)
+        self._check_can_tell()
         self._locks = Locks(locker, self.observer)
+        self._telling = Telling(
+            store,
+            self.capabilities,
+            self.hooks,
+            self._locks,
+            self.observer,
+            clock,
+            hook_timeout=hook_timeout,
+        )
+        self._progress = ProgressTelling(self.hooks, self.observer, hook_timeout=hook_timeout)
         self._completion = Completion(
             store,
             self.capabilities,
             self.hooks,
             self._locks,
             self.observer,
+            self._telling,
             has_digest=digest is not None,
             removes_parts=remove_parts,
             hook_timeout=hook_timeout,
@@ -124,6 +145,7 @@ class Uploads:
             self._inspection,
             self._completion,
             self.observer,
+            self._progress,
             self.limits,
             self.expiry,
         )
@@ -360,20 +382,42 @@ class Uploads:
         """Remove what has expired and return how many uploads were removed.
 
         Takes up what requests had to leave: joining, completions and removals that failed or
-        died. Costs what is due, not what is stored, and looks after several uploads at a time.
+        died, and tells what is still to be told, by itself where `deliver` does not run. Costs
+        what is due, not what is stored, and looks after several uploads at a time.
         Safe beside running appends, which are left alone, and beside other sweepers. Raises an
         `ExceptionGroup` of what failed, after everything was tried; the next sweep tries it again.
         """
         if not self.capabilities.can_sweep:
             return 0  # then no expiry can be set either
-        sweep = Sweep(self.store, self.capabilities, self._locks, self._completion, self._clock)
+        sweep = Sweep(
+            self.store,
+            self.capabilities,
+            self._locks,
+            self._completion,
+            self._telling,
+            self._clock,
+        )
         await sweep.run()
+        if not self._telling.is_delivering:
+            sweep.failures += await self._telling.deliver_once()
         self.observer.swept(sweep.removed, len(sweep.failures))
         if sweep.failures:
             raise ExceptionGroup(
                 f"{len(sweep.failures)} of the uploads could not be looked after", sweep.failures
             )
         return sweep.removed
+
+    async def deliver(self) -> NoReturn:
+        """Have the hooks told (`tell`, `progressed`) of what happens as it happens.
+
+        Runs until cancelled, beside the sweeps: what failed is told again after a while, longer
+        each time. What it does not come to, here or in other processes, is told by a sweep, and
+        so is everything where nothing calls this; but nothing of progress.
+        """
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._progress.deliver)
+            await self._telling.deliver()
+        raise AssertionError("it ends by being cancelled")
 
     def shutdown(self) -> None:
         """Stop every running append, with its bytes kept, and take no new ones.
@@ -475,11 +519,18 @@ class Uploads:
             target=creation.target,
         )
         check_size(creation.size or 0, upload, self.limits)
-        return expiry.given_to(upload)
+        return self._telling.with_untold(expiry.given_to(upload), Event.CREATED)
 
     def _check_can_expire(self, expiry: Expiry) -> None:
         if expiry.is_on and not (self.capabilities.can_sweep and self.capabilities.can_terminate):
             raise ValueError(f"{type(self.store).__name__} cannot find and remove expired uploads")
+
+    def _check_can_tell(self) -> None:
+        """Check that what the hooks want to be told can be told, whatever happens meanwhile."""
+        check_choices("tells", self.hooks.tells, TOLD)
+        can_tell = self.capabilities.can_sweep and self.capabilities.can_terminate
+        if self.hooks.tells and not can_tell:
+            raise ValueError(f"{type(self.store).__name__} cannot find what is still to be told")
 
     def _check_can_follow(self, digest: str | None, *, remove_parts: bool) -> None:
         """Check that the store can do what is to follow on the last byte."""
@@ -498,6 +549,8 @@ class Uploads:
             self.observer.changed(upload, Event.JOINED if upload.parts else Event.FILLED)
         with store_errors_answered():
             upload = await self._completion.tell_created(upload)
+            if self._telling.is_due(upload):
+                self._telling.happened(upload.id)
             return await self._completion.complete(upload)
 
     async def _read_again(self, upload_id: str, admitted: Upload | None) -> Upload:

@@ -1,5 +1,6 @@
 """Headers of HTTP to values, and back: sizes, framing, dates. What every protocol needs."""
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,6 +27,9 @@ class Headers(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         return ", ".join(self._lines[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._lines  # `Mapping` would have an exception raised for it
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._lines)
@@ -102,7 +106,7 @@ def media_type(content_type: str) -> str:
 
 def expects_continue(headers: Headers) -> bool:
     """True if the client waits for `100 Continue` before it sends the body."""
-    return headers.get("expect", "").lower() == "100-continue"
+    return "expect" in headers and headers["expect"].lower() == "100-continue"
 
 
 def added(more: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
@@ -111,6 +115,7 @@ def added(more: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
     return {**{name: value for name, value in more.items() if name.lower() not in names}, **own}
 
 
+@functools.lru_cache(maxsize=512)  # clients ask for the same date again and again
 def http_date(moment: datetime) -> str:
     """Write an HTTP date (IMF-fixdate, RFC 9110 section 5.6.7), whatever the locale."""
     return format_datetime(moment.astimezone(UTC), usegmt=True)

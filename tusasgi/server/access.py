@@ -31,6 +31,8 @@ class Access(Hooks):
         for name in vars(Hooks).keys() - vars(Access).keys():
             if not name.startswith("_"):
                 setattr(self, name, getattr(hooks, name))
+        if hasattr(hooks, "aclose"):
+            self.aclose = hooks.aclose
 
     async def authorize(
         self, request: Request, operation: Operation, upload: Upload | None

@@ -28,7 +28,7 @@ from tusasgi.server.connections import (
 )
 from tusasgi.server.cors import cors_middleware
 from tusasgi.server.page import upload_page
-from tusasgi.server.proxies import ProxyHeaders, is_told_by_stranger
+from tusasgi.server.proxies import ProxyHeaders, has_proxy_headers
 from tusasgi.server.request_ids import RequestIds
 from tusasgi.server.running import Running, counters
 from tusasgi.server.settings import FOR_WORKERS, Settings
@@ -54,8 +54,9 @@ def build_app(settings: Settings) -> Starlette:
         _end_with_parent()
         if not settings.check_bucket:  # what was away at the check is not waited for
             await connect(uploads.store)
-        async with closing(uploads.store), anyio.create_task_group() as tasks:
+        async with closing(uploads.store, uploads.hooks), anyio.create_task_group() as tasks:
             tasks.start_soon(sweep_again_and_again, uploads, sweep_interval(settings))
+            tasks.start_soon(uploads.deliver)
             tasks.start_soon(watch_descriptors)
             if running is not None:
                 tasks.start_soon(running.keep_written, counters())
@@ -165,7 +166,7 @@ class ByWhoTells:
         self._through_strangers = through_strangers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._through_strangers if is_told_by_stranger(scope) else self._app
+        app = self._through_strangers if has_proxy_headers(scope) else self._app
         await app(scope, receive, send)
 
 

@@ -18,6 +18,7 @@ from tusasgi.server.failures import describe
 from tusasgi.server.python_hooks import load_hooks
 from tusasgi.server.settings import SECRETS, Settings
 from tusasgi.server.values import Address
+from tusasgi.server.web_hooks import make_web_hooks
 
 if TYPE_CHECKING:
     from tusasgi.stores.s3 import Integrity
@@ -70,6 +71,20 @@ def check_hooks(reference: str | None) -> None:
         fail(f"cannot use the hooks {reference}: {describe(error)}")
 
 
+def check_web_hooks(settings: Settings, *, install: str) -> None:
+    """Check that the web hooks can be made, of a secret that can be read and events that exist."""
+    if settings.hook is None:
+        return
+    check_extra("--hook", "hooks", "httpx", install=install)
+    try:
+        make_web_hooks(settings)
+    except OSError as error:
+        fail(f"--hook-secret-file {settings.hook_secret_file}: {error.strerror}")
+    except ValueError as error:
+        name = "--hook-secret-file" if "secret" in str(error) else "--hook"
+        fail(f"{name}: {error}")
+
+
 def check_certificate(settings: Settings) -> None:
     """Check that certificate and key are there, belong together and need no password."""
     if settings.ssl_certfile is None:
@@ -100,6 +115,7 @@ def _tls_reason(error: OSError | ValueError) -> str:
         return str(error)
     reasons = {
         "KEY_VALUES_MISMATCH": "they do not belong together",
+        "NO_CERTIFICATE_ASSIGNED": "they do not belong together",
         "EE_KEY_TOO_SMALL": "the key is too small",
         "CA_MD_TOO_WEAK": "the certificate is signed by a weak digest",
     }

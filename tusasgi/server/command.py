@@ -18,6 +18,7 @@ from tusasgi.server.checks import (
     check_folder_is_there,
     check_hooks,
     check_posix,
+    check_web_hooks,
     fail,
 )
 from tusasgi.server.connections import raise_descriptor_limit
@@ -54,7 +55,10 @@ def serve(settings: Settings) -> None:
     check_extra(f"serve on {settings.server}", extra, "starlette", settings.server)
     if settings.monitor is not None:
         check_posix("--monitor")
+    if settings.unix_socket is not None:
+        check_posix("--unix-socket")
     check_hooks(settings.hooks)
+    check_web_hooks(settings, install=f"{extra},hooks")
     check_certificate(settings)
     check_credentials(settings, install=f"{extra},jwt")
     if settings.is_in_bucket:
@@ -77,8 +81,6 @@ def serve(settings: Settings) -> None:
 @contextlib.contextmanager
 def _listener(settings: Settings) -> Iterator[Listener]:
     """Give what the server is to listen on: a socket that it has inherited counts most."""
-    if settings.unix_socket is not None:
-        check_posix("--unix-socket")
     with contextlib.ExitStack() as stack:
         try:
             listener = inherited_listener(os.environ)
@@ -133,8 +135,9 @@ def _run_server(settings: Settings, listener: Listener) -> None:
 
 
 def sweep(settings: Settings) -> None:
-    """Remove once what has expired, and say how much it was."""
+    """Remove once what has expired, tell what is to be told, and say how much was removed."""
     check_hooks(settings.hooks)
+    check_web_hooks(settings, install="hooks")
     if settings.is_in_bucket:
         settings = check_bucket(settings, may_be_away=False)
     else:
@@ -142,12 +145,12 @@ def sweep(settings: Settings) -> None:
     try:
         count = anyio.run(_sweep, settings)
     except* Exception as failures:  # whatever it was: who runs it wants the causes alone
-        lines = [f"tusasgi: not everything could be removed: {f}" for f in describe_each(failures)]
+        lines = [f"tusasgi: not everything could be done: {f}" for f in describe_each(failures)]
         sys.exit("\n".join(lines))
     print(f"{count} expired {'upload' if count == 1 else 'uploads'} removed")
 
 
 async def _sweep(settings: Settings) -> int:
     uploads = make_uploads(settings)
-    async with closing(uploads.store):
+    async with closing(uploads.store, uploads.hooks):
         return await uploads.sweep()

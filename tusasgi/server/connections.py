@@ -39,7 +39,11 @@ async def limit_untaken(port: int) -> None:
 def _set_on_listeners(port: int, option: int, value: int) -> bool:
     """Set an option of TCP on the sockets of this process that listen on the port, if any do."""
     is_set = False
-    for name in os.listdir("/proc/self/fd"):
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:  # clients have taken all descriptors: one is free when the first have left
+        return False
+    for name in names:
         # On a copy: whoever owns the descriptor may close it at any time, and the number is then
         # somebody else's.
         with contextlib.suppress(OSError), _copied(int(name)) as copy:

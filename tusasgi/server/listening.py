@@ -77,6 +77,7 @@ def _listener_of(descriptor: int) -> Listener:
     except OSError as error:
         raise CannotListen(f"what systemd gives is no socket: {error.strerror}") from None
     if not is_listener or given.type != socket.SOCK_STREAM:
+        given.close()
         raise CannotListen("what systemd gives does not listen: ListenStream=, and not Accept=yes")
     given.set_inheritable(False)
     if given.family not in _ADDRESS_FAMILIES:

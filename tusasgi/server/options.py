@@ -63,6 +63,12 @@ def _contradiction(settings: Settings) -> str | None:
         "--page uploads by TUS: it needs --protocol tus or both, and creation": (
             settings.page and ("tus" not in settings.protocols or not settings.creation)
         ),
+        "--hook and --hooks exclude each other: the module can make a WebHooks of its own": (
+            settings.hook is not None and settings.hooks is not None
+        ),
+        "--hook-secret-file, --hook-events and --hook-forward-headers need --hook": (
+            settings.hook is None and settings.has_details_of_hook
+        ),
         "--ssl-certfile and --ssl-keyfile belong together": (
             has_tls is not (settings.ssl_keyfile is not None)
         ),
@@ -120,9 +126,11 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     _add_serve(serve)
     _add_listening(serve)
     _add_access(serve)
+    _add_web_hooks(serve)
     _add_switches(serve)
     _add_place(sweep, default="")
     _add_hooks(sweep)
+    _add_web_hooks(sweep)
     for command in (serve, sweep):
         command.epilog = (
             "Each option can also be set by the environment (TUSASGI_MAX_SIZE for --max-size, or "
@@ -242,6 +250,22 @@ def _add_hooks(command: argparse.ArgumentParser) -> None:
         metavar="MODULE:OBJECT",
         help="an object derived from tusasgi.Hooks, found from the current folder on",
     )
+
+
+def _add_web_hooks(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--hook", metavar="URL", type=_as(values.receiver),
+        help="ask and tell a receiver there by HTTP what becomes of uploads")  # fmt: skip
+    add("--hook-secret-file", metavar="FILE", help="with the whsec_… that messages are signed with")
+    add("--hook-format", choices=("standard", "tusd"),
+        help="of messages: Standard Webhooks or what tusd sends (default: standard)")  # fmt: skip
+    add("--hook-events", metavar="EVENT", action="append",
+        help="what it is asked and told; may be given more than once")  # fmt: skip
+    add("--hook-timeout", metavar="SECONDS", type=_as(values.positive),
+        help=f"how long it may take to answer (default: {DEFAULTS.hook_timeout})")  # fmt: skip
+    add("--hook-forward-headers", metavar="NAME", action="append", type=_as(values.header),
+        help="header of clients to pass on to it, as Authorization or Cookie; "
+        "may be given more than once")  # fmt: skip
 
 
 def _as(read: Callable[[str], object]) -> Callable[[str], object]:

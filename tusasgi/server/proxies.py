@@ -13,8 +13,8 @@ _PROTO, _HOST, _FOR = b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-f
 _TELLING = (_PROTO, _HOST, _FOR)
 
 
-def is_told_by_stranger(scope: Scope) -> bool:
-    """True if a proxy that is not believed says what the client sent."""
+def has_proxy_headers(scope: Scope) -> bool:
+    """True if a proxy says what the client sent; behind `ProxyHeaders`, no believed one."""
     return any(name in _TELLING for name, _ in scope["headers"])
 
 
@@ -30,7 +30,7 @@ class ProxyHeaders:
         self._believed = Believed(believed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._is_believed(scope) and is_told_by_stranger(scope):
+        if scope["type"] == "http" and has_proxy_headers(scope) and self._is_believed(scope):
             scope = self._as_told(scope)
         await self._app(scope, receive, send)
 

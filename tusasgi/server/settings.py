@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 
 from tusasgi.server.values import Address
@@ -53,7 +53,7 @@ class Settings:
     location: Literal["absolute", "path"] = "absolute"
 
     api_key_file: str | None = None
-    jwt_key: str | None = None
+    jwt_key: str | None = field(default=None, repr=False)
     jwt_key_file: str | None = None
     jwt_jwks_file: str | None = None
     jwt_audience: str | None = None
@@ -70,6 +70,13 @@ class Settings:
 
     page: bool = False
 
+    hook: str | None = None
+    hook_secret_file: str | None = None
+    hook_format: Literal["standard", "tusd"] = "standard"
+    hook_events: Sequence[str] = ()
+    hook_timeout: int = 10
+    hook_forward_headers: Sequence[str] = ()
+
     check_bucket: bool = True
     """No option: off from when the bucket was found to do what it has to."""
     integrity: 'Integrity | Literal["auto"]' = "auto"
@@ -83,6 +90,10 @@ class Settings:
     @property
     def protocols(self) -> tuple[str, ...]:
         return ("tus", "ietf") if self.protocol == "both" else (self.protocol,)
+
+    @property
+    def has_details_of_hook(self) -> bool:
+        return bool(self.hook_secret_file or self.hook_events or self.hook_forward_headers)
 
     @property
     def scheme(self) -> str:

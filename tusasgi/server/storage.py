@@ -13,6 +13,7 @@ from tusasgi.server.credentials import Credentials
 from tusasgi.server.python_hooks import load_hooks
 from tusasgi.server.running import Running, Several
 from tusasgi.server.settings import Settings
+from tusasgi.server.web_hooks import make_web_hooks, place_in
 from tusasgi.stores import Store
 
 
@@ -27,15 +28,17 @@ def make_uploads(
     return Uploads(
         store,
         locker=locker,
-        hooks=_hooks(settings, credentials),
+        hooks=_hooks(settings, credentials, store),
         limits=Limits(max_size=settings.max_size, max_append=settings.max_append_size),
         expiry=Expiry(initial=window, after_append=window),
         observer=_observer(settings, running),
     )
 
 
-def _hooks(settings: Settings, credentials: Sequence[Credentials]) -> Hooks:
+def _hooks(settings: Settings, credentials: Sequence[Credentials], store: Store) -> Hooks:
     hooks = Hooks() if settings.hooks is None else load_hooks(settings.hooks)
+    if settings.hook is not None:
+        hooks = make_web_hooks(settings, place_in(settings, store))
     return Access(hooks, credentials) if credentials else hooks
 
 
@@ -75,10 +78,10 @@ async def connect(store: Store) -> None:
 
 
 @contextlib.asynccontextmanager
-async def closing(store: Store) -> AsyncIterator[None]:
-    """Close the connections of the store at the end, if it has any."""
-    try:
+async def closing(*owners: object) -> AsyncIterator[None]:
+    """Close the connections of stores and hooks at the end, if they have any."""
+    async with contextlib.AsyncExitStack() as stack:
+        for one in owners:
+            if hasattr(one, "aclose"):
+                stack.push_async_callback(one.aclose)
         yield
-    finally:
-        if hasattr(store, "aclose"):
-            await store.aclose()

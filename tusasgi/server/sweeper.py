@@ -11,6 +11,7 @@ from tusasgi.server.settings import Settings
 logger = logging.getLogger("tusasgi.cli")
 
 _SHORTEST, _LONGEST = 1.0, 3600.0  # seconds between two sweeps
+_LONGEST_WITH_HOOK = 60.0  # for what a worker that died has not told
 
 
 async def sweep_again_and_again(uploads: Uploads, interval: float) -> None:
@@ -20,7 +21,7 @@ async def sweep_again_and_again(uploads: Uploads, interval: float) -> None:
             await uploads.sweep()
         except* Exception as failures:  # whatever it was must not end all sweeping
             logger.warning(
-                "Not everything that is due could be removed; it is tried again in %g seconds, and "
+                "Not everything that is due could be done; it is tried again in %g seconds, and "
                 "needs you if this goes on: %s",
                 interval,
                 "; ".join(describe_each(failures)),
@@ -30,6 +31,7 @@ async def sweep_again_and_again(uploads: Uploads, interval: float) -> None:
 
 def sweep_interval(settings: Settings) -> float:
     """Often enough that nothing outlives its time by more than a tenth, and not too often."""
+    longest = _LONGEST if settings.hook is None else _LONGEST_WITH_HOOK
     if settings.expires_after is None:
-        return _LONGEST
-    return min(max(settings.expires_after / 10, _SHORTEST), _LONGEST)
+        return longest
+    return min(max(settings.expires_after / 10, _SHORTEST), longest)

@@ -7,7 +7,7 @@ taken for a secret.
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tusasgi.arguments import needs_extra
@@ -20,10 +20,9 @@ with needs_extra("jwt"):
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 _LEEWAY_SECONDS = 10  # that clocks may differ
-_SHORTEST_SECRET = 32  # bytes: what HS256 is as strong as
 _SHORTEST_RSA = 2048  # bits
 _LONGEST_OWNER = 255
-_OF_SECRETS = ("HS256", "HS384", "HS512")
+_OF_SECRETS = {"HS256": 32, "HS384": 48, "HS512": 64}  # bytes at least: RFC 7518 section 3.2
 _OF_RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _OF_CURVES = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
 _OF_EDWARDS = ("EdDSA",)
@@ -34,7 +33,7 @@ _SIGNING = (*_OF_SECRETS, *_OF_RSA, "ES256", "ES384", "ES512", *_OF_EDWARDS)
 class Key:
     """What signatures are checked by."""
 
-    key: Any
+    key: Any = field(repr=False)
     algorithms: tuple[str, ...]
     name: str | None = None
     """The `kid` of a key in a set."""
@@ -63,7 +62,6 @@ class Tokens:
         self._audience = audience
         self._issuer = issuer
         self._owner_claim = owner_claim
-        self._required = ["exp", owner_claim, *(["iss"] if issuer is not None else [])]
 
     def owner_of(self, token: str) -> str | None:
         """Return whom the token speaks for; None if it is not valid."""
@@ -73,7 +71,7 @@ class Tokens:
         except jwt.ExpiredSignatureError:
             raise InvalidCredential("the token has expired") from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
-            return None  # for the last four: numbers and depths that no date and no object has
+            return None  # the last four: older releases of PyJWT pass on what int() and json raise
         return _text(claims[self._owner_claim])
 
     def _keys_for(self, algorithm: object, name: object) -> list[Key]:
@@ -91,7 +89,7 @@ class Tokens:
                     audience=self._audience,
                     issuer=self._issuer,
                     leeway=_LEEWAY_SECONDS,
-                    options={"require": self._required},
+                    options={"require": ["exp", self._owner_claim]},
                 )
                 return claims
         raise jwt.InvalidSignatureError
@@ -112,7 +110,7 @@ def parse_key(text: str) -> Sequence[Key]:
     if "PRIVATE KEY-----" in text:
         raise ValueError("it is a private key: give the public one, which is all that is needed")
     if not text.startswith("-----BEGIN"):
-        return [Key(key=_secret(text.encode()), algorithms=_OF_SECRETS)]
+        return [Key(key=text.encode(), algorithms=_algorithms_of(text.encode()))]
     try:
         key = load_pem_public_key(text.encode())
     except ValueError:
@@ -122,14 +120,21 @@ def parse_key(text: str) -> Sequence[Key]:
 
 def parse_jwks(text: str) -> Sequence[Key]:
     """Return the keys of a JWK Set that are for signatures; those for other uses are left out."""
-    try:
-        found = json.loads(text)["keys"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError('it is no JWK Set: {"keys": [...]}') from None
+    found = _keys_in(text)
     keys = [_parse_jwk(jwk, number) for number, jwk in enumerate(found, 1) if _is_for_signing(jwk)]
     if not keys:
         raise ValueError("there is no key for signatures in it")
     return keys
+
+
+def _keys_in(text: str) -> list[dict[str, Any]]:
+    try:
+        found = json.loads(text)["keys"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise ValueError('it is no JWK Set: {"keys": [...]}')
+    return found
 
 
 def _is_for_signing(jwk: Mapping[str, Any]) -> bool:
@@ -147,8 +152,7 @@ def _parse_jwk(jwk: Mapping[str, Any], number: int) -> Key:
     except (jwt.PyJWTError, ValueError, TypeError, KeyError):
         raise ValueError(f"key {number} is no JWK that can be used") from None
     try:
-        algorithms = _OF_SECRETS if isinstance(key, bytes) else _algorithms_of(key)
-        key = _secret(key) if isinstance(key, bytes) else key
+        algorithms = _algorithms_of(key)
     except ValueError as error:
         raise ValueError(f"key {number}: {error}") from None
     if "alg" in jwk:
@@ -158,15 +162,13 @@ def _parse_jwk(jwk: Mapping[str, Any], number: int) -> Key:
     return Key(key=key, algorithms=algorithms, name=jwk.get("kid"))
 
 
-def _secret(secret: bytes) -> bytes:
-    if len(secret) < _SHORTEST_SECRET:
-        raise ValueError(f"a secret has to have {_SHORTEST_SECRET} bytes or more")
-    return secret
-
-
 def _algorithms_of(key: object) -> tuple[str, ...]:
-    """Return by which algorithms signatures for a public key count."""
+    """Return by which algorithms signatures count for a public key, or for a secret."""
     match key:
+        case bytes() if len(key) < min(_OF_SECRETS.values()):
+            raise ValueError("a secret has to have 32 bytes or more")
+        case bytes():
+            return tuple(name for name, least in _OF_SECRETS.items() if len(key) >= least)
         case rsa.RSAPublicKey() if key.key_size < _SHORTEST_RSA:
             raise ValueError(f"an RSA key has to have {_SHORTEST_RSA} bits or more")
         case rsa.RSAPublicKey():

@@ -15,6 +15,7 @@ _PATH = re.compile(r"/([A-Za-z0-9._~-]+/)*")
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s]+")
 _PATTERN = re.compile(r"[a-z][a-z0-9+.-]*://\*(\.[A-Za-z0-9-]+){2,}(:[0-9]{1,5})?")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'+.^_`|~-]+")
+_RECEIVER = re.compile(r"https?://[^/?#\s@]+([/?][^#\s]*)?")
 _URL = re.compile(r"https?://[^/?#\s]+(/[^?#\s]*)?")
 _ADDRESS = re.compile(
     r"(?:(?P<host>[A-Za-z0-9.-]+):|\[(?P<ipv6>[0-9A-Fa-f:.]+)\]:)?(?P<port>[0-9]{1,5})"
@@ -93,7 +94,7 @@ def origin(text: str) -> str:
 
 def header(text: str) -> str:
     if not _HEADER.fullmatch(text):
-        raise ValueError(f"{text!r} is not the name of a header such as X-Tenant")
+        raise ValueError(f"{text!r} is not a header such as X-Tenant")
     return text
 
 
@@ -106,6 +107,14 @@ def proxy(text: str) -> str:
             raise ValueError(
                 f"{text!r} is not an address or a network such as 10.0.0.0/8, nor unix, nor *"
             ) from None
+    return text
+
+
+def receiver(text: str) -> str:
+    if not _RECEIVER.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is not a URL such as https://example.com/hooks, without user and password"
+        )
     return text
 
 

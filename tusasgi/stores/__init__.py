@@ -111,9 +111,9 @@ class SupportsSweep(Protocol):
     """A store that finds what a sweeper has to look at, without looking at everything."""
 
     def due(self, now: datetime) -> AsyncIterator[str]:
-        """Yield the ids of uploads that are past their time or pending, and of remains.
+        """Yield the ids of uploads that are past their time or due, and of remains.
 
-        See `Upload.is_expired` and `Upload.is_pending`. The cost grows with what is due, not
+        See `Upload.is_expired` and `Upload.is_due`. The cost grows with what is due, not
         with what is stored. An id may come up for nothing; a call of `update` ends that.
         """
         ...

@@ -1,7 +1,7 @@
 """When a sweep has to look at an upload: the hours under which it is marked.
 
-Stores whose names cannot be asked for "what has expired" keep an empty file for each upload and
-hour, `due/<hour>/<id>`. So a sweep costs what is due, not what is stored.
+Stores whose names cannot be asked for "what has expired" keep a file for each upload and hour,
+`due/<hour>/<id>`. So a sweep costs what is due, not what is stored.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ ABANDONED_AFTER = 3600.0
 
 def hours_of(upload: Upload) -> set[int]:
     """Return the hours under which an upload has to be marked."""
-    hours = {NOW} if upload.is_pending else set()
+    hours = {NOW} if upload.is_due else set()
     if upload.expires is not None and upload.can_expire:
         hours.add(hour_of(upload.expires))
     return hours

@@ -97,7 +97,7 @@ class MemoryStore:
         for upload_id in list(self._records):
             if upload_id in self._records:  # whoever asked may have removed it meanwhile
                 upload = await self.get(upload_id)
-                if upload.is_expired(now) or upload.is_pending:
+                if upload.is_expired(now) or upload.is_due:
                     yield upload_id
 
     async def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:

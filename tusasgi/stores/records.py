@@ -93,6 +93,7 @@ def _upload_of(record: dict[str, Any]) -> Upload:
         checksum=_checksum_of(record.get("checksum")),
         final_response=_final_response_of(record.get("final_response")),
         target=_target_of(record.get("target")),
+        untold={event: _moment(at) for event, at in record.get("untold", {}).items()},
     )
 
 
@@ -127,6 +128,8 @@ def _seldom_fields(upload: Upload) -> dict[str, Any]:
             "query_string": upload.target.query_string.decode("latin-1"),
             "headers": upload.target.headers,
         }
+    if upload.untold:
+        fields["untold"] = {event: at.isoformat() for event, at in upload.untold.items()}
     return fields
 
 

@@ -357,6 +357,22 @@ async def test_an_append_to_a_file_that_somebody_removed_is_not_acknowledged(
         await store.append(upload, chunks())
 
 
+async def test_an_append_makes_no_file_in_the_place_of_one_that_was_removed(
+    store: FileStore,
+) -> None:
+    upload = await created(store, b"abc")
+    path = store.path(upload.id)
+
+    def open_late(name: str, flags: int, *mode: int) -> int:
+        if name == path:
+            os.unlink(path)
+        return os.open(name, flags, *mode)
+
+    with seen_by(Os(open=open_late)), pytest.raises(BytesLost):
+        await store.append(upload, Arriving(b"d"))
+    assert not await run_sync(os.path.exists, path)
+
+
 @pytest.mark.parametrize(("durability", "kept"), [("complete", 5), ("append", 0)])
 async def test_bytes_of_a_running_append_are_kept_as_its_end_keeps_them(
     fast_place: Path, durability: Durability, kept: int

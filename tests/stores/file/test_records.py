@@ -3,16 +3,19 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from anyio.to_thread import run_sync
 
-from tusasgi import Append, Upload, Uploads
+from tusasgi import Append, FinalResponse, Upload, Uploads
+from tusasgi.models import Checksum, Target
 from tusasgi.stores.file import FileStore, files, known, records
 from tusasgi.testing import Arriving, new_upload
+from tusasgi.testing.stores import NOW
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +53,7 @@ class Ended(Arriving):
         raise AssertionError("nobody else is here")
 
 
-async def test_the_record_of_an_upload_is_parsed_when_it_is_written_and_not_again(
+async def test_the_record_of_an_upload_that_this_process_wrote_is_not_parsed(
     store: FileStore, parsed: list[bytes]
 ) -> None:
     uploads = Uploads(store)
@@ -59,7 +62,51 @@ async def test_the_record_of_an_upload_is_parsed_when_it_is_written_and_not_agai
         admitted = await store.get(upload.id)
         append = Append(offset=offset)
         await uploads.append(upload.id, append, Ended(b"x"), admitted=admitted)
-    assert len(parsed) == 1
+    assert parsed == []
+
+
+BARE = new_upload()
+FULL = Upload(
+    id="full",
+    length=9,
+    created=NOW,
+    offset=4,
+    metadata={"name": b"\xffa.bin", "": b""},
+    metadata_header="name /2EuYmlu",
+    max_size=99,
+    min_size=1,
+    owner="somebody \u00e9",
+    facts={"kind": "audio", "seconds": 0.1, "tracks": 2, "is_long": True, "title": None},
+    expires=NOW + timedelta(microseconds=1),
+    expires_after=timedelta(days=3, microseconds=7),
+    grace=timedelta(seconds=61.5),
+    is_partial=True,
+    parts=("a", "b"),
+    concat_header="final;/a /b",
+    sha256="00" * 32,
+    is_complete=True,
+    removal="expired",
+    protocol="ietf",
+    is_open=True,
+    checksum=Checksum(algorithm="sha256", digest=b"\x01\xff"),
+    final_response=FinalResponse(status=299, headers={"X-A": "b"}, body=b"\xff"),
+    target=Target(
+        method="PUT", path="/p", raw_path=b"/%70", query_string=b"q", headers=(("a", "b"),)
+    ),
+    version="of another store",
+)
+
+
+def test_the_full_upload_has_a_value_in_each_field() -> None:
+    bare = Upload(id="", length=None, created=NOW + timedelta(1))
+    names = [one.name for one in fields(Upload)]
+    assert [name for name in names if getattr(FULL, name) == getattr(bare, name)] == []
+
+
+@pytest.mark.parametrize("upload", [BARE, FULL], ids=["bare", "full"])
+def test_what_is_remembered_of_a_record_is_what_is_read_of_it(upload: Upload) -> None:
+    record = records.Record(upload=upload, flushed=3, boot="this", expires=upload.expires)
+    assert records.as_read(record) == records.load(records.dump(record))
 
 
 async def test_a_known_upload_is_found_without_a_thread(

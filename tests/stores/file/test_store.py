@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.from_thread
 import anyio.lowlevel
 import pytest
 from anyio.to_thread import run_sync
@@ -31,8 +30,9 @@ from tusasgi import (
     Uploads,
 )
 from tusasgi.stores import WriteConflict
-from tusasgi.stores.file import Durability, FileStore, files, locked
+from tusasgi.stores.file import Durability, FileStore, files, locked, records
 from tusasgi.testing import Arriving, new_upload
+from tusasgi.threads import caller_of_this_loop
 
 pytestmark = pytest.mark.anyio
 
@@ -77,7 +77,7 @@ async def test_a_store_that_is_only_looked_at_makes_no_files(store: FileStore) -
 
 
 class Flushes:
-    """Records, in order, what is flushed and what gets its name."""
+    """Records, in order, what is flushed and what gets its name; marks are no matter of flushes."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str]] = []
@@ -85,7 +85,7 @@ class Flushes:
     def before(self, name: str, arguments: tuple[Any, ...]) -> None:
         if name == "fsync":
             self.events.append(("flush", os.readlink(f"/proc/self/fd/{arguments[0]}")))
-        elif name in ("link", "rename"):
+        elif name in ("link", "rename") and "/due/" not in arguments[1]:
             self.events.append((name, arguments[1]))
 
 
@@ -331,10 +331,11 @@ async def test_a_full_file_system_loses_nothing_acknowledged_and_goes_on(small_d
 async def test_a_slow_client_has_its_bytes_on_the_disk_while_it_thinks(store: FileStore) -> None:
     upload = await created(store)
     was_written, is_all_there, may_go_on = anyio.Semaphore(0), anyio.Event(), anyio.Event()
+    call_soon = caller_of_this_loop()
 
     def pwritev(*arguments: Any) -> int:
         written = os.pwritev(*arguments)
-        anyio.from_thread.run_sync(was_written.release)
+        call_soon(was_written.release)
         return written
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -539,12 +540,33 @@ def marks(folder: Path) -> list[str]:
     return [str(path) for path in folder.rglob("due/*/*")]
 
 
-async def test_a_creation_under_way_is_no_remains(store: FileStore, fast_place: Path) -> None:
+async def test_a_mark_is_one_more_name_of_the_record(store: FileStore) -> None:
+    upload = await created(store, expires=NOW)
+    mark, record = store._directory.mark_path(upload.id, HOUR), f"{store.path(upload.id)}.info"
+    assert await run_sync(os.path.samefile, mark, record)
+
+
+async def test_what_was_removed_meanwhile_needs_no_mark(store: FileStore, fast_place: Path) -> None:
+    await created(store, expires=NOW)
+    before = await run_sync(marks, fast_place)
+    await run_sync(store._directory.mark, "gone", HOUR)
+    assert await run_sync(marks, fast_place) == before
+
+
+RECORD = records.dump(records.Record(upload=new_upload(id="a")))
+
+
+@pytest.mark.parametrize(
+    "text", [RECORD, bytes(len(RECORD)), b""], ids=["record", "lost", "of an earlier release"]
+)
+async def test_a_creation_under_way_is_no_remains(
+    text: bytes, store: FileStore, fast_place: Path
+) -> None:
     # A mark and a new record, and not yet an upload: as between two steps of `create`.
     new, mark = fast_place / f"place/new/a.{'0' * 32}", fast_place / f"place/due/{HOUR}/a"
     for path in (new, mark):
         await run_sync(lambda path=path: path.parent.mkdir(parents=True))
-        await run_sync(path.touch)
+        await run_sync(path.write_bytes, text)
         await run_sync(at, NOW - timedelta(minutes=59), str(path))
     assert [upload_id async for upload_id in store.due(NOW)] == []
     assert await run_sync(new.exists)

@@ -1,11 +1,12 @@
 """One request for a lock, and how it is reached in its event loop."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
 import anyio
+
+from tusasgi.threads import caller_of_this_loop
 
 
 class Claim:
@@ -21,7 +22,7 @@ class Claim:
         self.woken: anyio.Event | None = None
         """Set when it is time to try again, for a claim that waits."""
         self.interrupt = interrupt
-        self._call_soon = _caller_of_this_loop()
+        self._call_soon = caller_of_this_loop()
 
     @property
     def age(self) -> float:
@@ -46,13 +47,3 @@ class Claim:
             self.interrupt()
         else:
             self._wake()
-
-
-def _caller_of_this_loop() -> Callable[[Callable[[], None]], object]:
-    """Return what has this event loop call a function soon, from whatever thread."""
-    try:
-        return asyncio.get_running_loop().call_soon_threadsafe
-    except RuntimeError:
-        import trio
-
-        return trio.lowlevel.current_trio_token().run_sync_soon

@@ -60,7 +60,7 @@ class Appender:
                 at = self._before.offset
                 raise OffsetConflict(f"the upload is at {at}", offset=at)
             self._flushed = self._locked.record.flushed
-            self._data = self._directory.open(self._locked.path, os.O_RDWR | os.O_CREAT)
+            self._data = self._open_data()
         except BaseException:
             self._locked.close()
             raise
@@ -161,6 +161,15 @@ class Appender:
                 self._locked.close()
 
     # What they are made of.
+
+    def _open_data(self) -> int:
+        """Open the file of the bytes, and make it where there are none yet."""
+        if self._offset == 0:
+            return self._directory.open(self._locked.path, os.O_RDWR | os.O_CREAT)
+        try:
+            return os.open(self._locked.path, os.O_RDWR)
+        except FileNotFoundError:
+            raise BytesLost from None  # somebody has removed it without asking for the lock
 
     @property
     def _copied(self) -> int:

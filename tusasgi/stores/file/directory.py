@@ -19,18 +19,17 @@ from tusasgi.stores.records import UNREADABLE
 T = TypeVar("T")
 
 _TRIES = 10
-_CREATE = os.O_WRONLY | os.O_CREAT
 _RANDOM = re.compile(r"[0-9a-f]{32}")
 _NO_FILE = (IsADirectoryError, NotADirectoryError)
 """What stands where a record should be is something else, and none of ours."""
 
 
 class NewRecord(NamedTuple):
-    """A record that has no name yet: where it is, the open and locked file, what is in it."""
+    """A record that has no name yet: where it is, the open and locked file, what it says."""
 
     path: str
     file: int
-    text: bytes
+    record: Record
 
 
 class Directory:
@@ -53,6 +52,9 @@ class Directory:
         check_upload_id(upload_id)
         # The last characters: the first ones are a time stamp in some kinds of uuid.
         return f"{self.root}/uploads/{upload_id[-2:]}/{upload_id}"
+
+    def record_path(self, upload_id: str) -> str:
+        return f"{self.path(upload_id)}.info"
 
     # Records.
 
@@ -83,9 +85,9 @@ class Directory:
             return None  # whoever reads it finds out what that means
         return None if record is None else self.beside(record, data)
 
-    def remember(self, upload_id: str, file: int, text: bytes) -> None:
+    def remember(self, upload_id: str, file: int, record: Record) -> None:
         """Spare the next reader a record that was just written."""
-        self.known.keep(upload_id, os.fstat(file), records.load(text))
+        self.known.keep(upload_id, os.fstat(file), record)
 
     def beside(self, record: Record, data: os.stat_result | None) -> Record:
         """Return what a record says beside this file of bytes."""
@@ -104,7 +106,7 @@ class Directory:
 
     def _written(self, upload_id: str) -> Record:
         try:
-            file = os.open(f"{self.path(upload_id)}.info", os.O_RDONLY)
+            file = os.open(self.record_path(upload_id), os.O_RDONLY)
         except FileNotFoundError:
             self.check_is_there()
             raise UploadNotFound() from None
@@ -118,10 +120,9 @@ class Directory:
 
         `after` is the time of the one that it replaces, in nanoseconds.
         """
-        text = records.dump(record)
         new, file = self.open_new(record.upload.id)  # locked, as the record that it replaces is
         try:
-            files.write_all(file, [text], 0)
+            files.write_all(file, [records.dump(record)], 0)
             files.stamp(file, after=after)
             if is_durable:
                 self.flush(file)
@@ -129,7 +130,7 @@ class Directory:
             files.close_locked(file)
             files.unlink_if_there(new)
             raise
-        return NewRecord(new, file, text)
+        return NewRecord(new, file, records.as_read(record))
 
     def flush_names(self, upload_id: str) -> None:
         """Have the names of bytes and record on the disk."""
@@ -145,9 +146,9 @@ class Directory:
 
         It is locked, so that no sweeper takes it for one that was left behind.
         """
-        folder = os.path.join(self.root, "new")
+        name = check_upload_id(upload_id)
         for _ in range(_TRIES):  # a sweeper whose clock is ahead may come before the lock
-            new = os.path.join(folder, f"{check_upload_id(upload_id)}.{uuid.uuid4().hex}")
+            new = f"{self.root}/new/{name}.{uuid.uuid4().hex}"
             file = self.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             is_ours = False
             try:
@@ -243,15 +244,27 @@ class Directory:
     # when the system puts them there; `recovery` makes anew what a power cut has taken.
 
     def hour_path(self, hour: int) -> str:
-        return os.path.join(self.root, "due", str(hour))
+        return f"{self.root}/due/{hour}"
 
     def mark_path(self, upload_id: str, hour: int) -> str:
-        return os.path.join(self.hour_path(hour), upload_id)
+        return f"{self.hour_path(hour)}/{upload_id}"
 
-    def mark(self, upload_id: str, hour: int) -> None:
+    def mark(self, upload_id: str, hour: int, record: str | None = None) -> None:
+        """Mark an upload that is there, or is about to be by a `record` that has no name yet.
+
+        A mark is one more name of the record as it is now: it takes no space, and is as old.
+        """
+        self._mark(record or self.record_path(upload_id), upload_id, hour)
+
+    def _mark(self, source: str, upload_id: str, hour: int) -> None:
         mark = self.mark_path(upload_id, hour)
-        with contextlib.suppress(FileExistsError):
-            os.close(self.open(mark, _CREATE | os.O_EXCL))
+        try:
+            self.with_folder(mark, lambda: os.link(source, mark))
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            if os.path.exists(source):
+                raise  # else it was removed meanwhile, and needs no mark
 
     def unmark(self, upload_id: str, hour: int) -> None:
         files.unlink_if_there(self.mark_path(upload_id, hour))
@@ -273,7 +286,7 @@ class Directory:
             return True  # whoever looks after it finds out why, and goes on with others
         if hour == NOW:
             return True  # only whoever holds its lock can know whether it is
-        if upload.is_pending:  # then it was found before, unless the disk was too full to mark it
+        if upload.is_due:  # then it was found before, unless the disk was too full to mark it
             return not os.path.exists(self.mark_path(upload_id, NOW))
         hours = hours_of(upload)
         if hour in hours:
@@ -287,13 +300,11 @@ class Directory:
     def _is_left_behind(self, upload_id: str, hour: int, now: datetime) -> bool:
         """A mark without a record: a creation that is under way, or the remains of a crash."""
         mark = self.mark_path(upload_id, hour)
-        found = files.stat_of(mark)
-        is_ours = found is not None and found.st_size == 0  # a mark of ours is empty
-        if not is_ours or not files.is_left_behind(mark, now):
+        if not files.is_left_behind(mark, now) or not _is_mark_of(upload_id, mark):
             return False
         if hour != NOW:
             with files.unless_full():
-                self.mark(upload_id, NOW)  # the mark that a removal takes away last
+                self._mark(mark, upload_id, NOW)  # the mark that a removal takes away last
                 self.unmark(upload_id, hour)
         return True
 
@@ -308,6 +319,17 @@ class Directory:
             path = os.path.join(folder, name)
             if _is_new_name(name) and files.is_left_behind(path, now):
                 files.unlink_unless_locked(path)
+
+
+def _is_mark_of(upload_id: str, path: str) -> bool:
+    """True for what `Directory.mark` has named, or an earlier release has made: an empty file."""
+    try:
+        with open(path, "rb") as file:
+            return records.load(file.read()).upload.id == upload_id
+    except UploadNotFound:
+        return True  # what a power cut has left of a record
+    except (FileNotFoundError, *UNREADABLE):
+        return False  # it is gone, or somebody else's
 
 
 def _is_new_name(name: str) -> bool:

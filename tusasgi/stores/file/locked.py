@@ -17,6 +17,7 @@ from tusasgi.stores.file.records import (
     Record,
     first_byte_of,
     is_from_before,
+    load,
     place_of_completion,
 )
 
@@ -145,7 +146,7 @@ class LockedUpload:
             files.close_locked(new.file)
             files.unlink_if_there(new.path)
             raise
-        self._directory.remember(self._id, new.file, new.text)
+        self._directory.remember(self._id, new.file, new.record)
         self.record, self._is_as_written = record, True
         before, self._file = self._file, new.file  # the upload stays locked
         files.close_locked(before)
@@ -165,7 +166,8 @@ class LockedUpload:
         before = os.fstat(self._file).st_mtime_ns
         os.pwrite(self._file, COMPLETE, at)
         files.stamp(self._file, after=before)
-        self._directory.remember(self._id, self._file, text[:at] + COMPLETE + text[at + 1 :])
+        complete = load(text[:at] + COMPLETE + text[at + 1 :])
+        self._directory.remember(self._id, self._file, complete)
         for hour in self.record.marked_hours - hours_of(upload):
             self._directory.unmark(self._id, hour)
 
@@ -176,6 +178,10 @@ class LockedUpload:
         """
         os.pwrite(self._file, first_byte_of(removal), 0)
         self._directory.flush(self._file)
+
+    def clear(self) -> None:
+        """Empty a record that cannot be read, so that its marks can be told from foreign files."""
+        os.ftruncate(self._file, 0)
 
     # The bytes.
 

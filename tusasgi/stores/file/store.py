@@ -4,7 +4,7 @@ The directory of a store:
 
     uploads/<x>/<id>          the bytes; the size of this file is the offset
     uploads/<x>/<id>.info     the record, replaced by rename; whoever changes the upload locks it
-    due/<hour>/<id>           an empty file for each upload that expires in that hour (since 1970)
+    due/<hour>/<id>           a mark for each upload that expires in that hour (since 1970)
     due/0/<id>                the same for what is pending, and for what a removal may leave
     recovered/<boot id>/      a sweep has looked for what the last power cut may have left
     new/                      records, and bytes to be verified, that are not in their place yet
@@ -196,13 +196,13 @@ class FileStore:
 
     def _create(self, upload: Upload) -> None:
         directory = self._directory
-        for hour in hours_of(upload):
-            directory.mark(upload.id, hour)
         record = Record(upload=upload, boot=directory.boot, expires=upload.expires)
         new = directory.write_new(record, is_durable=self._is_durable)
         try:
+            for hour in hours_of(upload):
+                directory.mark(upload.id, hour, new.path)
             self._name(upload.id, new)
-            directory.remember(upload.id, new.file, new.text)
+            directory.remember(upload.id, new.file, new.record)
         except (FileExistsError, WriteConflict):
             raise UploadExists("an upload with this id exists already") from None
         finally:
@@ -270,12 +270,7 @@ class FileStore:
             remove_remains(directory, upload_id)
         else:
             with locked:
-                with contextlib.suppress(UploadNotFound, *UNREADABLE):
-                    record = directory.load(upload_id)
-                    hours = record.marked_hours
-                    if record.upload.removal is None:
-                        with files.unless_full():
-                            locked.put_removal("terminated")
+                hours = self._begin_removal(locked, upload_id)
                 with files.unless_full():
                     directory.mark(upload_id, NOW)  # leads a later sweep to what is left
                 locked.remove()
@@ -283,6 +278,20 @@ class FileStore:
             directory.unmark(upload_id, hour)
         with contextlib.suppress(UploadNotFound, *UNREADABLE):
             self._mark_again(directory.load(upload_id).upload)
+
+    def _begin_removal(self, locked: LockedUpload, upload_id: str) -> set[int]:
+        """Record that an upload is being removed; return the hours under which it may be marked."""
+        try:
+            record = self._directory.load(upload_id)
+        except UploadNotFound:
+            return {NOW}
+        except UNREADABLE:
+            locked.clear()
+            return {NOW}
+        if record.upload.removal is None:
+            with files.unless_full():
+                locked.put_removal("terminated")
+        return record.marked_hours
 
     def _mark_again(self, upload: Upload) -> None:
         """Mark an upload whose marks a removal of an earlier one of its id may have taken away."""

@@ -294,7 +294,7 @@ class Directory:
         if hour == NOW:
             return True  # only whoever holds its lock can know whether it is
         if hour in hours_of(upload):
-            return upload.is_expired(now) and not upload.is_pending  # it was found before
+            return upload.is_expired(now) and not upload.is_due  # it was found before
         self.marks.remove(upload_id, hour)  # it was finished, or has another mark by now
         return False
 

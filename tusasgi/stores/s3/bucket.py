@@ -125,7 +125,10 @@ class Bucket:
         return self._manifests.get(check_upload_id(upload_id))
 
     async def swap(self, old: Manifest, new: Manifest) -> Manifest:
-        """Replace a manifest. Raises `WriteConflict` if it is not the newest any more."""
+        """Replace a manifest. Raises `WriteConflict` if it is not the newest any more.
+
+        One that differs only by what was told of the upload meanwhile is replaced all the same.
+        """
         new = replace(new, upload=_record_of(new.upload), commit=_random(), previous=old.commit)
         for _ in range(_SWAP_TRIES):
             try:
@@ -134,9 +137,13 @@ class Bucket:
                 found = await self.read(new.upload.id)
             if found.commit == new.commit:  # the answer to the first attempt was lost
                 return found
-            if found.etag != old.etag:
+            if found.etag == old.etag:
+                await anyio.sleep(_PAUSE)
+            elif found.follows_by_telling(old):
+                new = new.rebased(old, found)
+                old = found
+            else:
                 break
-            await anyio.sleep(_PAUSE)
         raise overtaken()
 
     async def check_newest(self, manifest: Manifest) -> None:

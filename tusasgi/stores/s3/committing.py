@@ -102,6 +102,9 @@ class Committer:
         await self._replace_by(replace(manifest, used_to=used_to, unused=unused))
 
     async def _replace_by(self, manifest: Manifest) -> None:
+        # What is to be told changes under the hands of a writer, and by none of them.
+        untold = self.committed.upload.untold
+        manifest = replace(manifest, upload=replace(manifest.upload, untold=untold))
         self._ledger.tried(manifest)
         self._ledger.commit(await self._bucket.swap(self.committed, manifest))
 

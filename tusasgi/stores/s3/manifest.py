@@ -110,11 +110,24 @@ class Manifest:
     def is_done(self) -> bool:
         """True once no sweeper will have to look at it again."""
         upload = self.upload
-        return upload.is_complete and upload.removal is None and not upload.can_expire
+        return upload.is_complete and not upload.is_due and not upload.can_expire
 
     def as_upload(self) -> Upload:
         """Return the upload as the engine is to see it."""
         return replace(self.upload, offset=self.offset, version=self.etag)
+
+    def follows_by_telling(self, before: "Manifest") -> bool:
+        """True if this one has replaced that one to record what was told, and nothing else."""
+        told = before.upload.untold.keys() - self.upload.untold.keys()
+        upload = replace(self.upload, untold=before.upload.untold)
+        same = replace(self, upload=upload, commit=before.commit, previous=before.previous)
+        return bool(told) and self.previous == before.commit and same == before
+
+    def rebased(self, before: "Manifest", after: "Manifest") -> "Manifest":
+        """Return what was to replace `before` as it replaces `after`, which follows by telling."""
+        told = before.upload.untold.keys() - after.upload.untold.keys()
+        untold = {event: at for event, at in self.upload.untold.items() if event not in told}
+        return replace(self, upload=replace(self.upload, untold=untold), previous=after.commit)
 
     def with_parts(self, parts: Sequence[Part], size: int) -> "Manifest":
         """Return the manifest with parts that hold all that was not in one, and more.

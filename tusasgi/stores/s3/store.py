@@ -242,6 +242,10 @@ class S3Store:
         key = self._bucket.key_of(manifest.object)
         return await self._client.link(key, seconds=seconds, **answer)
 
+    def key(self, upload: Upload) -> str:
+        """Return the key of the object that an upload is in once it is complete."""
+        return self._bucket.key_of(self._bucket.object_of(upload))
+
     async def terminate(self, upload_id: str) -> None:
         manifest = await self._bucket.find(upload_id)
         if manifest is None:
@@ -303,7 +307,7 @@ class S3Store:
             raise
         except Exception:  # whoever looks after it finds out why, and goes on with others
             return True
-        return upload.is_expired(now) or upload.is_pending
+        return upload.is_expired(now) or upload.is_due
 
     async def _known(self, upload: Upload) -> Manifest:
         """Return the manifest that an upload was read from if it is remembered, or the newest."""

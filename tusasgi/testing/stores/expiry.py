@@ -79,10 +79,30 @@ class ExpiryTests(StoreTests):
         await deferring.declare_length(upload, 3)
         assert await found_due(sweeping, NOW) == [upload.id]
 
+    async def test_what_is_to_be_told_is_found_until_it_was(
+        self, store: Store, reopened: Reopened
+    ) -> None:
+        sweeping = supports_sweep(store)
+        upload = await store.create(new_upload(length=6, untold={"created": NOW}))
+        assert await found_due(sweeping, NOW) == [upload.id]
+        upload = await store.append(upload, Arriving(b"abc"))
+        assert await found_due(supports_sweep(await reopened()), NOW) == [upload.id]
+        upload = await store.append(upload, Arriving(b"def"))
+        upload = await store.update(replace(upload, is_complete=True))
+        assert await found_due(sweeping, NOW) == [upload.id]
+        assert (await store.get(upload.id)).untold == {"created": NOW}
+        await store.update(replace(upload, untold={}))
+        assert await found_due(sweeping, NOW) == []
+
     async def test_what_is_due_for_two_reasons_is_found_once(self, store: Store) -> None:
         sweeping = supports_sweep(store)
         upload = await created(store, b"abc", expires=NOW)
         await store.update(replace(upload, removal="expired"))
+        assert await found_due(sweeping, NOW) == [upload.id]
+
+    async def test_what_is_to_be_told_and_past_its_time_is_found_once(self, store: Store) -> None:
+        sweeping = supports_sweep(store)
+        upload = await store.create(new_upload(untold={"created": NOW}, expires=NOW))
         assert await found_due(sweeping, NOW) == [upload.id]
 
     async def test_a_finished_piece_is_found_past_its_time(self, store: Store) -> None:

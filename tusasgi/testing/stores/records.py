@@ -87,6 +87,9 @@ FIELDS = [
         id="final-response-with-headers",
     ),
     pytest.param({"target": TARGET}, id="target"),
+    pytest.param(
+        {"untold": {"completed": NOW, "created": NOW + timedelta(seconds=1)}}, id="untold"
+    ),
     pytest.param({"target": replace(TARGET, raw_path=None)}, id="target-of-no-raw-path"),
 ]
 
