@@ -187,6 +187,6 @@ def test_an_account_without_credits_is_told_so_and_asks_no_more(tmp_path: Path) 
     settings = {"ROUGHY_API_KEYS": KEY, "ROUGHY_INITIAL_CREDITS": "0"}
     with running("roughy", command, port, tmp_path / "poor", **settings), Roughy(port) as poor:
         told = play("poor", poor.url, poor)
-        assert set(told["errors"]) == {"", "There are no credits left. Add some, then go on."}
+        assert told["error"] == "There are no credits left. Add some, then go on."
         assert told["asked"] == 3, "what is sent at once, and then nothing more"
         assert poor.assets() == []

@@ -152,7 +152,7 @@ onFiles({
 $("choose-folder").addEventListener("click", () => $("folder").click())
 $("choose-folder").hidden = !("webkitdirectory" in $("folder"))
 $("client").hidden = hasTusJs
-$("all").addEventListener("click", () => (queue.isRunning ? queue.pauseAll() : queue.resumeAll()))
+$("all").addEventListener("click", () => attempt(() => (queue.isRunning ? queue.pauseAll() : queue.resumeAll())))
 $("more").addEventListener("click", () => attempt(showMore))
 $("more-uploads").addEventListener("click", showMoreUploads)
 

@@ -38,7 +38,7 @@ const DATE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle
  * What the page shows of a file that is to become an asset, of an asset, or of both.
  *
  * `page` hears of it: `began(card)` when it is to be sent, `created(card)` when it has become
- * an asset, `changed(card)`, `stateChanged(card)`, `removed(card)`; `say(text)`, `outOfCredits()`,
+ * an asset, `changed(card)`, `stateChanged(card)`, `removed(card)`; `say(text)`, `outOfCredits(text)`,
  * `signOut(message)`.
  */
 export class Card {
@@ -299,9 +299,8 @@ export class Card {
   /** The asset may know more than the answer said. */
   async failed(error) {
     if (isOutOfCredits(error)) {
-      this.page.outOfCredits()
+      this.page.outOfCredits(inWords(error))
       this.upload.pause()
-      this.note = inWords(error)
     } else if (error.status === 401) throw error
     else if (error instanceof Refusal && this.asset) await this.refresh()
   }

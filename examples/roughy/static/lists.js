@@ -60,7 +60,10 @@ const page = {
     focusTitle()
     queue.startNext()
   },
-  outOfCredits: () => queue.pauseAll(),
+  outOfCredits(text) {
+    queue.pauseAll()
+    $("upload-error").textContent = text
+  },
 }
 
 export const connect = (functions) => Object.assign(page, functions)
