@@ -2,11 +2,13 @@
 
 import { Problem, failureInWords, inWords, isOutOfCredits } from "./problems.js"
 import { Remembered, about, isSame } from "./tusasgi/remembered.js"
-import { Rate, bytes, duration } from "./tusasgi/words.js"
+import { Rate, bytes } from "./tusasgi/words.js"
 import { call, cancelUpload, deleteAsset, progressOf, read, sleep } from "./api.js"
-import { chosenProject, firstProject, nameOf } from "./projects.js"
+import { chosenProject, firstProject } from "./projects.js"
+import { download, withExtension } from "./download.js"
 import { Refusal, Unreadable } from "./tusasgi/upload.js"
 import { Transfer } from "./transfer.js"
+import { View } from "./view.js"
 import { playerOf } from "./player.js"
 
 const files = new Remembered("roughy:files", 2000)
@@ -28,8 +30,7 @@ const ANNOUNCED = new Set(["retrying", "paused", "pending_payment", "ready", "go
 const RUNNING = new Set(["waiting", "uploading", "retrying"])
 const UNSENT = new Set([...RUNNING, "paused", "unfinished"])
 const ARRIVED = new Set(["finishing", "processing", "pending_payment", "ready"])
-const PREPARED = new Set(["finishing", "processing"])
-
+const BEING_PREPARED = new Set(["finishing", "processing"])
 const OF_THE_FILE = new Set([413, 422]) // refusals that come again for the same file
 
 const DATE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" })
@@ -55,7 +56,7 @@ export class Card {
     this.isGone = false
     this.isRemoved = false
     this.note = ""
-    this.shown = null
+    this.view = null
     if (file) this.begin(file)
     this.lastState = this.state
   }
@@ -133,110 +134,29 @@ export class Card {
     return this.state === "unfinished" || (this.mayTryAgain && this.asset && this.upload.error instanceof Unreadable)
   }
 
+  get isBeingPrepared() {
+    return BEING_PREPARED.has(this.state)
+  }
+
+  get isOnServer() {
+    return Boolean(this.asset) && !this.isGone
+  }
+
+  /** Whether to remove it is to cancel an upload. */
+  get isUpload() {
+    return this.isUnsent || this.mayTryAgain
+  }
+
   // ---------------------------------------------------------------- how it looks
 
   /** Made when it is wanted: of thousands of files that wait, people see a few. */
   get element() {
-    if (!this.shown) {
-      this.shown = document.getElementById("card").content.firstElementChild.cloneNode(true)
-      this.connect()
-      this.draw()
+    if (!this.view) {
+      this.view = new View(this)
       if (this.state === "unfinished") this.attempt(() => this.look())
       if (this.state === "failed" && !this.upload) this.attempt(() => this.refresh())
     }
-    return this.shown
-  }
-
-  part(selector) {
-    return this.shown.querySelector(selector)
-  }
-
-  connect() {
-    const actions = {
-      toggle: () => this.toggle(),
-      play: () => this.play(),
-      download: () => this.download(),
-      remove: () => this.remove(),
-    }
-    for (const button of this.shown.querySelectorAll("[data-do]")) {
-      button.addEventListener("click", () => this.attempt(actions[button.dataset.do]))
-    }
-    const input = this.part(".choose input")
-    if (this.asset) input.id = `file-${this.asset.id}`
-    input.addEventListener("change", () => input.files[0] && this.attempt(() => this.goOnWith(input.files[0])))
-    this.part(".poster").addEventListener("error", (event) => (event.target.hidden = true))
-  }
-
-  draw() {
-    if (!this.shown) return
-    const { state, shown } = this
-    shown.dataset.state = this.elsewhere ? "elsewhere" : state
-    this.part("h3").textContent = this.name
-    this.part(".state").textContent = this.stateInWords
-    this.part(".project").textContent = this.isOfOtherProject ? `In ${nameOf(this.project)}` : ""
-    this.part(".numbers").textContent = this.numbers()
-    this.part(".error").textContent = this.problem
-    this.drawProgress()
-    this.drawPoster()
-    this.drawButtons()
-  }
-
-  drawProgress() {
-    const progress = this.part("progress")
-    progress.hidden = !this.isUnsent || this.state === "waiting"
-    progress.value = this.total ? this.sent / this.total : 0
-    progress.setAttribute("aria-label", `Progress of ${this.name}`)
-  }
-
-  drawPoster() {
-    const poster = this.part(".poster")
-    const url = this.asset?.poster_url
-    if (!url || poster.src) return
-    poster.src = url
-    poster.hidden = false
-  }
-
-  drawButtons() {
-    const { state } = this
-    const focused = this.shown.contains(document.activeElement) ? document.activeElement : null
-    const isHere = !this.elsewhere
-    const labels = {
-      toggle: state === "paused" ? "Resume" : state === "failed" ? "Try again" : "Pause",
-      play: "Play",
-      download: "Download",
-      remove: !this.asset || this.isGone ? "Remove from list" : this.isUnsent || this.mayTryAgain ? "Cancel upload" : "Delete",
-    }
-    const isThere = {
-      toggle: this.isRunning || state === "paused" || this.mayTryAgain,
-      play: state === "ready" && !this.part(".player").hasChildNodes(),
-      download: state === "ready",
-      remove: isHere && !PREPARED.has(state),
-    }
-    for (const button of this.shown.querySelectorAll("[data-do]")) {
-      button.hidden = !isThere[button.dataset.do]
-      button.textContent = labels[button.dataset.do]
-      button.setAttribute("aria-label", `${button.textContent}: ${this.name}`)
-    }
-    this.part(".choose").hidden = !isHere || !this.mayBeChosen
-    this.part(".choose input").setAttribute("aria-label", `Choose the file to resume: ${this.name}`)
-    if (focused?.closest("[hidden]")) (this.part("[data-do]:not([hidden])") ?? this.part("h3")).focus()
-  }
-
-  numbers() {
-    const { state, asset, total, sent } = this
-    if (state === "waiting") return bytes(total)
-    if (this.isUnsent) return total ? this.progressInWords() : ""
-    if (!asset) return bytes(total)
-    const kind = asset.extension ? `${asset.extension.toUpperCase()} ${asset.type ?? ""}`.trim() : ""
-    const seconds = asset.duration_seconds && duration(Number(asset.duration_seconds))
-    return [kind, seconds, bytes(asset.size_bytes ?? (total || sent))].filter(Boolean).join(" · ")
-  }
-
-  progressInWords() {
-    const { sent, total } = this
-    const rate = this.state === "uploading" ? this.rate.value : 0
-    const speed = rate ? [`${bytes(rate)}/s`, `${duration((total - sent) / rate)} left`] : []
-    return [`${bytes(sent)} of ${bytes(total)}`, ...speed].join(" · ")
+    return this.view.element
   }
 
   /** Do something, and show what went wrong with it. */
@@ -252,7 +172,7 @@ export class Card {
   }
 
   changed() {
-    this.draw()
+    this.view?.draw()
     if (this.state !== this.lastState) {
       this.lastState = this.state
       if (this.state === "failed") this.page.say(`${this.name}: ${this.problem || STATES.failed}`)
@@ -325,8 +245,9 @@ export class Card {
   /** Ask how much of it has arrived. */
   async look() {
     this.asset = await read(`assets/${this.asset.id}`)
-    if (this.asset.state !== "pending_upload") return
-    Object.assign(this, await progressOf(this.asset.upload_url))
+    if (this.asset.state === "pending_upload") Object.assign(this, await progressOf(this.asset.upload_url))
+    else if (this.upload) this.upload.set("complete")
+    else this.follow()
   }
 
   async goOnWith(file) {
@@ -335,7 +256,7 @@ export class Card {
       const expected = this.about ? `${this.about.name}, ${bytes(this.about.size)}` : `a file of exactly ${this.total} bytes`
       throw new Problem(`This is another file: the upload was begun with ${expected}.`)
     }
-    if (this.asset.state !== "pending_upload") return this.follow() // all of it has arrived
+    if (this.asset.state !== "pending_upload") return // all of it has arrived
     this.begin(file)
     this.changed()
   }
@@ -372,7 +293,7 @@ export class Card {
   async follow() {
     for (let wait = 0.5; !this.isRemoved; wait = Math.min(5, wait * 1.5)) {
       await this.attempt(() => this.refresh())
-      if (!PREPARED.has(this.state) && this.state !== "pending_payment") return
+      if (!this.isBeingPrepared && this.state !== "pending_payment") return
       await sleep(this.state === "pending_payment" ? 10 : wait)
     }
   }
@@ -382,18 +303,12 @@ export class Card {
       link: async () => (await read(`assets/${this.asset.id}`)).download_url,
       failed: (error) => this.attempt(() => Promise.reject(error)),
     })
-    this.part(".player").replaceChildren(player)
-    player.focus()
+    this.view.show(player)
   }
 
   async download() {
     const { download_url: url, extension } = await read(`assets/${this.asset.id}`)
-    const link = document.createElement("a")
-    link.href = named(url, withExtension(this.about?.name ?? this.plainName, extension))
-    // From another server it might open, and this page would be left.
-    if (link.origin !== location.origin) link.target = "_blank"
-    link.download = ""
-    link.click()
+    download(url, withExtension(this.about?.name ?? this.plainName, extension))
   }
 
   get plainName() {
@@ -402,9 +317,8 @@ export class Card {
   }
 
   async remove() {
-    const { name, asset, isUnsent, isGone } = this
-    const isUpload = isUnsent || this.mayTryAgain
-    if (asset && !isGone) {
+    const { name, asset, isUpload } = this
+    if (this.isOnServer) {
       if (!confirm(isUpload ? `Cancel the upload of ${name}?` : `Delete ${name}?`)) return
       this.upload?.pause()
       await (isUpload ? cancelUpload(asset.id) : deleteAsset(asset.id))
@@ -415,19 +329,4 @@ export class Card {
     this.page.removed(this)
     this.page.say(`${name}: ${!asset ? "removed" : isUpload ? "cancelled" : "deleted"}`)
   }
-}
-
-/** Only Roughy takes a name for what is downloaded; other servers have signed all of the address. */
-function named(url, name) {
-  const address = new URL(url)
-  if (address.pathname.startsWith(new URL("downloads/", document.baseURI).pathname)) {
-    address.searchParams.set("filename", name)
-  }
-  return address.href
-}
-
-/** The name with the extension that the bytes ask for, in place of one that says otherwise. */
-function withExtension(name, extension) {
-  if (!extension || name.toLowerCase().endsWith(`.${extension}`)) return name
-  return `${name.replace(/\.(?=.*[a-z])[a-z0-9]{2,4}$/i, "")}.${extension}`
 }

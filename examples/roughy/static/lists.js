@@ -145,7 +145,7 @@ export async function showProject() {
   cards = cards.filter((card) => card.upload || !card.isListed)
   listed = new Set()
   total = 0
-  for (const card of cards) card.draw() // each names its project where that is another one
+  for (const card of cards) card.view?.draw() // each names its project where that is another one
   draw()
   await showNext()
 }

@@ -18,8 +18,9 @@ export class Tabs {
     this.toldAt = 0
     this.channel = new BroadcastChannel(name)
     this.channel.addEventListener("message", ({ data }) => (data === "ask" ? this.tell() : this.hear(data)))
-    window.addEventListener("pagehide", () => this.post(mine().map((one) => ({ ...one, state: null }))))
-    window.addEventListener("pageshow", () => this.tell())
+    this.hasLeft = false
+    window.addEventListener("pagehide", () => this.leave())
+    window.addEventListener("pageshow", () => this.comeBack())
     setInterval(() => this.check(), ASK)
   }
 
@@ -38,8 +39,18 @@ export class Tabs {
     if (performance.now() - this.toldAt > EVERY) this.tell()
   }
 
+  leave() {
+    this.post(this.mine().map((one) => ({ ...one, state: null })))
+    this.hasLeft = true // what is cut off now is not told as something that goes on
+  }
+
+  comeBack() {
+    this.hasLeft = false
+    this.tell()
+  }
+
   post(uploads) {
-    if (uploads.length) this.channel.postMessage(uploads)
+    if (uploads.length && !this.hasLeft) this.channel.postMessage(uploads)
   }
 
   hear(uploads) {
