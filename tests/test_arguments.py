@@ -3,12 +3,14 @@
 import builtins
 import functools
 import importlib
+import inspect
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from tusasgi import (
     Creation,
@@ -23,8 +25,13 @@ from tusasgi import (
     Upload,
     Uploads,
 )
+from tusasgi.lockers.file import FileLocker
 from tusasgi.lockers.memory import MemoryLocker
+from tusasgi.lockers.redis import RedisLocker
+from tusasgi.stores.file import FileStore
+from tusasgi.stores.fsspec import FsspecStore
 from tusasgi.stores.memory import MemoryStore
+from tusasgi.stores.s3 import S3Store
 
 
 class British(Hooks):
@@ -145,7 +152,114 @@ WRONG: list[tuple[Callable[..., object], dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "options", "message"), WRONG, ids=[row[2] for row in WRONG])
+def file_store(**options: Any) -> object:
+    return FileStore(**{"directory": "uploads", **options})
+
+
+def fsspec_store(**options: Any) -> object:
+    return FsspecStore(**{"place": "memory://uploads", **options})
+
+
+def s3_store(**options: Any) -> object:
+    return S3Store(**{"url": "s3://bucket", **options})
+
+
+def file_locker(**options: Any) -> object:
+    return FileLocker(**{"directory": "locks", **options})
+
+
+def redis_locker(**options: Any) -> object:
+    return RedisLocker(**{"server": "redis://localhost", **options})
+
+
+async def async_clock() -> datetime:
+    raise NotImplementedError
+
+
+NO_FOLDER = "directory must be the path of a folder, not"
+NO_BUCKET = "url must be s3://bucket or s3://bucket/prefix, not"
+NO_PATIENCE = "patience must be a number of seconds"
+NO_REDIS = "server must be a URL as redis://host:6379/0"
+WRONG += [
+    *(
+        (make, {"clock": 5}, "clock must be a function, not 5")
+        for make in (
+            MemoryStore,
+            file_store,
+            fsspec_store,
+            s3_store,
+        )
+    ),
+    *(
+        (make, {"clock": async_clock}, "clock must not be async")
+        for make in (
+            MemoryStore,
+            file_store,
+            fsspec_store,
+            s3_store,
+        )
+    ),
+    *(
+        (make, {"directory": wrong}, NO_FOLDER)
+        for make in (file_store, file_locker)
+        for wrong in (123, None, "", "a\0b", b"uploads", ["uploads"])
+    ),
+    *(
+        (make, {"patience": wrong}, NO_PATIENCE)
+        for make in (MemoryLocker, file_locker, redis_locker)
+        for wrong in (-1, "5", None, True, float("nan"), timedelta(seconds=5))
+    ),
+    (file_store, {"durability": "full"}, 'durability must be "complete", "append" or "none", not'),
+    (file_store, {"durability": None}, 'durability must be "complete", "append" or "none", not'),
+    (fsspec_store, {"place": 123}, "place must be a URL or a filesystem of fsspec, not 123"),
+    (fsspec_store, {"place": ""}, "place must be a URL, as sftp://host/folder, not ''"),
+    (fsspec_store, {"place": "nope://x"}, "a URL that fsspec knows, which nope:// is not"),
+    (fsspec_store, {"place": MemoryFileSystem}, "not a class: give MemoryFileSystem(…)"),
+    (fsspec_store, {"root": 5}, "root must be a str, not 5"),
+    (fsspec_store, {"root": "folder"}, "the root is a part of the URL"),
+    (fsspec_store, {"options": ["a"]}, "options must be a Mapping, not a list"),
+    (fsspec_store, {"piece_size": "8MiB"}, "piece_size must be an integer, not '8MiB'"),
+    (fsspec_store, {"piece_size": 1}, "piece_size must be from 65536 to 67108864, not 1"),
+    *(
+        (s3_store, {"url": wrong}, NO_BUCKET)
+        for wrong in (
+            123,
+            None,
+            "",
+            "bucket",
+            "https://bucket",
+            "s3://",
+            "s3:///prefix",
+        )
+    ),
+    (s3_store, {"describe": "x"}, "describe must be a function, not 'x'"),
+    (s3_store, {"describe": async_clock}, "describe must not be async: nobody would wait for it"),
+    (s3_store, {"part_size": "8MiB"}, "part_size must be an integer, not '8MiB'"),
+    (s3_store, {"part_size": 1}, "part_size must be at least 5 MiB, which is the least S3 takes"),
+    (s3_store, {"memory": 1.5}, "memory must be an integer, not 1.5"),
+    (s3_store, {"memory": 1}, "memory must hold two parts"),
+    (s3_store, {"remembered": -1}, "remembered must not be negative"),
+    (s3_store, {"integrity": "sha1"}, 'integrity must be "auto", "md5", "crc32" or "none", not'),
+    (s3_store, {"check": "no"}, "check must be a bool, not 'no'"),
+    *(
+        (redis_locker, {"server": wrong}, NO_REDIS)
+        for wrong in (
+            123,
+            None,
+            "",
+            "localhost",
+            "http://localhost",
+            "redis://:secret/x@localhost:port",
+        )
+    ),
+    (redis_locker, {"prefix": 5}, "prefix must be a str, not 5"),
+    (redis_locker, {"lease": 0}, "lease must be a positive number of seconds"),
+    (redis_locker, {"lease": "10"}, "lease must be a number of seconds, not '10'"),
+]
+NAMES = [f"{make.__name__}-{options}-{message}"[:100] for make, options, message in WRONG]
+
+
+@pytest.mark.parametrize(("make", "options", "message"), WRONG, ids=NAMES)
 def test_a_wrong_argument_is_refused_with_what_is_right(
     make: Callable[..., object], options: dict[str, Any], message: str
 ) -> None:
@@ -153,6 +267,51 @@ def test_a_wrong_argument_is_refused_with_what_is_right(
         make(**options)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+CONSTRUCTORS = [MemoryStore, FileStore, FsspecStore, S3Store, MemoryLocker, FileLocker, RedisLocker]
+NEEDED = {
+    FileStore: {"directory": "uploads"},
+    FsspecStore: {"place": "memory://uploads"},
+    S3Store: {"url": "s3://bucket"},
+    FileLocker: {"directory": "locks"},
+    RedisLocker: {"server": "redis://localhost"},
+}
+
+
+class Nothing:
+    """Of no type that any argument has."""
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        pytest.param(make, name, id=f"{make.__name__}-{name}")
+        for make in CONSTRUCTORS
+        for name, parameter in inspect.signature(make).parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ],
+)
+def test_each_argument_of_each_store_and_locker_is_looked_at_by_its_constructor(
+    make: Callable[..., object], name: str
+) -> None:
+    make(**NEEDED.get(make, {}))
+    with pytest.raises((TypeError, ValueError)) as refused:
+        make(**{**NEEDED.get(make, {}), name: Nothing()})
+    assert str(refused.value).startswith(f"{name} must be ")
+
+
+class Forgetful(Hooks):
+    async def creating(self, creation: Creation, request: Request | None) -> Creation:
+        return None  # type: ignore[return-value]
+
+
+@pytest.mark.anyio
+async def test_a_creating_hook_that_returns_no_creation_is_named() -> None:
+    with pytest.raises(TypeError) as refused:
+        await engine(hooks=Forgetful()).create(length=5)
+    assert str(refused.value) == "what Forgetful.creating returns must be a Creation, not None"
 
 
 def _traced(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

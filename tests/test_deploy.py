@@ -74,7 +74,7 @@ def test_the_unit_starts_the_command_with_options_that_it_has() -> None:
     unit.read(DEPLOY / "tusasgi.service")
     program, *words = shlex.split(unit["Service"]["ExecStart"].replace("%S", "/var/lib"))
     assert Path(program).name == "tusasgi"
-    command, settings = read_arguments(words, {})
+    command, settings, _ = read_arguments(words, {})
     assert (command, settings.dir) == ("serve", "/var/lib/tusasgi")
     assert int(unit["Service"]["TimeoutStopSec"]) > settings.stop_timeout
 
@@ -95,7 +95,7 @@ def test_the_image_sets_what_there_is_and_starts_the_server() -> None:
     said = dict(line.split(" ", 1) for line in lines)
     assert (json.loads(said["ENTRYPOINT"]), json.loads(said["CMD"])) == (["tusasgi"], ["serve"])
     environment = dict(word.split("=", 1) for word in shlex.split(said["ENV"]))
-    command, settings = read_arguments(json.loads(said["CMD"]), environment)
+    command, settings, _ = read_arguments(json.loads(said["CMD"]), environment)
     assert command == "serve"
     assert (settings.dir, settings.host) == (said["VOLUME"], "0.0.0.0")
     assert settings.monitor is not None

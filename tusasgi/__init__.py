@@ -5,6 +5,7 @@ from tusasgi.asgi.body import Body
 from tusasgi.asgi.download import FileInfo, download
 from tusasgi.asgi.resumable import Resumable
 from tusasgi.asgi.send import send_download
+from tusasgi.destinations import DestinationTemplate, check_destination
 from tusasgi.engine.uploads import Uploads
 from tusasgi.errors import (
     BodyTimeout,
@@ -36,7 +37,7 @@ from tusasgi.errors import (
     UploadNotFound,
     UploadPending,
 )
-from tusasgi.hooks import Hooks
+from tusasgi.hooks import HandOver, Hooks
 from tusasgi.lifecycle import Event, State, state_of
 from tusasgi.models import (
     Append,
@@ -70,6 +71,7 @@ __all__ = [
     "Checksum",
     "ChecksumMismatch",
     "Creation",
+    "DestinationTemplate",
     "Ending",
     "Event",
     "Expiry",
@@ -78,6 +80,7 @@ __all__ = [
     "FileInfo",
     "FinalResponse",
     "Forbidden",
+    "HandOver",
     "Headers",
     "Hooks",
     "InvalidRequest",
@@ -120,6 +123,7 @@ __all__ = [
     "UploadNotFound",
     "UploadPending",
     "Uploads",
+    "check_destination",
     "check_upload_id",
     "creation_headers",
     "download",

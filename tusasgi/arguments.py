@@ -20,22 +20,56 @@ _URL = re.compile(r"[!-~]+")  # printable ASCII without blanks
 _ALIKE = 0.75  # of 1: `authorise` and `complete` are, `describe` and `close` are not
 
 
-def check_integer(name: str, value: object, *, is_positive: bool = False) -> None:
+def check_integer(
+    name: str, value: object, *, is_positive: bool = False, least: int = 0, most: int | None = None
+) -> None:
     """Check a number of bytes or the like, of which none is negative; a bool is no number."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be an integer, not {value!r}")
     if value < is_positive:
         raise ValueError(f"{name} must {'be positive' if is_positive else 'not be negative'}")
+    if value < least or (most is not None and value > most):
+        bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} must be {bounds}, not {value}")
 
 
-def check_seconds(name: str, value: object) -> None:
+def check_seconds(
+    name: str, value: object, *, may_be_none: bool = True, may_be_zero: bool = False
+) -> None:
     """Check a positive number of seconds, or None for no limit."""
-    if value is None:
+    if value is None and may_be_none:
         return
+    or_none = ", or None" if may_be_none else ""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number of seconds, or None, not {value!r}")
-    if not value > 0:
-        raise ValueError(f"{name} must be a positive number of seconds, or None")
+        raise TypeError(f"{name} must be a number of seconds{or_none}, not {value!r}")
+    if may_be_zero and not value >= 0:
+        raise ValueError(f"{name} must be a number of seconds that is not negative{or_none}")
+    if not may_be_zero and not value > 0:
+        raise ValueError(f"{name} must be a positive number of seconds{or_none}")
+
+
+def check_folder(name: str, value: object) -> None:
+    """Check the path of a folder, there or not."""
+    path = value.__fspath__() if hasattr(value, "__fspath__") else value
+    if not isinstance(path, str):
+        raise TypeError(f"{name} must be the path of a folder, not {_named(value)}")
+    if not path or "\0" in path:
+        raise ValueError(f"{name} must be the path of a folder, not {path!r}")
+
+
+def check_callable(name: str, value: object) -> None:
+    """Check a function that is called and not awaited."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, not {_named(value)}")
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(f"{name} must not be async: nobody would wait for it")
+
+
+def check_choice(name: str, value: object, choices: Collection[str]) -> None:
+    """Check that a value is one of a few."""
+    if not isinstance(value, str) or value not in choices:
+        *others, last = (f'"{one}"' for one in choices)
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}, not {_named(value)}")
 
 
 def check_window(name: str, value: object) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
+from tusasgi.destinations import DestinationTemplate
 from tusasgi.errors import TusError
 from tusasgi.lifecycle import Event
 from tusasgi.models import Creation, Fact, FinalResponse, Operation, Request, Upload
@@ -83,6 +84,16 @@ class Hooks:
         append or by whatever completes it.
         """
 
+    async def destination(self, upload: Upload) -> str | None:
+        """Say where the bytes are to be from now on: a relative path below the folder `files`.
+
+        Asked when all bytes are there and durable, before `completed`, which finds them there.
+        None leaves them where they are. Nothing is overwritten: if something is there already,
+        the client is told to try again (503), the log says why, and this is asked again. What it
+        returns is recorded before anything is done. Not called for partial uploads.
+        """
+        return None
+
     async def completed(self, upload: Upload) -> FinalResponse | None:
         """All bytes are there and durable. Called at least once, before the client is told.
 
@@ -135,3 +146,21 @@ class Hooks:
         this is called, and nobody holds it. A removed upload takes its space until it is told.
         Its removal has no date on record: `at` is when it is told of.
         """
+
+
+def is_overridden(hooks: Hooks, name: str) -> bool:
+    """True unless a hook is the one that does nothing, which need not be called."""
+    return getattr(getattr(hooks, name), "__func__", None) is not getattr(Hooks, name)
+
+
+class HandOver(Hooks):
+    """Hooks that hand each finished upload over: `HandOver("{date}/{owner}/{id}.{extension}")`.
+
+    The fields are those of `DestinationTemplate`. Derive from it to add other hooks.
+    """
+
+    def __init__(self, template: str) -> None:
+        self._template = DestinationTemplate(template)
+
+    async def destination(self, upload: Upload) -> str | None:
+        return self._template(upload)

@@ -129,6 +129,8 @@ class Upload:
     sha256: str | None = None
     """The digest of all bytes in hexadecimal, if the engine is set to compute it."""
     is_complete: bool = False
+    destination: str | None = None
+    """Where the host wants its bytes to be in the end: below the folder `files` of the store."""
     removal: Removal | None = None
     """Set once it is to be removed: nobody may use it any more, whatever is left of it."""
     protocol: str = "tus"
@@ -180,6 +182,11 @@ class Upload:
     @property
     def has_all_bytes(self) -> bool:
         return self.offset == self.length and not self.is_open
+
+    @property
+    def is_handed_over(self) -> bool:
+        """True once its bytes are the host's, who may have taken them from its destination."""
+        return self.is_complete and self.destination is not None
 
     @property
     def can_expire(self) -> bool:

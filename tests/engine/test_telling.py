@@ -89,6 +89,30 @@ async def test_what_happens_is_told_at_once_and_in_order(make: MakeStage) -> Non
         await until(is_gone)
 
 
+async def test_what_happens_twice_before_its_turn_is_told_once(
+    make: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tusasgi.engine.telling._AT_ONCE", 1)
+    gate = anyio.Event()
+
+    class Gated(Teller):
+        async def tell(self, upload: Upload, event: Event, at: datetime) -> None:
+            await gate.wait()
+            await super().tell(upload, event, at)
+
+    hooks = Gated()
+    stage = make(hooks=hooks)
+    async with delivering(stage.uploads):
+        await stage.upload(length=9)  # the one that is told, while the next has to wait
+        upload = await stage.upload(content=b"hello")
+        await stage.uploads.terminate(upload.id)
+        gate.set()
+        await until(lambda: len(hooks.told) == 4)
+        await stage.upload(length=9)
+        await until(lambda: len(hooks.told) == 5)
+    assert hooks.told == ["created", "created", "completed", "terminated", "created"]
+
+
 async def test_what_was_told_is_recorded_and_not_told_again(make: MakeStage) -> None:
     stage, hooks = on_stage(make)
     upload = await stage.upload(content=b"hello")

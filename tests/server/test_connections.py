@@ -154,7 +154,7 @@ def test_a_slow_body_is_no_slow_head(server: Server) -> None:
 
 
 def test_idle_connections_outlive_those_of_common_proxies() -> None:
-    _, settings = read_arguments(["serve"])
+    settings = read_arguments(["serve"]).settings
     assert (settings.header_timeout, settings.keep_alive) == (60, 75)  # theirs: 60
 
 

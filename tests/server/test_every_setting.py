@@ -13,7 +13,7 @@ from tusasgi.server.sources import layers_of, merged, sources_of, to_toml
 PARSER, COMMANDS = _parser()
 OPTIONS = _options_of(COMMANDS["serve"])
 WORDS = ("some-word", "41", "10.1.0.0/16", "s3://bucket/prefix", "/some/path/", "package.module:it",
-         "https://some.example", "[::1]:9100")  # fmt: skip
+         "https://some.example", "[::1]:9100", "memory")  # fmt: skip
 """Each option takes one of them."""
 
 

@@ -6,11 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
+import anyio
 import pytest
+from blockbuster import BlockBuster
 
 from tests.hosts._process import ROOT, Server, free_port, running
 from tests.hosts._wire import Client, wait_until
@@ -21,6 +24,9 @@ from tests.services.fixtures import QUICKLY_CHECKED
 from tests.services.fixtures import moto as moto  # the fixtures
 from tests.services.fixtures import seaweedfs as seaweedfs
 from tests.services.s3 import Moto, S3Server
+from tusasgi import Upload
+from tusasgi.server.command import main
+from tusasgi.stores.s3 import S3Store
 
 DATA = os.urandom(12_000_000)  # a whole part of 8 MiB, and some of the next one
 QUICKLY = ("-c", QUICKLY_CHECKED, "tusasgi")
@@ -249,6 +255,64 @@ def test_a_server_is_ready_while_its_bucket_is_there_and_healthy_all_the_time(
         assert ask(f"{url}/health") == (200, "ok\n")
         behind.heal()
         assert ask(f"{url}/ready") == (200, "ok\n")
+
+
+@pytest.fixture
+def here(
+    behind: Behind, monkeypatch: pytest.MonkeyPatch, blockbuster: BlockBuster
+) -> Callable[..., None]:
+    """Run a command in this process, which is quicker than one of its own."""
+    blockbuster.deactivate()
+    for name, value in variables(behind).items():
+        monkeypatch.setenv(name, value)
+    return lambda *words: main(words)
+
+
+async def _create(url: str) -> None:
+    async with S3Store(url, check=False) as store:
+        await store.create(Upload(id="one", length=10, created=datetime.now(UTC)))
+
+
+def test_uploads_in_a_bucket_are_listed_shown_and_removed(
+    behind: Behind, here: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"s3://{behind.bucket}/listed"
+    anyio.run(_create, url)
+    here("list", "--store", url)
+    assert (
+        "one                               receiving   0 B of 10 B (0 %)" in capsys.readouterr().out
+    )
+    here("show", "one", "--store", url)
+    assert "id         one\n" in capsys.readouterr().out
+    assert behind.tries == 0  # who only reads has nothing to try
+    here("remove", "one", "--store", url)
+    capsys.readouterr()
+    here("list", "--store", url)
+    assert capsys.readouterr().out.endswith("0 uploads\n")
+
+
+def test_a_bucket_is_tried_by_check_and_left_as_it_was(
+    behind: Behind, moto: Moto, here: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    here("check", "--store", f"s3://{behind.bucket}/checked")
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert lines[0] == "holds  conditional writes hold, of many at once too"
+    assert (len(lines), last) == (10, "All that is needed holds.")
+    assert all(line.startswith("holds ") for line in lines)
+    assert moto.keys(moto.bucket, "checked/") == []
+
+
+def test_a_bucket_without_conditions_is_found_by_check(
+    behind: Behind, here: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    behind.fail("error_501", operation="PutObject", key="/pieces/check-", times=None)
+    with pytest.raises(SystemExit) as ended:
+        here("check", "--store", f"s3://{behind.bucket}/unfit")
+    output = capsys.readouterr().out
+    assert ended.value.code == 1
+    assert "FAILS  conditional writes hold, of many at once too" in output
+    assert "does not know If-None-Match" in output
+    assert output.endswith("This is no place for uploads.\n")
 
 
 def test_a_server_that_is_silent_is_said_in_words(

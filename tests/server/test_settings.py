@@ -27,7 +27,7 @@ ALL = {
 
 def everything() -> Settings:
     words = [word for option in ALL.items() for word in option]
-    command, settings = read_arguments(["serve", *(f"--{flag}" for flag in FLAGS), *words])
+    command, settings, _ = read_arguments(["serve", *(f"--{flag}" for flag in FLAGS), *words])
     assert command == "serve"
     return settings
 
@@ -41,7 +41,7 @@ def test_each_option_is_the_setting_of_its_name() -> None:
 
 
 def test_what_is_not_given_is_as_the_defaults_say() -> None:
-    assert read_arguments(["serve"]) == ("serve", DEFAULTS)
+    assert read_arguments(["serve"]) == ("serve", DEFAULTS, {})
 
 
 def test_workers_have_the_settings_that_the_command_was_given() -> None:

@@ -74,7 +74,7 @@ def test_lists_are_given_by_commas_in_the_environment_and_as_lists_in_a_file(
     tmp_path: Path,
 ) -> None:
     origins = ["https://a.example", "https://b.example"]
-    _, settings = read_arguments(["serve"], {"TUSASGI_CORS_ORIGIN": ", ".join(origins)})
+    settings = read_arguments(["serve"], {"TUSASGI_CORS_ORIGIN": ", ".join(origins)}).settings
     assert settings.cors_origin == origins
     assert by_file(f"cors-origin = {origins!r}", tmp_path).cors_origin == origins
 
@@ -89,20 +89,20 @@ def test_an_option_counts_more_than_the_environment_and_that_more_than_a_file(
 
 def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("port = 7")
-    _, settings = read_arguments(["serve"], {"TUSASGI_CONFIG": str(tmp_path / "a.toml")})
+    settings = read_arguments(["serve"], {"TUSASGI_CONFIG": str(tmp_path / "a.toml")}).settings
     assert settings.port == 7
 
 
 def test_a_place_replaces_the_other_kind_that_counts_less(tmp_path: Path) -> None:
     settings = by_file("store = 's3://bucket/prefix'", tmp_path, "--dir", "data")
     assert (settings.dir, settings.store) == ("data", None)
-    _, settings = read_arguments(["sweep", "--store", "s3://bucket"], {"TUSASGI_DIR": "data"})
+    settings = read_arguments(["sweep", "--store", "s3://bucket"], {"TUSASGI_DIR": "data"}).settings
     assert (settings.dir, settings.store) == (None, "s3://bucket")
 
 
 @pytest.mark.parametrize("word", ["0", "false", "No", "off"])
 def test_a_switch_can_be_off(word: str) -> None:
-    _, settings = read_arguments(["serve"], {"TUSASGI_LOG_REQUESTS": word})
+    settings = read_arguments(["serve"], {"TUSASGI_LOG_REQUESTS": word}).settings
     assert settings == DEFAULTS
 
 
@@ -120,7 +120,7 @@ def test_other_variables_are_left_alone() -> None:
         "TUSASGI_COMPANY": "y",
         "PORT": "z",
     }
-    assert read_arguments(["serve"], others) == ("serve", DEFAULTS)
+    assert read_arguments(["serve"], others) == ("serve", DEFAULTS, {})
 
 
 WRONG: list[tuple[dict[str, str], str, str]] = [

@@ -38,6 +38,7 @@ uploads = st.builds(
     sha256=st.none() | st.text("0123456789abcdef", min_size=64, max_size=64),
     is_complete=st.booleans(),
     removal=st.sampled_from([None, "terminated", "expired"]),
+    destination=st.none() | texts,
 )
 
 
@@ -61,9 +62,15 @@ def test_a_date_is_read_as_utc_whatever_zone_it_was_written_in() -> None:
 
 def test_a_record_of_a_later_version_is_refused() -> None:
     record = json.loads(dump_record(Upload(id="a", length=1, created=NOW)))
-    record["version"] = 3
-    with pytest.raises(ValueError, match="version 3 are not known"):
+    record["version"] = 4
+    with pytest.raises(ValueError, match="version 4 are not known"):
         load_record(json.dumps(record).encode(), offset=0)
+
+
+def test_an_earlier_release_refuses_a_record_whose_bytes_it_would_miss() -> None:
+    record = json.loads(dump_record(Upload(id="a", length=1, created=NOW, destination="x")))
+    assert record["version"] == 3
+    assert json.loads(dump_record(Upload(id="a", length=1, created=NOW)))["version"] == 1
 
 
 def test_a_record_of_the_first_release_can_be_read() -> None:

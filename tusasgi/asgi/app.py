@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from tusasgi.arguments import check_absolute, check_choices, check_header, check_seconds
 from tusasgi.asgi.body import Receive
-from tusasgi.asgi.download import download
+from tusasgi.asgi.download import check_is_there, download
 from tusasgi.asgi.exchange import Exchange, Scope, log_outcome
 from tusasgi.asgi.progress import reporting
 from tusasgi.asgi.routes import find_id, find_route, origin_of
@@ -239,6 +239,7 @@ class TusApp:
     async def _download(self, exchange: Exchange, upload: Upload) -> Response:
         upload = await self.uploads.complete(upload)
         reader = self.uploads.capabilities.reader
+        await check_is_there(upload, reader)
         is_head = exchange.method == "HEAD"
         response = download(upload, reader, exchange.headers, is_head=is_head)
         codec = exchange.codec

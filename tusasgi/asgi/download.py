@@ -96,8 +96,20 @@ def download(
     )
 
 
+async def check_is_there(upload: Upload, store: SupportsRead) -> None:
+    """Raise `UploadNotFound` if the host has taken away what was handed over to it.
+
+    To be asked before a response begins: whoever reads afterwards finds out too late to say so.
+    """
+    if upload.is_handed_over:
+        async for _ in _exactly(store.read(upload, 0, min(1, upload.offset)), upload.offset and 1):
+            pass
+
+
 def _path_of(upload: Upload, store: SupportsRead) -> str | None:
-    return store.local_path(upload) if isinstance(store, SupportsLocalPath) else None
+    if upload.is_handed_over or not isinstance(store, SupportsLocalPath):
+        return None  # only who opens it knows whether the host has left it there
+    return store.local_path(upload)
 
 
 def _etag(upload: Upload) -> str:

@@ -1,13 +1,16 @@
 """What has to follow on the last byte or on a removal, as steps that may be repeated.
 
-The order is always: the store, the hook, the record. Whatever fails or dies on the way is found
-again by the next request or sweep, so a hook is called at least once. The caller holds the lock
-on the upload, so the hooks of one upload never overlap and come in the order of its lifecycle.
+The order is always: the store, the hook, the record. (What the hook `destination` says is recorded
+before the store does it: the next attempt must find what this one has left.) Whatever fails or
+dies on the way is found again by the next request or sweep, so a hook is called at least once. The
+caller holds the lock on the upload, so the hooks of one upload never overlap and come in the order
+of its lifecycle.
 
 Whatever leaves a hook that may not refuse means that it failed, and nothing else: see `calling`.
 """
 
 import contextlib
+import hashlib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -16,6 +19,7 @@ from typing import TypeVar
 from anyio.to_thread import run_sync
 
 from tusasgi.checksums import ALGORITHMS
+from tusasgi.destinations import check_destination
 from tusasgi.engine.calling import called
 from tusasgi.engine.locks import Locks
 from tusasgi.engine.telling import Telling
@@ -28,11 +32,18 @@ from tusasgi.errors import (
     UploadNotFound,
     UploadPending,
 )
-from tusasgi.hooks import Hooks
+from tusasgi.hooks import Hooks, is_overridden
 from tusasgi.lifecycle import Event
 from tusasgi.models import Removal, Upload
 from tusasgi.observer import Observer
-from tusasgi.stores import BytesLost, PartLost, Store, StoreError, WriteConflict
+from tusasgi.stores import (
+    BytesLost,
+    DestinationTaken,
+    PartLost,
+    Store,
+    StoreError,
+    WriteConflict,
+)
 from tusasgi.stores.capabilities import Capabilities
 
 T = TypeVar("T")
@@ -79,6 +90,7 @@ class Completion:
         self._has_digest = has_digest
         self._removes_parts = removes_parts
         self._hook_timeout = hook_timeout
+        self._in_completed: set[str] = set()  # uploads whose `completed` hook is running here
 
     async def complete(self, upload: Upload) -> Upload:
         """Return the upload, joined and completed if it was on its way there.
@@ -110,8 +122,12 @@ class Completion:
         """
         terminator, is_new = self._capabilities.terminator, upload.removal is None
         if is_new:
-            upload = await self._store.update(replace(upload, removal=removal))
+            is_complete = upload.is_complete or self._is_taken(upload)
+            removed = replace(upload, removal=removal, is_complete=is_complete)
+            upload = await self._store.update(removed)
             self._observer.changed(upload, Event(removal))
+        if upload.destination is not None and not upload.is_complete:
+            await self._capabilities.hander.take_back(upload)
         hook = self._hooks.expired if upload.removal == "expired" else self._hooks.terminated
         await self._call(partial(hook, upload), "the upload is being removed; it will be repeated")
         if self._telling.is_due(upload):  # then the record stays until everything is told
@@ -119,6 +135,10 @@ class Completion:
             return
         await terminator.terminate(upload.id)
         self._observer.changed(upload, Event.REMOVED)
+
+    def _is_taken(self, upload: Upload) -> bool:
+        """True if the host removes, in its `completed` hook, what has been handed over to it."""
+        return upload.destination is not None and upload.id in self._in_completed
 
     async def refuse(self, upload: Upload, refusal: TusError) -> None:
         """Remove an upload that a hook refused, where the store can, and tell the host.
@@ -162,7 +182,7 @@ class Completion:
     async def _finish(self, upload: Upload) -> Upload:
         upload = await self._store.finish(upload)
         if not upload.is_partial:
-            upload = await self.with_digests(upload)
+            upload = await self._handed_over(await self.with_digests(upload))
         complete = replace(upload, is_complete=True)
         if not upload.is_partial:
             complete = await self._told_complete(upload, complete)
@@ -176,15 +196,49 @@ class Completion:
             self._telling.happened(complete.id)
         return complete
 
+    async def _handed_over(self, upload: Upload) -> Upload:
+        """Return the upload with its bytes where the host wants them, if it does."""
+        upload = await self._with_destination(upload)
+        if upload.destination is None:
+            return upload
+        try:
+            async with self._locks.hold(_lock_of(upload.destination)):
+                await self._capabilities.hander.hand_over(upload)
+        except DestinationTaken as failure:
+            await self._store.update(replace(upload, destination=None))  # the hook is asked again
+            raise UploadPending(_INCOMPLETE) from failure
+        except UploadLocked as failure:
+            raise UploadPending(_INCOMPLETE) from failure
+        return upload
+
+    async def _with_destination(self, upload: Upload) -> Upload:
+        """Return the upload with what the hook says, recorded: what is repeated is the same."""
+        if upload.destination is not None or not is_overridden(self._hooks, "destination"):
+            return upload
+        named = await self._call(partial(self._hooks.destination, upload), _INCOMPLETE)
+        if named is None:
+            return upload
+        destination = check_destination("what the hook destination returns", named)
+        return await self._update(replace(upload, destination=destination))
+
     async def _told_complete(self, upload: Upload, complete: Upload) -> Upload:
         """Call the `completed` hook, and return the upload with what it answers."""
         hook = partial(self._hooks.completed, complete)
         try:
-            answer = await self._call(hook, _INCOMPLETE, refusals=(Rejected,))
+            with self._calling_completed(upload.id):
+                answer = await self._call(hook, _INCOMPLETE, refusals=(Rejected,))
         except Rejected as refusal:
             await self.refuse(upload, refusal)
             raise
         return replace(complete, final_response=answer or complete.final_response)
+
+    @contextlib.contextmanager
+    def _calling_completed(self, upload_id: str) -> Iterator[None]:
+        self._in_completed.add(upload_id)
+        try:
+            yield
+        finally:
+            self._in_completed.discard(upload_id)
 
     async def _remove_parts(self, upload: Upload) -> None:
         """Remove the uploads that this one was joined from, before anything says that it is done.
@@ -198,7 +252,7 @@ class Completion:
 
     async def tell_created(self, upload: Upload) -> Upload:
         """Call the `created` hook for what was just stored; remove the upload if it fails."""
-        if getattr(self._hooks.created, "__func__", None) is Hooks.created:
+        if not is_overridden(self._hooks, "created"):
             return upload  # most hosts have none, and creations are many
         try:
             answer = await self._call(partial(self._hooks.created, upload), _NOT_CREATED)
@@ -248,3 +302,8 @@ class Completion:
             for digest in running.values():
                 await run_sync(digest.update, chunk)
         return {name: digest.digest() for name, digest in running.items()}
+
+
+def _lock_of(destination: str) -> str:
+    """Return what is locked while a destination is taken: one of two uploads that want it waits."""
+    return hashlib.sha256(destination.encode()).hexdigest()

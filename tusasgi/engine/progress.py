@@ -7,7 +7,7 @@ from typing import NoReturn
 import anyio
 
 from tusasgi.errors import Rejected
-from tusasgi.hooks import Hooks
+from tusasgi.hooks import Hooks, is_overridden
 from tusasgi.models import Upload
 from tusasgi.observer import Observer
 
@@ -41,7 +41,7 @@ class ProgressTelling:
         self._hooks = hooks
         self._observer = observer
         self._hook_timeout = hook_timeout
-        self._is_wanted = getattr(hooks.progressed, "__func__", None) is not Hooks.progressed
+        self._is_wanted = is_overridden(hooks, "progressed")
         self._is_delivering = False
         self._waiting: dict[Progress, None] = {}
         self._running: set[Progress] = set()

@@ -45,11 +45,10 @@ class Delivery:
     upload_id: str
     told: set[tuple[str, datetime]] = field(default_factory=set)
     """What was told, and is not recorded to have been."""
-    due: float = 0.0
-    """When it is its turn, by the clock of the event loop."""
+    place: int | None = None
+    """Its place in the queue, unless it is running."""
     failures: int = 0
     """How often it has failed in a row."""
-    is_running: bool = False
     has_more: bool = False
     """True if something has happened since it was begun."""
 
@@ -102,7 +101,7 @@ class Telling:
         delivery = self._deliveries.get(upload_id)
         if delivery is None:
             self.found(upload_id)
-        elif delivery.is_running:
+        elif delivery.place is None:
             delivery.has_more = True
         else:
             self._put(delivery, after=0)
@@ -127,7 +126,6 @@ class Telling:
         finally:
             self.is_delivering = False
             for delivery in self._deliveries.values():
-                delivery.is_running = False
                 self._put(delivery, after=0)
         raise AssertionError("it ends by being cancelled")
 
@@ -163,8 +161,10 @@ class Telling:
         return failures
 
     def _put(self, delivery: Delivery, *, after: float) -> None:
-        delivery.due = after and anyio.current_time() + after
-        heapq.heappush(self._queue, (delivery.due, next(self._numbers), delivery))
+        """Give it a place in the queue, instead of the one that it may have."""
+        delivery.place = next(self._numbers)
+        due = after and anyio.current_time() + after
+        heapq.heappush(self._queue, (due, delivery.place, delivery))
         self._woken.set()
 
     async def _next(self) -> Delivery:
@@ -173,14 +173,14 @@ class Telling:
             self._woken = anyio.Event()
             wait = math.inf
             while self._queue:
-                due, _, delivery = self._queue[0]
-                is_stale = delivery.is_running or due != delivery.due
+                due, place, delivery = self._queue[0]
+                is_its_place = place == delivery.place
                 wait = due - anyio.current_time()
-                if not is_stale and wait > 0:
+                if is_its_place and wait > 0:
                     break
                 heapq.heappop(self._queue)
-                if not is_stale:
-                    delivery.is_running = True
+                if is_its_place:
+                    delivery.place = None
                     return delivery
                 wait = math.inf
             with anyio.move_on_after(wait):
@@ -200,12 +200,11 @@ class Telling:
             self._log(delivery, failure)
             self._repeat(delivery, after=0)
         else:
-            delivery.is_running = False
             delivery.failures = 0
             if delivery.has_more:
                 self._put(delivery, after=0)
             else:
-                del self._deliveries[delivery.upload_id]
+                self._deliveries.pop(delivery.upload_id, None)
         finally:
             slots.release()
 
@@ -213,7 +212,6 @@ class Telling:
         """Have it told again, after longer each time that it fails; not all at the same moment."""
         pause = min(_SHORTEST * 2**delivery.failures, _LONGEST) * random.uniform(0.5, 1.0)
         delivery.failures = min(delivery.failures + 1, 30)
-        delivery.is_running = False
         self._put(delivery, after=max(pause, after))
 
     def _log(self, delivery: Delivery, failure: BaseException | None) -> None:

@@ -38,7 +38,7 @@ from tusasgi.engine.sweeping import Sweep
 from tusasgi.engine.telling import Telling
 from tusasgi.errors import UploadExpired, UploadLocked, UploadNotFound, UploadPending
 from tusasgi.fields import check_creation
-from tusasgi.hooks import Hooks
+from tusasgi.hooks import Hooks, is_overridden
 from tusasgi.lifecycle import TOLD, Event, State, state_of
 from tusasgi.lockers import Locker
 from tusasgi.lockers.memory import MemoryLocker
@@ -223,6 +223,7 @@ class Uploads:
         if creation.parts:
             creation = replace(creation, length=joined_length(parts, creation.length))
         creation = await self.hooks.creating(creation, request)
+        check_type(f"what {type(self.hooks).__name__}.creating returns", creation, Creation)
         check_creation(creation)
         upload = self._new_upload(creation)
         if not upload.is_partial and (upload.parts or upload.length == 0):
@@ -541,6 +542,8 @@ class Uploads:
             raise ValueError('digest must be None or "sha256"')
         if digest is not None and not self.capabilities.can_read:
             raise ValueError(f"{name} cannot read uploads back for a digest")
+        if is_overridden(self.hooks, "destination") and not self.capabilities.can_hand_over:
+            raise ValueError(f"{name} cannot hand uploads over: leave the hook destination out")
 
     async def _create(self, upload: Upload) -> Upload:
         upload = await self.store.create(upload)

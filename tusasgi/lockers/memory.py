@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from tusasgi.arguments import check_seconds
 from tusasgi.errors import UploadLocked
 
 
@@ -29,6 +30,7 @@ class MemoryLocker:
     """
 
     def __init__(self, *, patience: float = 5.0) -> None:
+        check_seconds("patience", patience, may_be_none=False, may_be_zero=True)
         self._patience = patience
         self._locks: dict[str, _Lock] = {}
 

@@ -1,5 +1,6 @@
 """What has to be there before the command begins. What is not ends it with one line and code 1."""
 
+import contextlib
 import importlib.util
 import logging
 import os
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 import anyio
 
-from tusasgi import StoreUnavailable
+from tusasgi import StoreUnavailable, UploadNotFound
 from tusasgi.server.access import make_credentials
 from tusasgi.server.failures import describe
+from tusasgi.server.lockers import ask_redis, make_locker, url_of_redis
 from tusasgi.server.python_hooks import load_hooks
 from tusasgi.server.settings import SECRETS, Settings
-from tusasgi.server.values import Address
+from tusasgi.server.storage import make_store
+from tusasgi.server.values import Address, without_password
 from tusasgi.server.web_hooks import make_web_hooks
 
 if TYPE_CHECKING:
@@ -139,24 +142,94 @@ def check_credentials(settings: Settings, *, install: str) -> None:
             fail(f"{shown}: {error}")
 
 
-def check_bucket(settings: Settings, *, may_be_away: bool) -> Settings:
-    """Check what the bucket can do; return settings by which nobody has to do so again.
+def check_readable(settings: Settings) -> Settings:
+    """Check where the uploads are for who only reads; the conditions of a bucket are not tried."""
+    if settings.is_in_bucket:
+        check_extra("a bucket", "s3", "s3fs")
+        return replace(settings, check_bucket=False)
+    return check_place(settings, may_be_away=False)
 
-    They are as they were if the bucket cannot be reached for now, and that is no reason to end.
+
+def check_place(settings: Settings, *, may_be_away: bool, may_be_made: bool = False) -> Settings:
+    """Check where the uploads are; return settings by which nobody has to do so again."""
+    if settings.is_in_bucket:
+        return _check_bucket(settings, may_be_away=may_be_away)
+    if not settings.is_in_folder:
+        _check_filesystem(settings, may_be_away=may_be_away)
+    elif may_be_made:
+        check_folder(settings.place)
+    else:
+        check_folder_is_there(settings.place)
+    return settings
+
+
+def _check_bucket(settings: Settings, *, may_be_away: bool) -> Settings:
+    """Check what the bucket can do.
+
+    The settings are as they were if it cannot be reached for now, and that is no reason to end.
     """
     check_extra("a bucket", "s3", "s3fs")
     try:
         integrity = anyio.run(_try_bucket, settings.place)
     except Exception as error:  # of a long list; whoever typed the URL wants the reason alone
-        if not (may_be_away and isinstance(error, StoreUnavailable)):
-            fail(f"cannot use the bucket {settings.place}: {describe(error)}")
-        logger.warning(
-            "The bucket %s cannot be reached for now; the first request tries again: %s",
-            settings.place,
-            describe(error),
-        )
+        _end_or_warn("bucket", settings.place, error, may_be_away=may_be_away)
         return settings
     return replace(settings, check_bucket=False, integrity=integrity)
+
+
+def _check_filesystem(settings: Settings, *, may_be_away: bool) -> None:
+    """Check that fsspec has what reaches there, and that it can write, read, list and delete."""
+    check_extra("a store other than S3", "fsspec", "fsspec")
+    import fsspec
+
+    scheme = settings.place.partition("://")[0]
+    try:
+        fsspec.get_filesystem_class(scheme)
+    except ValueError:
+        fail(f"cannot use the store {settings.shown_place}: fsspec knows no {scheme}://")
+    except ImportError as error:
+        fail(f"cannot use the store {settings.shown_place}: {error}")  # it names the package
+    try:
+        anyio.run(_try_filesystem, settings)
+    except Exception as error:  # each filesystem has exceptions of its own
+        _end_or_warn("store", settings.shown_place, error, may_be_away=may_be_away)
+
+
+async def _try_filesystem(settings: Settings) -> None:
+    with contextlib.suppress(UploadNotFound):
+        await make_store(settings).get("tusasgi-check")
+
+
+def _end_or_warn(kind: str, place: str, error: Exception, *, may_be_away: bool) -> None:
+    if not (may_be_away and isinstance(error, StoreUnavailable)):
+        fail(f"cannot use the {kind} {place}: {without_password(describe(error))}")
+    logger.warning(
+        "The %s %s cannot be reached for now; the first request tries again: %s",
+        kind,
+        place,
+        without_password(describe(error)),
+    )
+
+
+def check_locker(settings: Settings) -> None:
+    """Check that there is such a locker; say in a line if it cannot be reached for now."""
+    url = url_of_redis(settings)
+    if url is None:
+        return
+    check_extra("--locker redis://", "redis", "redis")
+    try:
+        make_locker(settings)
+    except ValueError as error:
+        fail(f"cannot use the locker {without_password(url)}: {without_password(str(error))}")
+    try:
+        anyio.run(ask_redis, url)
+    except Exception as error:  # of a long list, and none of it is a reason to end
+        logger.warning(
+            "Redis at %s cannot be used for locks; whoever changes an upload is asked to try "
+            "again until it can: %s",
+            without_password(url),
+            without_password(describe(error)),
+        )
 
 
 async def _try_bucket(url: str) -> "Integrity":

@@ -1,28 +1,24 @@
-"""The command `tusasgi`: a server that needs no code, and the sweeper of its uploads."""
+"""The command `tusasgi`: a server that needs no code, and what looks after its uploads."""
 
 import contextlib
 import logging.config
 import os
-import sys
 from collections.abc import Iterator, Sequence
-
-import anyio
+from importlib import import_module
 
 from tusasgi.server.checks import (
     check_address,
-    check_bucket,
     check_certificate,
     check_credentials,
     check_extra,
-    check_folder,
-    check_folder_is_there,
     check_hooks,
+    check_locker,
+    check_place,
     check_posix,
     check_web_hooks,
     fail,
 )
 from tusasgi.server.connections import raise_descriptor_limit
-from tusasgi.server.failures import describe_each
 from tusasgi.server.listening import (
     CannotListen,
     Listener,
@@ -35,17 +31,29 @@ from tusasgi.server.monitor import Monitor, Watched, counting
 from tusasgi.server.options import read_arguments
 from tusasgi.server.readiness import StoreProbe
 from tusasgi.server.settings import FOR_WORKERS, Settings
-from tusasgi.server.storage import closing, make_uploads
 from tusasgi.server.values import Address
 
 _EXTRAS = {"uvicorn": "server", "granian": "granian"}
 """What to install for a server."""
 
+_MODULES = {
+    "list": "listing",
+    "show": "showing",
+    "remove": "removing",
+    "sweep": "sweeping",
+    "check": "checking",
+    "import": "importing",
+}
+"""Where the other commands are."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; a wrong option ends it with code 2, what cannot be done with 1."""
-    command, settings = read_arguments(arguments)
-    {"serve": serve, "sweep": sweep}[command](settings)
+    command, settings, words = read_arguments(arguments)
+    if command == "serve":
+        serve(settings)
+    else:
+        import_module(f"tusasgi.server.commands.{_MODULES[command]}").run(settings, words)
 
 
 def serve(settings: Settings) -> None:
@@ -61,10 +69,8 @@ def serve(settings: Settings) -> None:
     check_web_hooks(settings, install=f"{extra},hooks")
     check_certificate(settings)
     check_credentials(settings, install=f"{extra},jwt")
-    if settings.is_in_bucket:
-        settings = check_bucket(settings, may_be_away=True)
-    else:
-        check_folder(settings.place)
+    settings = check_place(settings, may_be_away=True, may_be_made=True)
+    check_locker(settings)
     with (
         _monitor(settings.monitor, install=f"{extra},metrics") as monitor,
         _listener(settings) as listener,
@@ -72,7 +78,7 @@ def serve(settings: Settings) -> None:
     ):
         settings = listener.written_into(settings)
         url = settings.public_url or listener.url(settings)
-        announce(f"Clients upload to {url} and the bytes go to {settings.place}", settings)
+        announce(f"Clients upload to {url} and the bytes go to {settings.shown_place}", settings)
         if monitor is not None:
             _watch(monitor, listener, settings, probe)
         _run_server(settings, listener)
@@ -109,7 +115,7 @@ def _monitor(address: Address | None, *, install: str) -> Iterator[Monitor | Non
 
 def _watch(monitor: Monitor, listener: Listener, settings: Settings, probe: StoreProbe) -> None:
     watched = Watched(
-        directory=None if settings.is_in_bucket else settings.place,
+        directory=settings.place if settings.is_in_folder else None,
         address=listener.address,
         path=settings.path,
         store_trouble=probe.trouble,
@@ -132,25 +138,3 @@ def _run_server(settings: Settings, listener: Listener) -> None:
     else:
         from tusasgi.server.on_uvicorn import run
     run(settings, listener)
-
-
-def sweep(settings: Settings) -> None:
-    """Remove once what has expired, tell what is to be told, and say how much was removed."""
-    check_hooks(settings.hooks)
-    check_web_hooks(settings, install="hooks")
-    if settings.is_in_bucket:
-        settings = check_bucket(settings, may_be_away=False)
-    else:
-        check_folder_is_there(settings.place)
-    try:
-        count = anyio.run(_sweep, settings)
-    except* Exception as failures:  # whatever it was: who runs it wants the causes alone
-        lines = [f"tusasgi: not everything could be done: {f}" for f in describe_each(failures)]
-        sys.exit("\n".join(lines))
-    print(f"{count} expired {'upload' if count == 1 else 'uploads'} removed")
-
-
-async def _sweep(settings: Settings) -> int:
-    uploads = make_uploads(settings)
-    async with closing(uploads.store, uploads.hooks):
-        return await uploads.sweep()

@@ -2,12 +2,21 @@
 
 import argparse
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from tusasgi import __version__
 from tusasgi.server import values
+from tusasgi.server.commands.options import WORDS, add_commands
+from tusasgi.server.lockers import wrong_locker
 from tusasgi.server.settings import DEFAULTS, SECRETS, Settings
+from tusasgi.server.shared_options import (
+    add_hooks,
+    add_locker,
+    add_place,
+    add_web_hooks,
+)
+from tusasgi.server.shared_options import read_by as _as
 from tusasgi.server.sources import (
     Options,
     WrongSetting,
@@ -17,12 +26,21 @@ from tusasgi.server.sources import (
     to_toml,
 )
 
-Command = Literal["serve", "sweep"]
+Command = Literal["serve", "list", "show", "remove", "sweep", "check", "import"]
+
+
+class Call(NamedTuple):
+    """What is to be done, and how."""
+
+    command: Command
+    settings: Settings
+    words: Mapping[str, Any]
+    """What is said of this one call, as the ids of uploads, and is no setting."""
 
 
 def read_arguments(
     arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ
-) -> tuple[Command, Settings]:
+) -> Call:
     """Return what is to be done, and how; what is wrong ends the process with code 2.
 
     An option counts more than a variable of the environment, and that more than a file.
@@ -39,11 +57,17 @@ def read_arguments(
     if "print_config" in given:
         print(to_toml(_shown(settings, options[command]), sources_of(layers), SECRETS), end="")
         parser.exit()
-    if command == "sweep" and settings.dir is None and settings.store is None:
-        parser.error("one of the arguments --dir --store is required")
-    if reason := _contradiction(settings):
-        parser.error(reason)
-    return command, settings
+    if wrong_together := _wrong_together(command, settings):
+        parser.error(wrong_together)
+    words = {name: given[name] for name in given if name not in options[command]}
+    return Call(command, settings, words)
+
+
+def _wrong_together(command: Command, settings: Settings) -> str | None:
+    """Say what is wrong about settings each of which is right."""
+    if command != "serve" and settings.dir is None and settings.store is None:
+        return "one of the arguments --dir --store is required"
+    return _contradiction(settings) or wrong_locker(settings)
 
 
 def _contradiction(settings: Settings) -> str | None:
@@ -88,7 +112,7 @@ def _contradiction(settings: Settings) -> str | None:
     return next((reason for reason, is_so in rules.items() if is_so), None)
 
 
-_NO_SETTINGS = ("help", "config", "print_config")
+_NO_SETTINGS = ("help", "config", "print_config", *WORDS)
 
 
 def _options_of(command: argparse.ArgumentParser) -> Options:
@@ -99,6 +123,9 @@ def _shown(settings: Settings, options: Options) -> dict[str, Any]:
     shown = {name: getattr(settings, name) for name in options}
     if settings.monitor is not None and "monitor" in shown:
         shown["monitor"] = values.written(settings.monitor)
+    for name in ("store", "locker"):
+        if shown.get(name) is not None:
+            shown[name] = values.without_password(shown[name])
     return shown
 
 
@@ -122,16 +149,13 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         title="commands", dest="command", metavar="COMMAND", required=True
     )
     serve = commands.add_parser("serve", help="receive uploads into a folder or a bucket")
-    sweep = commands.add_parser("sweep", help="remove what has expired")
     _add_serve(serve)
     _add_listening(serve)
     _add_access(serve)
-    _add_web_hooks(serve)
+    add_web_hooks(serve)
     _add_switches(serve)
-    _add_place(sweep, default="")
-    _add_hooks(sweep)
-    _add_web_hooks(sweep)
-    for command in (serve, sweep):
+    by_name = {"serve": serve, **add_commands(commands)}
+    for command in by_name.values():
         command.epilog = (
             "Each option can also be set by the environment (TUSASGI_MAX_SIZE for --max-size, or "
             "TUSASGI_MAX_SIZE_FILE with a file that says it) or in the TOML file of --config "
@@ -141,7 +165,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         command.add_argument(
             "--print-config", action="store_true", help="show all settings, as such a file, and end"
         )
-    return parser, {"serve": serve, "sweep": sweep}
+    return parser, by_name
 
 
 def _add_serve(serve: argparse.ArgumentParser) -> None:
@@ -150,8 +174,9 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         serve.add_argument(option, help=f"{help} (default: {default})" if default else help, **how)
 
     positive = _as(values.positive)
-    _add_place(serve, default=" (default: ./data)")
-    _add_hooks(serve)
+    add_place(serve, default=" (default: ./data)")
+    add_hooks(serve)
+    add_locker(serve)
     add("--server", "what speaks HTTP; each is an extra of its own",
         choices=("uvicorn", "granian"))  # fmt: skip
     add("--host", "address to listen on")
@@ -230,51 +255,3 @@ def _add_switches(serve: argparse.ArgumentParser) -> None:
         serve.add_argument(
             f"--{name}", action=argparse.BooleanOptionalAction, help=f"{what} (default: yes)"
         )
-
-
-def _add_place(command: argparse.ArgumentParser, *, default: str) -> None:
-    place = command.add_mutually_exclusive_group()
-    place.add_argument("--dir", help=f"folder of the uploads{default}")
-    place.add_argument(
-        "--store",
-        type=_as(values.bucket),
-        metavar="URL",
-        help="s3://bucket/prefix instead of a folder; the AWS_* variables say who and where",
-    )
-
-
-def _add_hooks(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--hooks",
-        type=_as(values.reference),
-        metavar="MODULE:OBJECT",
-        help="an object derived from tusasgi.Hooks, found from the current folder on",
-    )
-
-
-def _add_web_hooks(command: argparse.ArgumentParser) -> None:
-    add = command.add_argument
-    add("--hook", metavar="URL", type=_as(values.receiver),
-        help="ask and tell a receiver there by HTTP what becomes of uploads")  # fmt: skip
-    add("--hook-secret-file", metavar="FILE", help="with the whsec_… that messages are signed with")
-    add("--hook-format", choices=("standard", "tusd"),
-        help="of messages: Standard Webhooks or what tusd sends (default: standard)")  # fmt: skip
-    add("--hook-events", metavar="EVENT", action="append",
-        help="what it is asked and told; may be given more than once")  # fmt: skip
-    add("--hook-timeout", metavar="SECONDS", type=_as(values.positive),
-        help=f"how long it may take to answer (default: {DEFAULTS.hook_timeout})")  # fmt: skip
-    add("--hook-forward-headers", metavar="NAME", action="append", type=_as(values.header),
-        help="header of clients to pass on to it, as Authorization or Cookie; "
-        "may be given more than once")  # fmt: skip
-
-
-def _as(read: Callable[[str], object]) -> Callable[[str], object]:
-    """Have argparse say what is wrong with a word in our words."""
-
-    def value(text: str) -> object:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return value

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 
-from tusasgi.server.values import Address
+from tusasgi.server.values import Address, without_password
 
 if TYPE_CHECKING:
     from tusasgi.stores.file import Durability
@@ -44,6 +44,8 @@ class Settings:
     keep_alive: int = 75
     monitor: Address | None = None
     interim_responses: bool = False
+
+    locker: str | None = None
 
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
@@ -84,8 +86,13 @@ class Settings:
 
     @property
     def place(self) -> str:
-        """Where the uploads are: the URL of a bucket, or the path of a folder."""
+        """Where the uploads are: the URL of a store, or the path of a folder."""
         return self.store or os.path.abspath(self.dir or "data")
+
+    @property
+    def shown_place(self) -> str:
+        """The same, as everybody may see it."""
+        return without_password(self.place)
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -115,8 +122,13 @@ class Settings:
         return self.shutdown_timeout + _SAVE_SECONDS
 
     @property
+    def is_in_folder(self) -> bool:
+        return self.store is None
+
+    @property
     def is_in_bucket(self) -> bool:
-        return self.store is not None
+        """True for S3, which has a store of its own; what else is no folder is for fsspec."""
+        return self.store is not None and self.store.startswith("s3://")
 
     def dump(self) -> str:
         return json.dumps(asdict(self))

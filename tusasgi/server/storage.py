@@ -1,20 +1,20 @@
 """The engine of the command: its store, its locker and its limits, by the settings."""
 
 import contextlib
-import os
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 from tusasgi import Expiry, Hooks, Limits, Observer, Uploads
-from tusasgi.lockers import Locker
-from tusasgi.lockers.memory import MemoryLocker
 from tusasgi.server.access import Access
 from tusasgi.server.credentials import Credentials
+from tusasgi.server.lockers import make_locker
 from tusasgi.server.python_hooks import load_hooks
 from tusasgi.server.running import Running, Several
 from tusasgi.server.settings import Settings
 from tusasgi.server.web_hooks import make_web_hooks, place_in
 from tusasgi.stores import Store
+
+_MIB = 1024 * 1024
 
 
 def make_uploads(
@@ -24,10 +24,10 @@ def make_uploads(
 ) -> Uploads:
     """Return the engine; with credentials it is asked for them before any other hook."""
     window = None if settings.expires_after is None else timedelta(seconds=settings.expires_after)
-    store, locker = _in_bucket(settings) if settings.is_in_bucket else _in_folder(settings)
+    store = make_store(settings)
     return Uploads(
         store,
-        locker=locker,
+        locker=make_locker(settings),
         hooks=_hooks(settings, credentials, store),
         limits=Limits(max_size=settings.max_size, max_append=settings.max_append_size),
         expiry=Expiry(initial=window, after_append=window),
@@ -44,23 +44,25 @@ def _hooks(settings: Settings, credentials: Sequence[Credentials], store: Store)
 
 def make_store(settings: Settings) -> Store:
     """Return the store alone."""
-    store, _ = _in_bucket(settings) if settings.is_in_bucket else _in_folder(settings)
-    return store
+    if settings.is_in_folder:
+        from tusasgi.stores.file import FileStore
+
+        return FileStore(settings.place, durability=settings.durability)
+    if settings.is_in_bucket:
+        from tusasgi.stores.s3 import S3Store
+
+        return S3Store(settings.place, check=settings.check_bucket, integrity=settings.integrity)
+    from tusasgi.stores.fsspec import FsspecStore
+
+    return FsspecStore(settings.place, piece_size=_piece_size(settings.place))
 
 
-def _in_bucket(settings: Settings) -> tuple[Store, Locker]:
-    from tusasgi.stores.s3 import S3Store
+def _piece_size(url: str) -> int:
+    """Return a size that pays: calls to object stores are slow, and few large ones are joined."""
+    import fsspec
 
-    store = S3Store(settings.place, check=settings.check_bucket, integrity=settings.integrity)
-    return store, MemoryLocker()  # the store itself keeps processes apart
-
-
-def _in_folder(settings: Settings) -> tuple[Store, Locker]:
-    from tusasgi.lockers.file import FileLocker
-    from tusasgi.stores.file import FileStore
-
-    store = FileStore(settings.place, durability=settings.durability)
-    return store, FileLocker(os.path.join(settings.place, "locks"))
+    kind = fsspec.get_filesystem_class(url.partition("://")[0])
+    return (8 if kind.async_impl else 2) * _MIB
 
 
 def _observer(settings: Settings, running: Running | None) -> Observer | None:

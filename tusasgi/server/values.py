@@ -11,6 +11,11 @@ _UNITS = {
 }  # fmt: skip
 _SIZE = re.compile(r"([0-9]{1,18}) ?([A-Za-z]{0,3})")
 _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s]*)?")
+_STORE = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://[^\s?#]*")
+_NO_STORES = {"file": "give a folder by --dir", "local": "give a folder by --dir"}
+_NO_STORES |= dict.fromkeys(("http", "https"), "files cannot be written there")
+_LOCKER = re.compile(r"memory|file|file:/.*|(?:rediss?|unix)://\S+")
+_PASSWORD = re.compile(r"(?<=://)(?P<user>[^/@:]*):.*@|(?<=[?&]password=)[^&]+")
 _PATH = re.compile(r"/([A-Za-z0-9._~-]+/)*")
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s]+")
 _PATTERN = re.compile(r"[a-z][a-z0-9+.-]*://\*(\.[A-Za-z0-9-]+){2,}(:[0-9]{1,5})?")
@@ -31,10 +36,34 @@ class Address(NamedTuple):
     port: int
 
 
-def bucket(text: str) -> str:
-    if not _BUCKET.fullmatch(text):
-        raise ValueError(f"{text!r} is not a bucket such as s3://bucket/prefix")
+def store(text: str) -> str:
+    """Return the URL of a bucket, or of whatever else fsspec may reach."""
+    shown = without_password(text)
+    match = _STORE.fullmatch(text)
+    scheme = match["scheme"] if match else ""
+    if scheme in _NO_STORES:
+        raise ValueError(f"{shown!r} is no place for uploads: {_NO_STORES[scheme]}")
+    if not match or (scheme == "s3" and not _BUCKET.fullmatch(text)):
+        raise ValueError(f"{shown!r} is not a store such as s3://bucket/prefix or sftp://host/path")
     return text
+
+
+def locker(text: str) -> str:
+    if not _LOCKER.fullmatch(text):
+        raise ValueError(
+            f"{without_password(text)!r} is not a locker: file, file:/path, memory, or "
+            "redis://host:6379/0"
+        )
+    return text
+
+
+def without_password(url: str) -> str:
+    """Return a URL as everybody may see it."""
+
+    def hidden(found: re.Match[str]) -> str:
+        return "***" if found["user"] is None else f"{found['user']}:***@"
+
+    return _PASSWORD.sub(hidden, url)
 
 
 def positive(text: str) -> int:

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from tusasgi import Upload
 from tusasgi.server.settings import Settings
+from tusasgi.server.values import without_password
 from tusasgi.stores import Store
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ def place_in(settings: Settings, store: Store) -> Place:
         assert isinstance(store, S3Store)
         in_bucket, bucket = store, urlsplit(settings.place).netloc
         return lambda upload: {"Type": "s3store", "Bucket": bucket, "Key": in_bucket.key(upload)}
+    if not settings.is_in_folder:
+        from tusasgi.stores.fsspec import FsspecStore
+
+        assert isinstance(store, FsspecStore)
+        elsewhere, kind = store, f"{settings.place.partition('://')[0]}store"
+        return lambda upload: {"Type": kind, "Path": without_password(elsewhere.path(upload.id))}
     from tusasgi.stores.file import FileStore
 
     assert isinstance(store, FileStore)

@@ -23,6 +23,10 @@ class BytesLost(StoreError):
     """Bytes that were stored of the upload were taken away: the upload cannot go on."""
 
 
+class DestinationTaken(StoreError):
+    """Something else is where the bytes of an upload were to be, and it is not overwritten."""
+
+
 @runtime_checkable
 class Store(Protocol):
     """Keeps uploads: a record and bytes for each.
@@ -156,6 +160,34 @@ class SupportsProgress(Protocol):
 
     async def kept(self, upload_id: str) -> int:
         """Return how many bytes of the upload are as safe as those of an append that ended."""
+        ...
+
+
+@runtime_checkable
+class SupportsHandOver(Protocol):
+    """A store that can bring finished bytes to where the host wants them.
+
+    That is `Upload.destination`, a path by the grammar of `check_destination`, below the folder
+    `files` in the store's own place. Until the upload is complete the bytes are the upload's, and
+    from then on (`Upload.is_handed_over`) the host's: `update` to that state lets go of whatever
+    else there is of them, `get` reports them all even when the host has taken them away, `read`
+    gives those that are there (`UploadNotFound`), and `terminate` leaves them alone.
+    """
+
+    async def hand_over(self, upload: Upload) -> None:
+        """Have all bytes at the destination, durably, where the record has it already.
+
+        For an upload that `finish` was called for. Copies them only where it has to. May be
+        repeated after a failure, a crash or a cancellation. `DestinationTaken`: something else is
+        there; it stays as it is.
+        """
+        ...
+
+    async def take_back(self, upload: Upload) -> None:
+        """Have nothing of the upload at its destination any more; it is about to be terminated.
+
+        What else may be there stays. May be repeated.
+        """
         ...
 
 

@@ -6,6 +6,7 @@ from tusasgi.stores import (
     Store,
     SupportsConcat,
     SupportsDeferLength,
+    SupportsHandOver,
     SupportsList,
     SupportsProgress,
     SupportsRead,
@@ -34,11 +35,13 @@ class Capabilities:
         self._versions = store if isinstance(store, SupportsVersions) else None
         self._reporter = store if isinstance(store, SupportsProgress) else None
         self._lister = store if isinstance(store, SupportsList) else None
+        self._hander = store if isinstance(store, SupportsHandOver) else None
         self.can_terminate = self._terminator is not None
         self.can_defer_length = self._deferrer is not None
         self.can_sweep = self._sweeper is not None
         self.can_join = self._joiner is not None
         self.can_read = self._reader is not None
+        self.can_hand_over = self._hander is not None
         self.has_versions = self._versions is not None
         self.reports_progress = self._reporter is not None
 
@@ -73,6 +76,10 @@ class Capabilities:
     @property
     def lister(self) -> SupportsList:
         return self._need(self._lister, "cannot list its uploads")
+
+    @property
+    def hander(self) -> SupportsHandOver:
+        return self._need(self._hander, "cannot hand uploads over")
 
     def _need(self, capability: T | None, lack: str) -> T:
         if capability is None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from dataclasses import replace
 from datetime import datetime
 
+from tusasgi.arguments import check_callable
 from tusasgi.errors import UploadExists, UploadNotFound
 from tusasgi.models import Upload, check_upload_id, utc_now
 from tusasgi.stores import BytesLost, PartLost
@@ -19,6 +20,7 @@ class MemoryStore:
     """
 
     def __init__(self, *, clock: Callable[[], datetime] = utc_now) -> None:
+        check_callable("clock", clock)
         self._clock = clock
         self._records: dict[str, Upload] = {}
         self._bytes: dict[str, bytearray] = {}

@@ -11,6 +11,8 @@ from tusasgi.models import Checksum, FinalResponse, Target, Upload
 _VERSION = 1
 _VERSION_OF_OPEN = 2
 """Of uploads whose end is declared, which earlier releases would complete at their length."""
+_VERSION_OF_DESTINATION = 3
+"""Of uploads whose bytes are elsewhere in the end, where earlier releases would miss them."""
 
 UNREADABLE = (ValueError, KeyError)
 """What `load_record` raises for what is no record, or not one of this release."""
@@ -23,7 +25,7 @@ def dump_record(upload: Upload, **more: str | int | None) -> bytes:
     """
     return json.dumps(
         {
-            "version": _VERSION_OF_OPEN if upload.is_open or upload.checksum else _VERSION,
+            "version": _version_of(upload),
             "is_complete": upload.is_complete,
             "id": upload.id,
             "length": upload.length,
@@ -67,7 +69,7 @@ def load_fields(text: bytes) -> tuple[Upload, dict[str, Any]]:
 
 
 def _upload_of(record: dict[str, Any]) -> Upload:
-    if record["version"] not in (_VERSION, _VERSION_OF_OPEN):
+    if record["version"] not in (_VERSION, _VERSION_OF_OPEN, _VERSION_OF_DESTINATION):
         raise ValueError(f"records of version {record['version']} are not known")
     return Upload(
         id=record["id"],
@@ -86,6 +88,7 @@ def _upload_of(record: dict[str, Any]) -> Upload:
         parts=tuple(record.get("parts", ())),
         concat_header=record.get("concat_header"),
         sha256=record.get("sha256"),
+        destination=record.get("destination"),
         is_complete=bool(record["is_complete"]),
         removal=record.get("removal"),
         protocol=record.get("protocol", "tus"),
@@ -95,6 +98,12 @@ def _upload_of(record: dict[str, Any]) -> Upload:
         target=_target_of(record.get("target")),
         untold={event: _moment(at) for event, at in record.get("untold", {}).items()},
     )
+
+
+def _version_of(upload: Upload) -> int:
+    if upload.destination is not None:
+        return _VERSION_OF_DESTINATION
+    return _VERSION_OF_OPEN if upload.is_open or upload.checksum else _VERSION
 
 
 def _seldom_fields(upload: Upload) -> dict[str, Any]:
@@ -113,6 +122,8 @@ def _seldom_fields(upload: Upload) -> dict[str, Any]:
             "algorithm": upload.checksum.algorithm,
             "digest": upload.checksum.digest.hex(),
         }
+    if upload.destination is not None:
+        fields["destination"] = upload.destination
     if upload.final_response is not None:
         fields["final_response"] = {
             "status": upload.final_response.status,

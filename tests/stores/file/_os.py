@@ -7,7 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tusasgi.stores.file import appending, directory, files, locked, store
+from tusasgi.stores.file import (
+    adopting,
+    appending,
+    directory,
+    files,
+    handing_over,
+    locked,
+    store,
+)
 
 CHANGES = frozenset(
     {
@@ -54,7 +62,7 @@ class Os:
 @contextlib.contextmanager
 def seen_by(shim: Os) -> Iterator[None]:
     """Let the file store call the shim."""
-    modules: list[Any] = [files, directory, locked, appending, store]
+    modules: list[Any] = [files, directory, locked, appending, adopting, handing_over, store]
     for module in modules:
         module.os = shim
     try:

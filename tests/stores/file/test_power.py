@@ -7,6 +7,7 @@ that such a disk may be found in are built in folders of their own, and a store 
 on a machine that was started anew.
 """
 
+import errno
 import itertools
 import os
 import random
@@ -72,37 +73,49 @@ class Tape:
     def _add(self, kind: str, **fields: Any) -> None:
         self.operations.append(Operation(kind, **fields))
 
-    def _local(self, path: str) -> str:
+    def _local(self, path: str, folder: int | None = None) -> str:
+        if folder is not None:
+            return os.path.normpath(os.path.join(self.files[folder][0], path))
         return os.path.relpath(path, self.root)
 
-    def open(self, path: str, flags: int, mode: int = 0o777) -> int:
-        local = self._local(path)
-        is_new = flags & os.O_CREAT and not os.path.exists(path)
-        file = os.open(path, flags, mode)
+    def open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        local = self._local(path, dir_fd)
+        is_new = flags & os.O_CREAT and not os.path.exists(os.path.join(self.root, local))
+        file = os.open(path, flags, mode, dir_fd=dir_fd)
         if is_new:
             self._names[local] = len(self.operations)
             self._add("create", path=local, inode=self._names[local])
         self.files[file] = (local, self._names.get(local, -1))
         return file
 
-    def link(self, source: str, target: str) -> None:
-        os.link(source, target)
-        inode = self._names[self._local(target)] = self._names[self._local(source)]
-        self._add("create", path=self._local(target), inode=inode)
+    def link(
+        self,
+        source: str,
+        target: str,
+        *,
+        src_dir_fd: int | None = None,
+        dst_dir_fd: int | None = None,
+        follow_symlinks: bool = True,
+    ) -> None:
+        os.link(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+        inode = self._names[self._local(source, src_dir_fd)]
+        path = self._local(target, dst_dir_fd)
+        self._names[path] = inode
+        self._add("create", path=path, inode=inode)
 
-    def unlink(self, path: str) -> None:
-        os.unlink(path)
-        self._names.pop(self._local(path), None)
-        self._add("unlink", path=self._local(path))
+    def unlink(self, path: str, *, dir_fd: int | None = None) -> None:
+        os.unlink(path, dir_fd=dir_fd)
+        self._names.pop(self._local(path, dir_fd), None)
+        self._add("unlink", path=self._local(path, dir_fd))
 
     def rename(self, source: str, target: str) -> None:
         os.rename(source, target)
         inode = self._names[self._local(target)] = self._names.pop(self._local(source))
         self._add("rename", path=self._local(source), other=self._local(target), inode=inode)
 
-    def mkdir(self, path: str) -> None:
-        os.mkdir(path)
-        self._add("mkdir", path=self._local(path))
+    def mkdir(self, path: str, *, dir_fd: int | None = None) -> None:
+        os.mkdir(path, dir_fd=dir_fd)
+        self._add("mkdir", path=self._local(path, dir_fd))
 
     def rmdir(self, path: str) -> None:
         os.rmdir(path)
@@ -189,8 +202,8 @@ def _kept_names(operations: list[Operation], late: frozenset[str]) -> Iterator[O
                 yield one
 
 
-Disk = dict[str, bytes | None]
-"""Every file by its path with its bytes, and every folder with None."""
+Disk = dict[str, tuple[int, bytes] | None]
+"""Every name: of a file with its inode and its bytes, of a folder with None."""
 
 
 def disk_of(operations: list[Operation], kept: Kept) -> Disk:
@@ -206,17 +219,21 @@ def disk_of(operations: list[Operation], kept: Kept) -> Disk:
             placed[one.path] = one.inode
     disk: Disk = {"": None}
     for path, inode in sorted(placed.items()):
-        if disk.get(os.path.dirname(path), b"") is None:  # else its folder has lost its own name
-            disk[path] = None if inode < 0 else _bytes_of(inode, operations, kept)
+        if disk.get(os.path.dirname(path), ()) is None:  # else its folder has lost its own name
+            disk[path] = None if inode < 0 else (inode, _bytes_of(inode, operations, kept))
     return disk
 
 
 def build(root: Path, disk: Disk) -> None:
-    for path, content in disk.items():
-        if content is None:
+    written: dict[int, Path] = {}
+    for path, file in disk.items():
+        if file is None:
             (root / path).mkdir()
+        elif file[0] in written:  # another name of it
+            (root / path).hardlink_to(written[file[0]])
         else:
-            (root / path).write_bytes(content)
+            written[file[0]] = root / path
+            (root / path).write_bytes(file[1])
 
 
 def _bytes_of(inode: int, operations: list[Operation], kept: Kept) -> bytes:
@@ -408,6 +425,74 @@ async def test_whenever_the_power_goes_an_empty_upload_is_whole_once_it_is_finis
         await store.update(replace(upload, is_complete=True))
         tape.promise(whole(upload))
     await check_every_state(tape, fast_place, goes_on(upload, b""), machine)
+
+
+@pytest.mark.parametrize("is_far", [False, True], ids=["one-disk", "another-disk"])
+async def test_whenever_the_power_goes_what_is_handed_over_is_whole(
+    is_far: bool, fast_place: Path, machine: Callable[[], None]
+) -> None:
+    tape = Tape(str(fast_place / "store"))
+    (fast_place / "store").mkdir()
+    upload = new_upload(length=len(CONTENT))
+    shim = tape.shim()
+    if is_far:
+        shim = far_from(shim)
+    with seen_by(shim):
+        store = FileStore(tape.root)
+        await store.create(upload)
+        kept = await store.finish(await store.append(upload, Arriving(CONTENT)))
+        tape.promise(found_with(upload, len(CONTENT)))
+        kept = await store.update(replace(kept, destination="2026/ada/film"))
+        await store.hand_over(kept)
+        tape.promise(handed_over(upload, "2026/ada/film"))
+        await store.update(replace(kept, is_complete=True))
+        tape.promise(whole(upload))
+    await check_every_state(tape, fast_place, leaves_no_second_name(upload), machine)
+
+
+def far_from(shim: Os) -> Os:
+    """Have `files/` on another disk: nothing of the store can get a second name there."""
+    link = shim._instead["link"]
+
+    def cannot(source: str, target: str, **more: Any) -> None:
+        if more.get("dst_dir_fd") is not None and more.get("src_dir_fd") is None:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        link(source, target, **more)
+
+    return Os(**{**shim._instead, "link": cannot})
+
+
+def handed_over(upload: Upload, destination: str) -> Callable[[FileStore], Awaitable[None]]:
+    """The host, who was told, finds the whole file."""
+
+    async def check(store: FileStore) -> None:
+        path = Path(store._directory.root, "files", destination)
+        assert await run_sync(path.read_bytes) == CONTENT
+
+    return check
+
+
+def leaves_no_second_name(upload: Upload) -> Callable[[FileStore], Awaitable[None]]:
+    """Whatever is left to be done, the next request and a sweep do it, with the same result."""
+
+    async def check(store: FileStore) -> None:
+        try:
+            kept = await store.get(upload.id)
+        except UploadNotFound:
+            return
+        assert await read(store, kept) == CONTENT[: kept.offset]
+        if kept.destination is None:
+            return
+        if not kept.is_complete:
+            await store.hand_over(await store.finish(kept))
+            kept = await store.update(replace(kept, is_complete=True))
+        async for upload_id in store.due(NOW):
+            await store.update(await store.get(upload_id))
+        assert await read(store, kept) == CONTENT
+        assert not await run_sync(os.path.exists, store.path(upload.id))
+        assert [one async for one in store.due(NOW)] == []
+
+    return check
 
 
 @pytest.mark.usefixtures("flush_every")

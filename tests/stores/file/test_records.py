@@ -94,6 +94,8 @@ FULL = Upload(
         method="PUT", path="/p", raw_path=b"/%70", query_string=b"q", headers=(("a", "b"),)
     ),
     version="of another store",
+    untold={"created": NOW, "completed": NOW + timedelta(seconds=1)},
+    destination="a/b.bin",
 )
 
 

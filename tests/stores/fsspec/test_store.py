@@ -1,7 +1,9 @@
 """What the fsspec store makes of a filesystem, and what it costs."""
 
+import asyncio
 import errno
 import random
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -1066,3 +1069,42 @@ async def test_pieces_that_take_long_to_be_shown_keep_the_date(watched: Watched,
     assert kept.offset == len(chunks) and not kept.is_expired(now)
     assert now > NOW + window and not any(seen)
     assert await FsspecStore(watched, root).get(upload.id) == kept
+
+
+class Counting(AsyncDict):
+    """Knows how many reads were running at once."""
+
+    running = most = 0
+
+    async def _cat_file(self, path: str, *where: Any, **options: Any) -> bytes:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await asyncio.sleep(0.005)
+            return await super()._cat_file(path, *where, **options)
+        finally:
+            self.running -= 1
+
+
+async def test_a_few_pieces_are_read_at_once_while_they_are_joined_and_not_more() -> None:
+    fs = Counting()
+    store = FsspecStore(fs, "bucket/uploads", piece_size=LEAST)
+    data = random.Random(0).randbytes(10 * LEAST)
+    upload = await store.create(new_upload(length=len(data)))
+    upload = await store.append(upload, Arriving(data))
+    fs.most = 0
+    await store.finish(upload)
+    assert fs.most == 3
+    assert fs.objects[f"bucket/uploads/uploads/{upload.id}"] == data
+
+
+def test_calls_to_an_sftp_server_are_sent_at_once() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as to_server,
+    ):
+        transport = SimpleNamespace(sock=to_server)
+        fs = Memory()
+        fs.client = SimpleNamespace(get_transport=lambda: transport)
+        Filesystem(fs, "root")
+        assert to_server.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

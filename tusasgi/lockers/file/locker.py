@@ -20,6 +20,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from tusasgi.arguments import check_folder, check_seconds
 from tusasgi.errors import StoreFull, StoreUnavailable
 from tusasgi.lockers.file.claim import Claim
 from tusasgi.lockers.file.lock_file import make_lock_file
@@ -57,6 +58,8 @@ class FileLocker:
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, patience: float = 5.0) -> None:
+        check_folder("directory", directory)
+        check_seconds("patience", patience, may_be_none=False, may_be_zero=True)
         self._folder = os.path.abspath(directory)
         self._path = os.path.join(self._folder, _NAME)
         self._patience = patience

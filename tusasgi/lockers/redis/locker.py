@@ -13,6 +13,7 @@ from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from tusasgi.arguments import check_seconds, check_type
 from tusasgi.errors import StoreUnavailable, UploadLocked
 from tusasgi.lockers.redis.link import Claim, Link
 from tusasgi.lockers.redis.scripts import ACQUIRE, RELEASE, RENEW
@@ -58,10 +59,10 @@ class RedisLocker:
         lease: float = 10.0,
         patience: float = 12.0,
     ) -> None:
-        if lease <= 0:
-            raise ValueError("lease must be more than 0 seconds")
-        if isinstance(server, str):
-            parse_url(server)  # raises ValueError
+        _check_server(server)
+        check_type("prefix", prefix, str)
+        check_seconds("lease", lease, may_be_none=False)
+        check_seconds("patience", patience, may_be_none=False, may_be_zero=True)
         self._server = server
         self._prefix = prefix
         self._lease = lease
@@ -237,3 +238,19 @@ def _refuse_trio() -> None:
             "RedisLocker needs asyncio, because redis-py does: run the app on asyncio or uvloop, "
             "or use another locker"
         ) from None
+
+
+def _check_server(server: object) -> None:
+    """Check a URL or a client. A URL may have a password in it: no message repeats it."""
+    if isinstance(server, str):
+        try:
+            parse_url(server)
+        except ValueError:
+            raise ValueError(
+                "server must be a URL as redis://host:6379/0 (or rediss://, or unix://)"
+            ) from None
+    elif not isinstance(server, Redis):
+        raise TypeError(
+            "server must be a URL as redis://host:6379/0, or a client of redis.asyncio, "
+            f"not a {type(server).__name__}"
+        )

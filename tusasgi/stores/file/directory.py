@@ -189,7 +189,7 @@ class Directory:
         """Open a file that is made if it is missing, and its folder too."""
         file = self.with_folder(path, lambda: os.open(path, flags, 0o666))
         try:
-            self._give_away(file)
+            self.give_away(file)
         except BaseException:
             os.close(file)
             raise
@@ -214,10 +214,10 @@ class Directory:
             self.make_folder(parent)
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder)
-            self._give_away(folder)
+            self.give_away(folder)
         self.flush_folder(parent)
 
-    def _give_away(self, made: int | str) -> None:
+    def give_away(self, made: int | str) -> None:
         """Let what root makes (a sweep by cron) belong to whom the store belongs to."""
         if os.geteuid() == 0:
             with contextlib.suppress(FileNotFoundError):  # root is making it just now

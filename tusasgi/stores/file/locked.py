@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+from collections.abc import Set
 from dataclasses import replace
 from types import TracebackType
 
@@ -11,7 +12,7 @@ from tusasgi.models import Removal, Upload
 from tusasgi.stores import BytesLost, WriteConflict
 from tusasgi.stores.due import hours_of
 from tusasgi.stores.file import files
-from tusasgi.stores.file.directory import Directory
+from tusasgi.stores.file.directory import Directory, NewRecord
 from tusasgi.stores.file.records import (
     COMPLETE,
     Record,
@@ -114,9 +115,14 @@ class LockedUpload:
         if upload.removal == "expired" and stored.expires != upload.expires:
             raise WriteConflict("the upload has got bytes, and a later date with them")
 
-    def put(self, upload: Upload, *, flushed: int | None = None) -> None:
-        """Replace the record, durably, with what is to be known of the upload at its offset."""
-        hours = hours_of(upload)
+    def put(
+        self, upload: Upload, *, flushed: int | None = None, also_due: Set[int] = frozenset()
+    ) -> None:
+        """Replace the record, durably, with what is to be known of the upload at its offset.
+
+        It is marked for the hours that follow from it, and for those of `also_due`.
+        """
+        hours = hours_of(upload) | also_due
         for hour in hours:  # the new marks stand before the record that needs them
             self._directory.mark(self._id, hour)
         with self._change:
@@ -284,3 +290,15 @@ def remove_lost(directory: Directory, upload_id: str) -> bool:
     except UploadNotFound:
         pass
     return True
+
+
+def name_record(directory: Directory, upload_id: str, new: NewRecord) -> None:
+    """Give a new record its name; raise `FileExistsError` if there is one of that name."""
+    path = directory.path(upload_id)
+    remove_remains(directory, upload_id)
+    try:
+        directory.with_folder(path, lambda: os.link(new.path, f"{path}.info"))
+    except FileExistsError:
+        if not remove_lost(directory, upload_id):
+            raise
+        os.link(new.path, f"{path}.info")

@@ -82,6 +82,8 @@ def _load(text: bytes) -> Record:
 
 def beside(record: Record, data: os.stat_result | None, boot: str | None) -> Record:
     """Return what a record says beside this file of bytes, in this run of the machine."""
+    if record.upload.is_handed_over:
+        return replace(record, upload=record.upload.at(record.upload.length or 0))
     if data is None or record.upload.length == 0:
         return record
     size = data.st_size

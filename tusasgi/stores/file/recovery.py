@@ -11,7 +11,7 @@ import os
 from tusasgi.errors import UploadNotFound
 from tusasgi.models import Upload, is_upload_id
 from tusasgi.stores import WriteConflict
-from tusasgi.stores.due import hours_of
+from tusasgi.stores.due import NOW, hours_of
 from tusasgi.stores.file import files
 from tusasgi.stores.file.directory import Directory
 from tusasgi.stores.file.locked import remove_lost, remove_remains
@@ -70,8 +70,11 @@ class Recovery:
 
     def _mark(self, upload: Upload) -> None:
         is_marked = False
+        hours = hours_of(upload)
+        if upload.is_handed_over and os.path.exists(self._directory.path(upload.id)):
+            hours = hours | {NOW}  # its own name of the bytes is to be removed
         with files.unless_full():
-            for hour in hours_of(upload):
+            for hour in hours:
                 self._directory.mark(upload.id, hour)
             is_marked = True
         self._has_marked_all &= is_marked

@@ -7,6 +7,7 @@ The directory of a store:
     due/<hour>/<id>           a mark for each upload that expires in that hour (since 1970)
     due/0/<id>                the same for what is pending, and for what a removal may leave
     recovered/<boot id>/      a sweep has looked for what the last power cut may have left
+    files/<destination>       bytes that were handed over to the host, who may take them away
     new/                      records, and bytes to be verified, that are not in their place yet
 
 Every change is one step that either happened or did not, in an order in which a crash between
@@ -15,8 +16,9 @@ never bytes without a record: a removal takes the bytes first.
 
 The modules of this store, from the ground up: `files` calls the system, `records` is the record,
 `directory` is the directory, `locked` an upload that nobody else can change, `appending` the steps
-of an append, `writer` takes them while bytes arrive, `recovery` is for after a power cut. All but
-`writer` block: for threads.
+of an append, `writer` takes them while bytes arrive, `adopting` takes files of somebody else,
+`handing_over` is about `files/`, `recovery` is for after a power cut. All but `writer` block: for
+threads.
 """
 
 import contextlib
@@ -26,14 +28,17 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Literal, get_args
 
+from tusasgi.arguments import check_callable, check_choice, check_folder
 from tusasgi.errors import StoreUnavailable, UploadExists, UploadNotFound
 from tusasgi.models import Upload, check_upload_id, utc_now
 from tusasgi.stores import PartLost, WriteConflict
 from tusasgi.stores.due import NOW, hours_of
 from tusasgi.stores.file import files
+from tusasgi.stores.file.adopting import adopt
 from tusasgi.stores.file.appending import Appender
-from tusasgi.stores.file.directory import Directory, NewRecord
-from tusasgi.stores.file.locked import LockedUpload, remove_lost, remove_remains
+from tusasgi.stores.file.directory import Directory
+from tusasgi.stores.file.handing_over import HandOver, open_destination
+from tusasgi.stores.file.locked import LockedUpload, name_record, remove_remains
 from tusasgi.stores.file.records import Record
 from tusasgi.stores.file.recovery import Recovery
 from tusasgi.stores.file.writer import Writer
@@ -50,7 +55,8 @@ _FLUSHES = 8
 class FileStore:
     """Keeps uploads in a folder of the local file system.
 
-    Supports termination, deferred lengths, concatenation, sweeping and reading. Any number of
+    Supports termination, deferred lengths, concatenation, sweeping, reading and hand-over (by a
+    second name for the same file, or by copying where `files/` is another disk). Any number of
     processes may use the folder at once if their lockers reach each other (`FileLocker`); if
     they do not, the kernel still lets one at a time change an upload (`WriteConflict`).
 
@@ -71,8 +77,9 @@ class FileStore:
         durability: Durability = "complete",
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        if durability not in get_args(Durability):
-            raise ValueError('durability must be "complete", "append" or "none"')
+        check_folder("directory", directory)
+        check_choice("durability", durability, get_args(Durability))
+        check_callable("clock", clock)
         self._directory = Directory(os.path.abspath(directory), flushes=durability != "none")
         self._is_durable = durability == "append"
         self._clock = clock
@@ -81,15 +88,32 @@ class FileStore:
         self._flushing = files.Workers(_FLUSHES)
 
     def path(self, upload_id: str) -> str:
-        """Return where the bytes of the upload are, or will be with its first byte."""
+        """Return where the bytes of the upload are, or will be with its first byte.
+
+        Until they are handed over: `local_path` knows of that too.
+        """
         return self._directory.path(upload_id)
 
     def local_path(self, upload: Upload) -> str:
+        if upload.is_handed_over:
+            return os.path.join(self._directory.root, "files", str(upload.destination))
         return self.path(upload.id)
 
     async def create(self, upload: Upload) -> Upload:
         await self._writing.run(self._create, upload)
         return upload
+
+    async def adopt(self, upload: Upload, path: str) -> bool:
+        """Create an upload whose bytes are a file that is there already, without copying them.
+
+        The file gets a second name (a hard link); nobody else may write to it from then on.
+        `upload.offset` is its size. Returns False if that was done before; whatever breaks off on
+        the way can be repeated. Raises `UploadExists` if the upload has other bytes,
+        `WriteConflict` if somebody changes the file or the upload, and `OSError` where the system
+        gives no second name, as on another file system (EXDEV). The bytes are on the disk then,
+        and their names when the system puts them there (`os.sync`).
+        """
+        return await self._writing.run(adopt, self._directory, upload, path)
 
     async def get(self, upload_id: str) -> Upload:
         record = self._directory.recall(upload_id)
@@ -125,6 +149,12 @@ class FileStore:
     async def finish(self, upload: Upload) -> Upload:
         await self._writing.run(self._finish, upload)
         return upload
+
+    async def hand_over(self, upload: Upload) -> None:
+        await self._writing.run(self._hand_over, upload)
+
+    async def take_back(self, upload: Upload) -> None:
+        await self._writing.run(self._take_back, upload)
 
     async def terminate(self, upload_id: str) -> None:
         await self._writing.run(self._terminate, upload_id)
@@ -167,7 +197,7 @@ class FileStore:
                 yield upload_id
 
     async def read(self, upload: Upload, start: int, stop: int) -> AsyncIterator[bytes]:
-        reader = _Reader(self._directory, upload.id)
+        reader = _Reader(self._directory, upload)
         try:
             await self._reading.run(reader.open)
             while start < stop:
@@ -201,7 +231,7 @@ class FileStore:
         try:
             for hour in hours_of(upload):
                 directory.mark(upload.id, hour, new.path)
-            self._name(upload.id, new)
+            name_record(directory, upload.id, new)
             directory.remember(upload.id, new.file, new.record)
         except (FileExistsError, WriteConflict):
             raise UploadExists("an upload with this id exists already") from None
@@ -211,17 +241,6 @@ class FileStore:
         if self._is_durable:
             directory.flush_names(upload.id)
         self._mark_again(upload)
-
-    def _name(self, upload_id: str, new: NewRecord) -> None:
-        """Give a new record its name, unless there is one of that name."""
-        directory, path = self._directory, self.path(upload_id)
-        remove_remains(directory, upload_id)
-        try:
-            directory.with_folder(path, lambda: os.link(new.path, f"{path}.info"))
-        except FileExistsError:
-            if not remove_lost(directory, upload_id):
-                raise
-            os.link(new.path, f"{path}.info")
 
     def _get(self, upload_id: str) -> Upload:
         if upload_id in self._directory.doubtful:
@@ -247,7 +266,11 @@ class FileStore:
             locked.check(upload)
             upload = replace(upload, offset=stored.offset)
             removal = upload.removal
-            if removal is None and upload.is_complete:
+            if removal is None and upload.is_handed_over:
+                locked.put(upload, also_due={NOW})
+                HandOver(self._directory, upload).let_go()
+                self._directory.unmark(upload.id, NOW)
+            elif removal is None and upload.is_complete:
                 locked.put_complete(upload)
             elif removal is None or not _only_removes(upload, stored):
                 locked.put(upload)
@@ -261,6 +284,16 @@ class FileStore:
             locked.read()
             locked.check(upload)
             locked.finish()
+
+    def _hand_over(self, upload: Upload) -> None:
+        with LockedUpload(self._directory, upload.id) as locked:
+            locked.read()
+            locked.check(upload)
+            HandOver(self._directory, upload).bring()
+
+    def _take_back(self, upload: Upload) -> None:
+        with LockedUpload(self._directory, upload.id):
+            HandOver(self._directory, upload).take_back()
 
     def _terminate(self, upload_id: str) -> None:
         directory, hours = self._directory, {NOW}
@@ -291,6 +324,8 @@ class FileStore:
         if record.upload.removal is None:
             with files.unless_full():
                 locked.put_removal("terminated")
+        if record.upload.is_handed_over:
+            HandOver(self._directory, record.upload).let_go()
         return record.marked_hours
 
     def _mark_again(self, upload: Upload) -> None:
@@ -323,12 +358,16 @@ def _only_removes(upload: Upload, stored: Upload) -> bool:
 class _Reader:
     """The bytes of an upload, open to be read. `open` and `read` run in worker threads."""
 
-    def __init__(self, directory: Directory, upload_id: str) -> None:
+    def __init__(self, directory: Directory, upload: Upload) -> None:
         self._directory = directory
-        self._path = directory.path(upload_id)
+        self._upload = upload
+        self._path = directory.path(upload.id)
         self._file: int | None = None
 
     def open(self) -> None:
+        if self._upload.is_handed_over:
+            self._file = open_destination(self._directory, self._upload)
+            return
         try:
             self._file = os.open(self._path, os.O_RDONLY)
         except FileNotFoundError:

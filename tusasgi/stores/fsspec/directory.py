@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
+from tusasgi.destinations import check_destination
 from tusasgi.errors import StoreUnavailable, UploadExists, UploadNotFound
 from tusasgi.models import Upload, check_upload_id, is_upload_id
 from tusasgi.stores import PartLost, WriteConflict
@@ -16,6 +17,8 @@ from tusasgi.stores.fsspec.pieces import Contents, Piece, merges, piece_of, run_
 from tusasgi.stores.records import UNREADABLE, dump_record, load_record
 
 _TRIES = 3  # to list what changes while it is listed
+HANDING_OVER, HANDED_OVER = "handing-over", "handed-over"
+"""Small files beside the record: a copy was begun, and the bytes are at their destination."""
 _REMOVED = b"removed\n"  # instead of a record, while the rest is being removed
 
 
@@ -31,6 +34,10 @@ class Directory:
 
     def finished_path(self, upload_id: str) -> str:
         return f"{self.files.root}/uploads/{check_upload_id(upload_id)}"
+
+    def destination_path(self, upload: Upload) -> str:
+        destination = check_destination("the destination of an upload", upload.destination)
+        return f"{self.files.root}/files/{destination}"
 
     # Records.
 
@@ -139,9 +146,13 @@ class Directory:
     # Bytes.
 
     def contents(self, upload: Upload) -> Contents:
-        """Return where the bytes are, also while they are merged or joined."""
+        """Return where the bytes are, also while they are merged, joined or handed over."""
+        if upload.is_handed_over:
+            return _handed_over(upload)
+        if upload.destination is not None and self._is_moved(upload):
+            return _handed_over(upload)
         for _ in range(_TRIES):
-            contents = self._listed(upload.id)
+            contents = self.listed(upload.id)
             if contents.offset == upload.length or not contents.is_doubtful:
                 break
             finished = self.files.size(self.finished_path(upload.id))
@@ -151,11 +162,20 @@ class Directory:
                 break
         return contents
 
-    def _listed(self, upload_id: str) -> Contents:
+    def _is_moved(self, upload: Upload) -> bool:
+        """True if the bytes are at their destination and nowhere else."""
+        listed = self.listed(upload.id)
+        if listed.is_handed_over:
+            return True
+        is_here = listed.run or self.files.size(self.finished_path(upload.id)) is not None
+        return not is_here and self.files.size(self.destination_path(upload)) == upload.length
+
+    def listed(self, upload_id: str) -> Contents:
         entries = [e for e in self.files.entries(self.folder(upload_id)) if e.is_file]
         pieces = [piece for entry in entries if (piece := piece_of(entry.name, entry.size))]
         run = run_of(pieces)
-        used = {piece.name for piece in run} | {"record"}
+        used = {piece.name for piece in run} | {"record", HANDING_OVER, HANDED_OVER}
+        names = {entry.name for entry in entries}
         return Contents(
             run=run,
             rest=[entry.name for entry in entries if entry.name not in used],
@@ -163,6 +183,8 @@ class Directory:
             has_record=any(
                 entry.name == "record" and entry.size != len(_REMOVED) for entry in entries
             ),
+            is_being_handed_over=HANDING_OVER in names,
+            is_handed_over=HANDED_OVER in names,
         )
 
     def write_piece(self, upload_id: str, name: str, data: bytes) -> None:
@@ -187,17 +209,20 @@ class Directory:
             paths = [f"{folder}/{piece.name}" for piece in group]
             merged = Piece(sized_name(start, stop - start), start, stop)
             self.files.write(f"{folder}/{merged.name}", b"".join(self.files.read_all(paths)))
-            if merged in self._listed(upload_id).run:
+            if merged in self.listed(upload_id).run:
                 self.files.remove(paths)
 
     def sources(self, upload_id: str) -> list[FileRange]:
         """Return where the bytes of an upload are, in their order."""
-        return self._sources_in(upload_id, self.contents(self.record(upload_id)))
+        upload = self.record(upload_id)
+        return self._sources_in(upload, self.contents(upload))
 
-    def _sources_in(self, upload_id: str, contents: Contents) -> list[FileRange]:
+    def _sources_in(self, upload: Upload, contents: Contents) -> list[FileRange]:
         if contents.finished is not None:
-            return [FileRange(self.finished_path(upload_id), 0, contents.finished)]
-        folder = self.folder(upload_id)
+            is_away = contents.is_handed_over
+            path = self.destination_path(upload) if is_away else self.finished_path(upload.id)
+            return [FileRange(path, 0, contents.finished)]
+        folder = self.folder(upload.id)
         return [FileRange(f"{folder}/{piece.name}", 0, piece.size) for piece in contents.run]
 
     def sources_between(self, upload_id: str, start: int, stop: int) -> list[FileRange]:
@@ -224,7 +249,7 @@ class Directory:
         contents = self.contents(upload)
         if contents.finished is not None or contents.offset != upload.length:
             return None
-        return self._sources_in(upload_id, contents)
+        return self._sources_in(upload, contents)
 
     def sources_of_parts(self, upload: Upload) -> list[FileRange] | None:
         """Return what `concat` has to join; None if that is done."""
@@ -245,7 +270,7 @@ class Directory:
     def remove_joined(self, upload_id: str) -> None:
         """Remove the pieces if all their bytes are joined: the last one last, for `contents`."""
         upload = self.record(upload_id)
-        names = self._listed(upload_id).names
+        names = self.listed(upload_id).names
         if not names or upload.length is None:
             return
         if self.files.size(self.finished_path(upload_id)) != upload.length:
@@ -304,6 +329,12 @@ def steps(sources: list[FileRange], size: int) -> Iterator[FileRange]:
     for source in sources:
         for start in range(source.start, source.stop, size):
             yield FileRange(source.path, start, min(start + size, source.stop))
+
+
+def _handed_over(upload: Upload) -> Contents:
+    return Contents(
+        run=[], rest=[], end=0, has_record=True, is_handed_over=True, finished=upload.length
+    )
 
 
 def _taken() -> UploadExists:

@@ -7,6 +7,7 @@ uses `exists`, `find` or `walk`: they take a connection that broke for a file th
 import contextlib
 import errno
 import os
+import socket
 import tempfile
 import threading
 import uuid
@@ -29,6 +30,7 @@ T = TypeVar("T")
 _BLOCK = 5 * 1024 * 1024  # the least that S3 takes as a part, and a multiple of what GCS takes
 _MOST_MERGED = 32  # what GCS composes in one call
 _TRIES = 3
+_TCP = (socket.AF_INET, socket.AF_INET6)
 
 # What a filesystem answers to what it cannot do.
 _CANNOT = (OSError, NotImplementedError, TypeError, ValueError, AttributeError, RuntimeError)
@@ -79,6 +81,7 @@ class Filesystem:
         # an option: some (sftp) pass all that they are given on to somebody else.
         fs.dircache.use_listings_cache = False
         fs.dircache.clear()
+        _send_at_once(fs)
         self.creates_exclusively = False
         self._fs = fs
         self.renames = False
@@ -135,6 +138,16 @@ class Filesystem:
             except FileNotFoundError:
                 return None
 
+    def is_there(self, path: str) -> bool:
+        """True if there is a file or a folder of this name."""
+        with self._asked():
+            self._forget(path)
+            try:
+                self._fs.info(path)
+            except FileNotFoundError:
+                return False
+        return True
+
     # What changes it.
 
     def write(self, path: str, data: bytes) -> None:
@@ -165,6 +178,18 @@ class Filesystem:
         """Rename a file, over another one too; by copying if it has to be."""
         with self._asked():
             self._fs.mv(source, target)
+
+    def move_new(self, source: str, target: str) -> None:
+        """Rename a file to a name that nothing has, in a folder that may be missing."""
+        self._with_folder(target, lambda: self.move(source, target))
+
+    def copy(self, source: str, target: str) -> bool:
+        """Have the filesystem copy a file, if it can; return whether it did."""
+        try:
+            self._with_folder(target, lambda: self._copy(source, target))
+        except NotImplementedError:
+            return False
+        return True
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files, in any order; those that are missing are nothing to speak of."""
@@ -247,7 +272,7 @@ class Filesystem:
         finally:
             with contextlib.suppress(*_CANNOT):
                 self.remove([first, second])
-        self._has_folders = _tried(lambda: self._is_there(folder))
+        self._has_folders = _tried(lambda: self._is_folder(folder))
         self.remove_folder(folder)
 
     def _probe_core(self, folder: str, path: str) -> None:
@@ -286,7 +311,7 @@ class Filesystem:
         self.move(source, target)
         return self.read(target) == b"12" and self.size(source) is None
 
-    def _is_there(self, folder: str) -> bool:
+    def _is_folder(self, folder: str) -> bool:
         with self._asked():
             self._forget(folder)
             return bool(self._fs.info(folder)["type"] == "directory")
@@ -321,6 +346,10 @@ class Filesystem:
             if error.errno == errno.EINVAL:  # s3fs: a condition of the request did not hold
                 raise FileExistsError(errno.EEXIST, "the file exists") from error
             raise
+
+    def _copy(self, source: str, target: str) -> None:
+        with self._asked():
+            self._fs.cp_file(source, target)
 
     def _open(self, path: str) -> Any:
         with self._asked():
@@ -386,6 +415,21 @@ def _entry(path: str, about: Mapping[str, Any]) -> Entry:
     )
 
 
+def check_place(place: object) -> None:
+    """Check a URL whose filesystem is known, or a filesystem. Asks nobody."""
+    if isinstance(place, type):
+        raise TypeError(f"place must be an object, not a class: give {place.__name__}(…)")
+    if isinstance(place, AbstractFileSystem):
+        return
+    if not isinstance(place, str):
+        raise TypeError(f"place must be a URL or a filesystem of fsspec, not {place!r}")
+    if not place:
+        raise ValueError("place must be a URL, as sftp://host/folder, not ''")
+    scheme = place.partition("://")[0] if "://" in place else "file"
+    if "::" not in scheme and scheme not in (*fsspec.available_protocols(), *fsspec.registry):
+        raise ValueError(f"place must be a URL that fsspec knows, which {scheme}:// is not")
+
+
 def open_filesystem(url: str, options: Mapping[str, Any]) -> Filesystem:
     """Make a filesystem of its own for a URL."""
     with errors_mapped():
@@ -402,6 +446,18 @@ def _unwrapped(fs: Any, root: str) -> tuple[Any, str]:
             fs = fs.sync_fs
         else:
             return fs, root
+
+
+def _send_at_once(fs: Any) -> None:
+    """Have the end of each call to an sftp server not wait for the answer to its beginning.
+
+    The kernel holds back what does not fill a packet until the server has acknowledged those
+    before, and the server waits 40 ms for more before it does (Nagle's algorithm).
+    """
+    get_transport = getattr(getattr(fs, "client", None), "get_transport", None)
+    connection = getattr(get_transport and get_transport(), "sock", None)
+    if isinstance(connection, socket.socket) and connection.family in _TCP:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _set_pipelined(file: Any) -> bool:

@@ -42,6 +42,10 @@ class Contents:
     end: int
     """Where the last piece ends, behind a gap or not."""
     has_record: bool
+    is_being_handed_over: bool = False
+    """True once a copy was begun at the destination, where nothing was before."""
+    is_handed_over: bool = False
+    """True if they are at the destination, or were, and nowhere else."""
     finished: int | None = None
 
     @property

@@ -6,6 +6,8 @@ Below the root of a store:
     state/<id>/record        the record, replaced whole
     state/<id>/<start>…      pieces of the bytes until it is finished, see `pieces`
     state/<id>/staged-…      pieces that are not seen before the end of their append
+    state/<id>/hand…         how far the bytes are on their way to the host
+    files/<destination>      bytes that were handed over to the host, who may take them away
     due/<hour>/<id>          a small file for each upload that expires in that hour (since 1970)
     due/0/<id>               the same for what is pending or being removed
 
@@ -15,8 +17,8 @@ is replaced is removed only after its replacement was found.
 
 The modules of this store, from the ground up: `failures` says what errors mean, `filesystem` calls
 the filesystem, `pieces` and `marks` are what is kept beside the records, `directory` is all of
-it, `connection` opens it, `appending` and `joining` are the steps of what takes several. All
-but this one block: for threads.
+it, `connection` opens it, `appending`, `joining` and `handing_over` are the steps of what takes
+several. All but this one block: for threads.
 """
 
 from collections.abc import (
@@ -32,14 +34,18 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from tusasgi.errors import StoreUnavailable
+import anyio
+
+from tusasgi.arguments import check_callable, check_integer, check_type
+from tusasgi.errors import StoreUnavailable, UploadNotFound
 from tusasgi.models import Upload, check_upload_id, utc_now
 from tusasgi.repeating import repeating
 from tusasgi.stores import PartLost
 from tusasgi.stores.fsspec.appending import Appender
 from tusasgi.stores.fsspec.connection import Connection
 from tusasgi.stores.fsspec.directory import Directory, steps
-from tusasgi.stores.fsspec.filesystem import FileRange, UnusableFilesystem
+from tusasgi.stores.fsspec.filesystem import FileRange, UnusableFilesystem, check_place
+from tusasgi.stores.fsspec.handing_over import HandOver
 from tusasgi.stores.fsspec.joining import Joiner
 from tusasgi.stores.gathering import Gatherer
 from tusasgi.stores.renewal import renewal_interval
@@ -55,17 +61,18 @@ _LINGER = 1.0  # seconds a piece waits to be filled: each costs calls now and wh
 _THREADS = 16  # for one store: a filesystem that hangs takes them from nobody else
 _RENEWALS = 4  # which do not wait for the bytes that make them necessary
 _READ_SIZE = _MIB
+_READ_AT_ONCE = 3  # pieces, while uploads are joined
 _TRIES = 3  # to read what is merged or joined meanwhile
 
 
 class FsspecStore:
     """Keeps uploads on a filesystem of fsspec: `FsspecStore("sftp://host/folder")`.
 
-    Supports termination, deferred lengths, concatenation, sweeping and reading. `place` is a URL,
-    with `options` for its filesystem, or a filesystem, with a `root` on it, whose cache of listings
-    is switched off. Prefer the URL: a connection that broke is made anew by it, and stays broken
-    in a filesystem of yours that does not make it anew itself (sftp, ftp). The first use finds
-    out what the filesystem can (`UnusableFilesystem`).
+    Supports termination, deferred lengths, concatenation, sweeping, reading and hand-over. `place`
+    is a URL, with `options` for its filesystem, or a filesystem, with a `root` on it, whose cache
+    of listings is switched off. Prefer the URL: a connection that broke is made anew by it, and
+    stays broken in a filesystem of yours that does not make it anew itself (sftp, ftp). The first
+    use finds out what the filesystem can (`UnusableFilesystem`).
 
     Servers that share a place need a locker that reaches all of them. Where files are created
     exclusively and appear whole (the large object stores), a second writer gets
@@ -86,12 +93,15 @@ class FsspecStore:
         piece_size: int = 2 * _MIB,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
+        check_place(place)
+        check_type("root", root, str)
+        check_type("options", options or {}, Mapping)
         if isinstance(place, str) and root:
             raise ValueError("the root is a part of the URL")
         if not isinstance(place, str) and options:
             raise ValueError("options belong to a URL, not to a filesystem that is made already")
-        if not 64 * 1024 <= piece_size <= 64 * _MIB:
-            raise ValueError("piece_size must be between 64 KiB and 64 MiB")
+        check_integer("piece_size", piece_size, least=64 * 1024, most=64 * _MIB)
+        check_callable("clock", clock)
         self._place = place
         self._root = root
         self._piece_size = piece_size
@@ -101,7 +111,10 @@ class FsspecStore:
         self._renewing = Threads(_RENEWALS)
 
     def path(self, upload_id: str) -> str:
-        """Return where the bytes of the upload are once it is finished, as the place was given."""
+        """Return where the bytes of the upload are once it is finished, as the place was given.
+
+        Until they are handed over: then they are at `files/<destination>` below the place.
+        """
         root = self._place if isinstance(self._place, str) else self._root
         path = f"uploads/{check_upload_id(upload_id)}"
         return f"{root.rstrip('/')}/{path}" if root else path
@@ -149,6 +162,16 @@ class FsspecStore:
         await self._thread(Directory.remove_joined, upload.id)
         return upload
 
+    async def hand_over(self, upload: Upload) -> None:
+        hand_over = HandOver(upload)
+        sources = await self._thread(hand_over.begin)
+        if sources:
+            await self._write(hand_over.target, sources)
+            await self._thread(hand_over.end)
+
+    async def take_back(self, upload: Upload) -> None:
+        await self._thread(HandOver(upload).take_back)
+
     async def terminate(self, upload_id: str) -> None:
         await self._thread(Directory.terminate, upload_id)
 
@@ -187,6 +210,8 @@ class FsspecStore:
                     start += len(data)
                     yield data
             except FileNotFoundError:
+                if upload.is_handed_over:
+                    raise _taken_away() from None
                 misses += 1
                 if misses == _TRIES:
                     raise
@@ -207,16 +232,39 @@ class FsspecStore:
         """Write the sources to the place of the finished bytes, in steps."""
         if await self._thread(Directory.merge, upload_id, sources):
             return
-        joiner = Joiner(upload_id)
+        await self._write(lambda directory: directory.finished_path(upload_id), sources)
+
+    async def _write(self, place: Callable[[Directory], str], sources: list[FileRange]) -> None:
+        joiner = Joiner(place)
         try:
             await self._thread(joiner.open)
-            for step in steps(sources, self._piece_size):
-                await self._thread(joiner.copy, step)
+            pieces = list(steps(sources, self._piece_size))
+            for start in range(0, len(pieces), _READ_AT_ONCE):
+                for data in await self._read_all(pieces[start : start + _READ_AT_ONCE]):
+                    await self._thread(joiner.write, data)
             await self._thread(joiner.close)
         except BaseException:
             joiner.disown()  # or whoever collects the file would finish it
             await self._surely(joiner.abandon)
             raise
+
+    async def _read_all(self, sources: list[FileRange]) -> list[bytes]:
+        """Return the bytes of a few sources, read at the same time where calls go side by side."""
+        found = [b""] * len(sources)
+        failures: list[Exception] = []
+
+        async def read(number: int, source: FileRange) -> None:
+            try:
+                found[number] = await self._thread(Directory.read, source)
+            except Exception as failure:  # raised outside of the task group
+                failures.append(failure)
+
+        async with anyio.create_task_group() as tasks:
+            for number, source in enumerate(sources):
+                tasks.start_soon(read, number, source)
+        if failures:
+            raise failures[0]
+        return found
 
     async def _thread(
         self,
@@ -251,6 +299,10 @@ class FsspecStore:
         except StoreUnavailable:
             self._connection.drop(directory)
             raise
+
+
+def _taken_away() -> UploadNotFound:
+    return UploadNotFound("the file of this upload was taken from where it was handed over to")
 
 
 class _Writer(Gatherer):

@@ -2,13 +2,14 @@
 
 <prefix>state/<id>             the manifest of an upload, replaced by compare-and-swap
 <prefix>pieces/<id>/<random>   a segment: bytes that are not in a part yet; or a page of parts
+<prefix>files/<destination>    objects that were handed over to the host
 <prefix><key>                  the finished object, and the multipart upload it grows in
 """
 
 import contextlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -323,6 +324,17 @@ class Bucket:
                 await self.check_newest(manifest)
                 raise _taken_away() from None
 
+    async def complete_new(self, manifest: Manifest, parts: list[Part]) -> None:
+        """Make an object of these parts where there is none. Raises `Conflict` and `Gone`."""
+        assert manifest.object is not None
+        await self.client.call(
+            "complete_multipart_upload",
+            Key=self.key_of(manifest.object),
+            UploadId=manifest.multipart_id,
+            MultipartUpload=named_parts(parts),
+            IfNoneMatch="*",
+        )
+
     async def put_object(self, stored: S3Object, content: Rope, **condition: str) -> None:
         """Store a finished object in one call. Raises `Conflict` if the condition fails."""
         await self.client.transfer(
@@ -340,6 +352,15 @@ class Bucket:
         except Gone:
             return None
         return int(answer["ContentLength"])
+
+    async def metadata_of(self, stored: S3Object) -> Mapping[str, str] | None:
+        """Return the metadata of an object; None if there is none."""
+        try:
+            answer = await self.client.call("head_object", Key=self.key_of(stored))
+        except Gone:
+            return None
+        metadata: Mapping[str, str] = answer["Metadata"]
+        return metadata
 
     async def read_bytes(self, manifest: Manifest, start: int, stop: int) -> AsyncIterator[bytes]:
         """Yield bytes of an upload: of its object, or of what is to become that.

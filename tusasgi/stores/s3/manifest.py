@@ -86,7 +86,10 @@ class Manifest:
     segments: tuple[Segment, ...] = ()
     tail: Rope = field(default_factory=Rope)
     unused: tuple[str, ...] = ()
-    """Keys of segments and pages that are of no use any more: the next append removes them."""
+    """Keys of segments and pages that are of no use any more: the next append removes them.
+
+    Of an upload that was handed over it is the key of its own object.
+    """
     stored_size: int = 0
     """How many bytes the finished object has, once they are nowhere else any more."""
     etag: str = field(default="", compare=False)
@@ -110,7 +113,13 @@ class Manifest:
     def is_done(self) -> bool:
         """True once no sweeper will have to look at it again."""
         upload = self.upload
-        return upload.is_complete and not upload.is_due and not upload.can_expire
+        is_kept = not upload.is_due and not upload.can_expire
+        return upload.is_complete and is_kept and not self.has_leftover
+
+    @property
+    def has_leftover(self) -> bool:
+        """True if it was handed over, and its own object is still to be removed."""
+        return self.upload.is_handed_over and bool(self.unused)
 
     def as_upload(self) -> Upload:
         """Return the upload as the engine is to see it."""

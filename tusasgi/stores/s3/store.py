@@ -9,9 +9,10 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 from urllib.parse import quote
 
+from tusasgi.arguments import check_callable, check_choice, check_integer, check_type
 from tusasgi.errors import StoreUnavailable, UploadNotFound, UploadPending
 from tusasgi.models import Upload, check_upload_id, is_upload_id, utc_now
 from tusasgi.stores import PartLost, WriteConflict
@@ -23,6 +24,7 @@ from tusasgi.stores.s3.checksums import compares_crc32
 from tusasgi.stores.s3.client import CONFIGURATION, Client
 from tusasgi.stores.s3.committing import Committer
 from tusasgi.stores.s3.failures import Conflict, Gone
+from tusasgi.stores.s3.handing_over import HandOver, handed_over_object
 from tusasgi.stores.s3.joining import Joiner
 from tusasgi.stores.s3.leftovers import remove_leftovers
 from tusasgi.stores.s3.manifest import Integrity, Manifest, S3Object, is_done_by_size
@@ -43,10 +45,11 @@ def _by_id(upload: Upload) -> S3Object:
 class S3Store:
     """Keeps uploads in a bucket: `S3Store("s3://bucket/prefix")`.
 
-    Supports termination, deferred lengths, concatenation, sweeping, reading and versions. Any
-    number of servers may use the same prefix, without a common locker: each change of an upload
-    is a compare-and-swap, and the newest request wins. The S3 server must honour `If-Match` and
-    `If-None-Match` on PutObject; that is tried with the first connection (`check`).
+    Supports termination, deferred lengths, concatenation, sweeping, reading, versions and hand-over
+    (by a copy that the S3 server makes). Any number of servers may use the same prefix, without a
+    common locker: each change of an upload is a compare-and-swap, and the newest request wins. The
+    S3 server must honour `If-Match` and `If-None-Match` on PutObject; that is tried with the first
+    connection (`check`).
 
     `describe` says under which key, with which content type and metadata the object of an upload
     is stored; it sees the facts of the inspection, and is asked when the first bytes are kept.
@@ -77,12 +80,17 @@ class S3Store:
         **options: Any,
     ) -> None:
         bucket, prefix = _parse_url(url)
+        check_callable("describe", describe)
+        check_integer("part_size", part_size, is_positive=True)
         if part_size < _LEAST_PART:
             raise ValueError("part_size must be at least 5 MiB, which is the least S3 takes")
+        check_integer("memory", memory, is_positive=True)
         if memory < 2 * part_size:
             raise ValueError("memory must hold two parts")
-        if integrity not in ("auto", "md5", "crc32", "none"):
-            raise ValueError('integrity must be "auto", "md5", "crc32" or "none"')
+        check_integer("remembered", remembered)
+        check_choice("integrity", integrity, ("auto", *get_args(Integrity)))
+        check_type("check", check, bool)
+        check_callable("clock", clock)
         self._client = Client(bucket, _with_configuration(options), self._try if check else None)
         self._bucket = Bucket(
             self._client,
@@ -168,8 +176,7 @@ class S3Store:
             manifest = await self._manifest_of(upload)
             new = replace(manifest, upload=upload)
             if upload.is_complete and manifest.offset == upload.length:
-                stored = manifest.object or self._bucket.object_of(upload)
-                new = replace(new, object=stored).emptied()
+                new = self._completed(manifest, upload)
             new = await self._bucket.swap(manifest, new)
         except (WriteConflict, UploadNotFound):
             if upload.has_all_bytes:
@@ -177,6 +184,9 @@ class S3Store:
             raise
         unnamed = {*manifest.names, *manifest.unused} - {*new.names, *new.unused}
         await self._bucket.remove_unused(unnamed)
+        if new.has_leftover:
+            await self._client.delete(list(new.unused))
+            new = await self._bucket.swap(new, replace(new, unused=()))
         return new.as_upload()
 
     async def declare_length(self, upload: Upload, length: int) -> Upload:
@@ -197,6 +207,14 @@ class S3Store:
         manifest = await self._sealed(manifest, upload)
         await self._bucket.complete(manifest)
         return replace(upload, version=manifest.etag)
+
+    async def hand_over(self, upload: Upload) -> None:
+        manifest = await self._manifest_of(upload)
+        await HandOver(self._bucket, manifest, upload, self._budget).bring()
+
+    async def take_back(self, upload: Upload) -> None:
+        manifest = await self._manifest_of(upload)
+        await HandOver(self._bucket, manifest, upload, self._budget).take_back()
 
     async def concat(self, upload: Upload) -> Upload:
         manifest = await self._manifest_of(upload)
@@ -277,6 +295,16 @@ class S3Store:
 
     # The steps.
 
+    def _completed(self, manifest: Manifest, upload: Upload) -> Manifest:
+        """Return the manifest of an upload that is complete: its bytes are in an object."""
+        own = manifest.object or self._bucket.object_of(upload)
+        complete = replace(manifest, upload=upload, object=own).emptied()
+        if not upload.is_handed_over:
+            return complete
+        target = handed_over_object(upload, own)
+        left = manifest.unused if target.key == own.key else (self._bucket.key_of(own),)
+        return replace(complete, object=target, unused=left)
+
     def _appender(self, manifest: Manifest, upload: Upload, *, staged: bool = False) -> Appender:
         return Appender(
             self._bucket,
@@ -290,7 +318,9 @@ class S3Store:
     async def _remove_object(self, manifest: Manifest) -> None:
         """Remove the object of an upload, and the multipart uploads that it was to grow in."""
         upload = manifest.upload
-        if manifest.object is not None:
+        if upload.is_handed_over:
+            await self._client.delete(list(manifest.unused))
+        elif manifest.object is not None:
             key = self._bucket.key_of(manifest.object)
             await self._bucket.abort_multiparts(upload.id, key)
             await self._client.delete([key])
@@ -300,14 +330,15 @@ class S3Store:
 
     async def _is_due(self, upload_id: str, now: datetime) -> bool:
         try:
-            upload = await self.get(upload_id)
+            manifest = await self._bucket.read(upload_id)
+            upload = manifest.as_upload()
         except UploadNotFound:
             return False  # removed meanwhile, or its name is none of ours
         except StoreUnavailable:
             raise
         except Exception:  # whoever looks after it finds out why, and goes on with others
             return True
-        return upload.is_expired(now) or upload.is_due
+        return upload.is_expired(now) or upload.is_due or manifest.has_leftover
 
     async def _known(self, upload: Upload) -> Manifest:
         """Return the manifest that an upload was read from if it is remembered, or the newest."""
@@ -326,12 +357,17 @@ class S3Store:
     async def _remove_if_unwanted(self, upload: Upload) -> None:
         """Remove an object that this server made while another one removed its upload."""
         manifest = await self._bucket.find(upload.id)
-        if manifest is not None and manifest.upload.removal is None:
+        if manifest is not None and (
+            manifest.upload.removal is None or manifest.upload.is_handed_over
+        ):
             return
         stored = None if manifest is None else manifest.object
         with contextlib.suppress(DescribeFailed):
             stored = stored or self._bucket.object_of(upload)
             await self._client.delete([self._bucket.key_of(stored)])
+            if manifest is not None and upload.destination is not None:
+                # Without a manifest it may have been complete, and what is there the host's.
+                await HandOver(self._bucket, manifest, upload, self._budget).take_back()
 
     async def _put_object(self, manifest: Manifest, upload: Upload) -> None:
         """Store the object of an upload without parts."""
@@ -357,10 +393,12 @@ class S3Store:
 
 
 def _parse_url(url: str) -> tuple[str, str]:
+    if not isinstance(url, str):
+        raise TypeError(f"url must be s3://bucket or s3://bucket/prefix, not {url!r}")
     scheme, _, rest = url.partition("://")
     bucket, _, prefix = rest.partition("/")
     if scheme != "s3" or not bucket:
-        raise ValueError("the URL of a bucket is s3://bucket or s3://bucket/prefix")
+        raise ValueError(f"url must be s3://bucket or s3://bucket/prefix, not {url!r}")
     prefix = prefix.strip("/")
     return bucket, f"{prefix}/" if prefix else ""
 

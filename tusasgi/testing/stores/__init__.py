@@ -4,6 +4,7 @@ from tusasgi.testing.stores.appends import AppendTests
 from tusasgi.testing.stores.cancellation import CancellationTests
 from tusasgi.testing.stores.completion import CompletionTests
 from tusasgi.testing.stores.expiry import ExpiryTests
+from tusasgi.testing.stores.handing_over import HandOverTests
 from tusasgi.testing.stores.joining import JoiningTests
 from tusasgi.testing.stores.listing import ListingTests
 from tusasgi.testing.stores.reading import ReadingTests
@@ -26,6 +27,7 @@ class StoreSuite(
     ExpiryTests,
     ListingTests,
     ReadingTests,
+    HandOverTests,
 ):
     """Subclass it as `TestMyStore`, say how a store is made, and run pytest.
 

@@ -16,6 +16,7 @@ from tusasgi.stores import (
     Store,
     SupportsConcat,
     SupportsDeferLength,
+    SupportsHandOver,
     SupportsList,
     SupportsLocalPath,
     SupportsRead,
@@ -132,6 +133,12 @@ def supports_sweep(store: Store) -> SupportsSweep:
 def supports_concat(store: Store) -> SupportsConcat:
     if not isinstance(store, SupportsConcat):
         pytest.skip("the store does not support concatenation")
+    return store
+
+
+def supports_hand_over(store: Store) -> SupportsHandOver:
+    if not isinstance(store, SupportsHandOver):
+        pytest.skip("the store cannot hand uploads over")
     return store
 
 

@@ -1,0 +1,1 @@
+"""What the command `tusasgi` does besides serving, a module each."""
