@@ -50,6 +50,7 @@ export class Upload {
     this.sent = 0
     this.error = null
     this.stop = null
+    this.inHurry = false
   }
 
   /** Upload until all is there, it is paused, or the server refuses it. */
@@ -76,6 +77,7 @@ export class Upload {
 
   /** Do not wait for the next attempt: the network is back. */
   hurry() {
+    this.inHurry = true // also after an attempt that is failing just now
     this.wake?.()
   }
 
@@ -175,6 +177,12 @@ export class Upload {
   }
 
   async wait(seconds, signal) {
+    if (!this.inHurry) await this.sleep(seconds, signal)
+    this.inHurry = false
+    signal.throwIfAborted()
+  }
+
+  async sleep(seconds, signal) {
     await new Promise((resolve) => {
       const timer = setTimeout(resolve, 1000 * seconds)
       this.wake = () => {
@@ -184,7 +192,6 @@ export class Upload {
       signal.addEventListener("abort", this.wake, { once: true })
     })
     this.wake = null
-    signal.throwIfAborted()
   }
 
   // What whoever shows it hears of.
