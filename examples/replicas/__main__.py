@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from examples.roughy.keys import new_key
-from examples.roughy.private import read_or_make
+from examples.roughy.storage.private import read_or_make
 
 from . import services
 from .processes import Failed, Program, free_port

@@ -16,10 +16,10 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from examples.roughy.app import utc_now
-from examples.roughy.bucket import Bucket
 from examples.roughy.keys import new_key
-from examples.roughy.private import read_or_make
+from examples.roughy.replicas.bucket import Bucket
 from examples.roughy.settings import Settings, SettingsError
+from examples.roughy.storage.private import read_or_make
 
 from .processes import Failed, Program, answers, free_pairs, free_port, own_user
 

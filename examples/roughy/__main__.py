@@ -1,19 +1,33 @@
 """`python -m examples.roughy`: serve, and add keys and credits."""
 
 import argparse
-import asyncio
 import os
 import sys
 from functools import partial
 from pathlib import Path
 
-import uvicorn
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from .app import Roughy, own_key
-from .commands import CommandError, add_a_key, add_credits, revoke_a_key, run_command
-from .db import SchemaMismatch
-from .settings import Settings, SettingsError
+from examples.roughy.server.commands import (
+    CommandError,
+    add_a_key,
+    add_credits,
+    revoke_a_key,
+    run_command,
+)
+from examples.roughy.server.serving import CannotListen, serve
+from examples.roughy.settings import Settings, SettingsError
+from examples.roughy.storage.schema import SchemaMismatch
+
+_TOLD = (
+    SettingsError,
+    CommandError,
+    CannotListen,
+    SchemaMismatch,
+    OSError,
+    SQLAlchemyError,
+    ImportError,  # of what a setting asks for
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = Settings.of(options.data, os.environ)
         settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         options.run(settings, options)
-    except (SettingsError, CommandError, SchemaMismatch, OSError, SQLAlchemyError) as error:
+    except _TOLD as error:
         print(f"roughy: {_one_line(error)}", file=sys.stderr)
         return 2
     return 0
@@ -71,29 +85,6 @@ def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"a port is a number up to 65535, not {text!r}")
     return int(text)
-
-
-def serve(settings: Settings, options: argparse.Namespace) -> None:
-    """Check that everything is in place, say where we are, and serve until told to stop."""
-    asyncio.run(_check(settings))
-    if not settings.api_keys:
-        print(f"API key: {own_key(settings)}  (kept in {settings.data / 'api-key'})")
-    print(f"Roughy:  http://{options.host}:{options.port}/", flush=True)
-    uvicorn.run(
-        Roughy(settings).app,
-        host=options.host,
-        port=options.port,
-        timeout_graceful_shutdown=10,
-    )
-
-
-async def _check(settings: Settings) -> None:
-    """Meet what is wrong with database and store here, where it is one line and no traceback."""
-    roughy = Roughy(settings)
-    try:
-        await roughy.prepare()
-    finally:
-        await roughy.close()
 
 
 if __name__ == "__main__":

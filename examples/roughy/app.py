@@ -1,4 +1,4 @@
-"""Where the parts of Roughy are put together."""
+"""Where the parts of Roughy are put together: the first file to read."""
 
 import os
 from collections.abc import AsyncIterator, Callable
@@ -8,71 +8,35 @@ from pathlib import Path
 
 import anyio
 from starlette.applications import Starlette
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
+from examples.roughy.api import document
+from examples.roughy.api.assets import Assets
+from examples.roughy.api.cors import with_cors
+from examples.roughy.api.credits import Credits
+from examples.roughy.api.errors import ERROR_HANDLERS, render
+from examples.roughy.api.links import Urls
+from examples.roughy.api.pages import Pages
+from examples.roughy.api.projects import Projects
+from examples.roughy.api.routing import resource
+from examples.roughy.hooks import AssetHooks
+from examples.roughy.keys import Keys
+from examples.roughy.media.bell import Bell
+from examples.roughy.media.measuring import check_measuring
+from examples.roughy.media.worker import Worker
+from examples.roughy.server.logs import without_signatures
+from examples.roughy.server.options import bucket_of, monitoring_of
+from examples.roughy.server.stopping import stopped_by_signal
+from examples.roughy.settings import MAX_SIZE, MIN_SIZE, Settings
+from examples.roughy.storage.accounts import ensure_keys, own_key
+from examples.roughy.storage.database import Database
+from examples.roughy.storage.folder import Folder
+from examples.roughy.storage.removals import Remover
+from examples.roughy.storage.sweeper import Sweeper
 from tusasgi import Expiry, Limits, TusApp, Uploads
 
-from . import openapi
-from .assets import Assets
-from .bell import Bell
-from .credits import Credits
-from .db import Database
-from .errors import ERROR_HANDLERS, render
-from .folder import Folder
-from .hooks import AssetHooks
-from .keys import Keys, ensure_keys, new_key
-from .links import Urls
-from .monitoring import Monitoring
-from .pages import Pages
-from .place import Place
-from .private import read_or_make
-from .projects import Projects
-from .removals import Remover
-from .routing import resource
-from .settings import MAX_SIZE, MIN_SIZE, Settings, SettingsError, parse_key
-from .stopping import stopped_by_signal
-from .sweeper import Sweeper
-from .worker import Worker
-
 _WORKERS = 2
-
-_REQUEST_HEADERS = [
-    "Authorization",
-    "Content-Digest",
-    "Content-Type",
-    "Range",
-    "Tus-Resumable",
-    "Upload-Complete",
-    "Upload-Draft-Interop-Version",
-    "Upload-Incomplete",
-    "Upload-Length",
-    "Upload-Metadata",
-    "Upload-Offset",
-    "Want-Repr-Digest",
-    "X-HTTP-Method-Override",
-    "X-Request-ID",
-    "X-Requested-With",
-]
-_RESPONSE_HEADERS = [
-    "Accept-Patch",
-    "Location",
-    "Repr-Digest",
-    "Retry-After",
-    "Tus-Extension",
-    "Tus-Max-Size",
-    "Tus-Resumable",
-    "Tus-Version",
-    "Upload-Complete",
-    "Upload-Draft-Interop-Version",
-    "Upload-Expires",
-    "Upload-Incomplete",
-    "Upload-Length",
-    "Upload-Limit",
-    "Upload-Metadata",
-    "Upload-Offset",
-]
 
 
 def utc_now() -> datetime:
@@ -85,13 +49,14 @@ class Roughy:
     def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> None:
         self.settings = settings
         self._clock = clock
+        self._is_started = False
         urls = Urls(settings.public_url)
         bell = Bell()
         self.db = Database(settings.database_url)
         keys = Keys(self.db)
-        self._place = _place(settings, urls, clock)
+        self._place = bucket_of(settings, clock) or Folder(settings.data, urls, clock)
         self.store = self._place.store
-        monitoring = Monitoring(self.db, self._place) if settings.is_monitored else None
+        monitoring = monitoring_of(settings, self.db, self._place)
         self.uploads = Uploads(
             self.store,
             locker=self._place.locker,
@@ -122,13 +87,25 @@ class Roughy:
             *_upload_routes(self.uploads),
             *Credits(self.db, keys).routes(),
             *self._place.routes(self.db, self.uploads),
-            resource("/openapi.json", get=openapi.read),
+            resource("/openapi.json", get=document.read),
             *Pages(self.db).routes(),
         ]
         starlette = Starlette(
             routes=routes, exception_handlers=ERROR_HANDLERS, lifespan=self._lifespan
         )
-        self.app = _with_cors(starlette, settings.cors_origins)
+        self.app = with_cors(starlette, settings.cors_origins)
+
+    async def start(self) -> None:
+        """See once that all we need is there; raise what is wrong, and hold on to nothing then."""
+        if self._is_started:
+            return
+        try:
+            await check_measuring()
+            await self.prepare()
+        except BaseException:
+            await self.close()
+            raise
+        self._is_started = True
 
     async def prepare(self) -> None:
         """Make tables and accounts as far as they are missing, and see that bytes can be kept."""
@@ -143,13 +120,14 @@ class Roughy:
 
     async def close(self) -> None:
         """Let go of all connections."""
+        self._is_started = False
         await self._place.close()
         await self.db.close()
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        await self.prepare()
-        with stopped_by_signal(self.uploads):
+        await self.start()
+        with stopped_by_signal(self.uploads), without_signatures():
             async with anyio.create_task_group() as tasks:
                 for _ in range(_WORKERS):
                     tasks.start_soon(self.worker.run)
@@ -157,36 +135,6 @@ class Roughy:
                 yield
                 tasks.cancel_scope.cancel()
         await self.close()
-
-
-def _place(settings: Settings, urls: Urls, clock: Callable[[], datetime]) -> Place:
-    if settings.bucket is None:
-        return Folder(settings.data, urls, clock)
-    # Only here: S3 is an extra, and its client takes a while to load.
-    from .bucket import Bucket
-
-    return Bucket(settings.bucket, clock)
-
-
-def own_key(settings: Settings) -> str:
-    """The key of an installation that was given none; it is kept in the data folder."""
-    if settings.is_for_several_machines:
-        raise SettingsError(
-            "ROUGHY_API_KEYS must be set where processes share a bucket and a database: "
-            "each of them would make another key"
-        )
-    try:
-        return parse_key(read_or_make(settings.data / "api-key", new_key))
-    except ValueError:
-        raise SettingsError(f"{settings.data / 'api-key'} holds no key") from None
-
-
-def create_app() -> ASGIApp:
-    """Make the app from the environment, for `uvicorn --factory examples.roughy.app:create_app`."""
-    data = Path(os.environ.get("ROUGHY_DATA", "roughy-data"))
-    settings = Settings.of(data, os.environ)
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Roughy(settings).app
 
 
 def _upload_routes(uploads: Uploads) -> list[BaseRoute]:
@@ -203,17 +151,9 @@ def _upload_routes(uploads: Uploads) -> list[BaseRoute]:
     return [Route(path, app), Mount(path, app)]
 
 
-def _with_cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
-    """Around everything, so that errors of every kind carry the headers too.
-
-    Without them a page sees only that the network failed.
-    """
-    if not origins:
-        return app
-    return CORSMiddleware(
-        app,
-        allow_origins=origins,
-        allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST"],
-        allow_headers=_REQUEST_HEADERS,
-        expose_headers=_RESPONSE_HEADERS,
-    )
+def create_app() -> ASGIApp:
+    """Make the app from the environment, for `uvicorn --factory examples.roughy.app:create_app`."""
+    data = Path(os.environ.get("ROUGHY_DATA", "roughy-data"))
+    settings = Settings.of(data, os.environ)
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Roughy(settings).app

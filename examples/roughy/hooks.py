@@ -6,6 +6,12 @@ from collections.abc import Mapping
 
 from sqlalchemy import ColumnElement, delete, select, update
 
+from examples.roughy.api.errors import Conflict, FieldError, ValidationFailed
+from examples.roughy.ids import parse_uuid
+from examples.roughy.keys import Keys
+from examples.roughy.media.bell import Bell
+from examples.roughy.storage.database import Database
+from examples.roughy.storage.tables import Asset, State
 from tusasgi import (
     Fact,
     Hooks,
@@ -18,12 +24,6 @@ from tusasgi import (
     UploadNotFound,
 )
 from tusasgi.media import HEAD_SIZE, MIN_HEAD_SIZE, inspect_head
-
-from .bell import Bell
-from .db import Asset, Database, State
-from .errors import Conflict, FieldError, ValidationFailed
-from .ids import parse_uuid
-from .keys import Keys
 
 UNSUPPORTED = "unsupported_media"
 _NOT_MEDIA = "the file is in no audio or video format that is supported"

@@ -1,4 +1,4 @@
-"""API keys: how they are made, kept, and recognised.
+"""API keys: what they look like, and whose one is.
 
 A key is 256 random bits, so nobody can try them all: one SHA-256 is enough to keep a stolen
 database from giving them away, and the slow hashes that passwords need would only make every
@@ -7,22 +7,16 @@ request slow.
 
 import hashlib
 import hmac
-import logging
 import secrets
 import uuid
-from collections.abc import Iterable
-from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
-from .db import Account, ApiKey, Database, RevokedKey
-from .errors import Unauthenticated
-from .ids import uuid7
-from .ledger import add_grant
-
-logger = logging.getLogger("roughy.keys")
+from examples.roughy.api.errors import Unauthenticated
+from examples.roughy.storage.database import Database
+from examples.roughy.storage.tables import ApiKey
 
 _MESSAGE = "this needs the header Authorization: Bearer with a valid API key"
 
@@ -59,52 +53,12 @@ async def find_account(session: AsyncSession, key: str) -> uuid.UUID | None:
     A part of the digest finds the candidates in the index, and gives nothing away; the whole is
     compared in constant time.
     """
-    digest = _digest(key)
+    digest = digest_of(key)
     for known in await session.scalars(select(ApiKey).where(ApiKey.start == digest[:8])):
         if hmac.compare_digest(known.digest, digest):
             return known.account_id
     return None
 
 
-async def ensure_keys(
-    db: Database, keys: Iterable[str], *, initial_credits: int, now: datetime
-) -> None:
-    """Give each key that was never known an account of its own."""
-    async with db.alone() as session:
-        for key in keys:
-            if await session.get(RevokedKey, _digest(key)) is not None:
-                logger.warning("a key of this installation was revoked: %s…", key[:6])
-            elif await find_account(session, key) is None:
-                account_id = await open_account(session, initial_credits, now)
-                add_key(session, key, account_id, now)
-                await session.flush()
-
-
-async def open_account(session: AsyncSession, credits: int, now: datetime) -> uuid.UUID:
-    account = Account(id=uuid7(now), created_at=now)
-    session.add(account)
-    await session.flush()
-    if credits:
-        add_grant(session, account.id, credits, now)
-    return account.id
-
-
-def add_key(session: AsyncSession, key: str, account_id: uuid.UUID, now: datetime) -> None:
-    digest = _digest(key)
-    session.add(ApiKey(digest=digest, start=digest[:8], account_id=account_id, created_at=now))
-
-
-async def revoke_key(session: AsyncSession, key: str, now: datetime) -> bool:
-    """Let a key open nothing any more, for good. Its account and everything in it stays."""
-    digest = _digest(key)
-    revoked = await session.scalar(
-        delete(ApiKey).where(ApiKey.digest == digest).returning(ApiKey.digest)
-    )
-    if revoked is None:
-        return False
-    session.add(RevokedKey(digest=digest, revoked_at=now))
-    return True
-
-
-def _digest(key: str) -> str:
+def digest_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()

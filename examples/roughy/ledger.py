@@ -6,8 +6,8 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from .db import Account, Asset, LedgerEntry, State
-from .ids import uuid7
+from examples.roughy.ids import uuid7
+from examples.roughy.storage.tables import Account, Asset, LedgerEntry, State
 
 
 def price_of(duration_ms: int) -> int:

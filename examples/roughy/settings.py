@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from examples.roughy.replicas.postgres import for_asyncpg
+from tusasgi.arguments import nearest
+
 T = TypeVar("T")
 
 MAX_SIZE = 50 * 1024**3
@@ -29,27 +32,24 @@ _DRIVERS = {
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
 
+_KNOWN = {
+    "API_KEY",  # which is the uploader's
+    "API_KEYS",
+    "CORS_ORIGINS",
+    "DATA",
+    "DATABASE_URL",
+    "INITIAL_CREDITS",
+    "MONITORING",
+    "PUBLIC_URL",
+    "STORE",
+    "UPLOAD_EXPIRES_AFTER",
+    "UPLOAD_IDLE_AFTER",
+}
+
 _DATABASE_FORMS = (
     "must be sqlite:///… or postgresql://name:password@host/database, "
     "and in name and password @ is written as %40, : as %3A, / as %2F"
 )
-# What the driver takes as text; anything else would end in a traceback.
-_DATABASE_OPTIONS = {
-    "gsslib",
-    "host",
-    "krbsrvname",
-    "passfile",
-    "password",
-    "port",
-    "prepared_statement_cache_size",
-    "service",
-    "servicefile",
-    "ssl",
-    "sslmode",
-    "target_session_attrs",
-    "user",
-}
-_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 class SettingsError(Exception):
@@ -90,7 +90,8 @@ class Settings:
 
     @classmethod
     def of(cls, data: Path, environ: Mapping[str, str]) -> "Settings":
-        """Read the environment; raise `SettingsError` for the first wrong value."""
+        """Read the environment; raise `SettingsError` for the first wrong name or value."""
+        _check_names(environ)
 
         def read(name: str, parse: Callable[[str], T], default: T) -> T:
             text = environ.get(f"ROUGHY_{name}", "").strip()
@@ -120,6 +121,14 @@ class Settings:
     def is_for_several_machines(self) -> bool:
         """Whether nothing that has to last may be in the data folder, as each has its own."""
         return self.bucket is not None and self.database_url.get_backend_name() == "postgresql"
+
+
+def _check_names(environ: Mapping[str, str]) -> None:
+    """Refuse what nearly is one of our names. Others may be there, as those of Kubernetes are."""
+    for variable in sorted(environ):
+        name = variable.removeprefix("ROUGHY_")
+        if name != variable and name not in _KNOWN and (meant := nearest(name, _KNOWN)):
+            raise SettingsError(f"{variable} is no setting: did you mean ROUGHY_{meant}?")
 
 
 def _bucket_url(text: str) -> str:
@@ -202,17 +211,5 @@ def _database_url(text: str) -> URL:
     elif text.count("@") > 1:  # the end of the password would be taken for the host
         raise ValueError(_DATABASE_FORMS)
     else:
-        url = _for_asyncpg(url)
+        url = for_asyncpg(url)
     return url.set(drivername=_DRIVERS[url.drivername])
-
-
-def _for_asyncpg(url: URL) -> URL:
-    """Check the options, and call `sslmode`, as PostgreSQL's own programs do, `ssl`."""
-    if not url.query.keys() <= _DATABASE_OPTIONS:
-        raise ValueError(f"may have after its ? only {', '.join(sorted(_DATABASE_OPTIONS))}")
-    mode = url.query.get("sslmode")
-    if mode is None:
-        return url
-    if mode not in _SSL_MODES:
-        raise ValueError(f"may have as sslmode only {', '.join(_SSL_MODES)}")
-    return url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})

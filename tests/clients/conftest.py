@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.roughy.sample import make_video
+from examples.roughy.tools.sample import make_video
 from tests.clients.needs import HERE, chromium, need
 from tests.clients.roughy import KEY, Roughy
 from tests.hosts._process import free_port, running

@@ -15,7 +15,7 @@ import pytest
 from tests.clients.scripts import run
 from tests.hosts._process import ROOT
 
-_COMMAND = [sys.executable, "-W", "error", "-m", "examples.roughy.demo", "--seconds", "1"]
+_COMMAND = [sys.executable, "-W", "error", "-m", "examples.roughy.tools.demo", "--seconds", "1"]
 
 
 def test_the_demo_cuts_resumes_and_compares_on_a_port_that_is_free(tmp_path: Path) -> None:
@@ -24,7 +24,8 @@ def test_the_demo_cuts_resumes_and_compares_on_a_port_that_is_free(tmp_path: Pat
         done = run([*_COMMAND, "--exit", "--port", taken, "--data", str(tmp_path)], ROOT)
     assert done.returncode == 0
     assert f"{taken} is taken" in done.stdout
-    size = (tmp_path / "demo.mp4").stat().st_size
+    (video,) = tmp_path.glob("demo-*.mp4")
+    size = video.stat().st_size
     resumed_at = number(r"HEAD said ([\d,]+) bytes are safe", done.stdout)
     assert 0 < resumed_at < number(r"broke after ([\d,]+) bytes", done.stdout) < size
     assert '"state": "ready"' in done.stdout
@@ -32,6 +33,20 @@ def test_the_demo_cuts_resumes_and_compares_on_a_port_that_is_free(tmp_path: Pat
     port = number(r"Server +http://127.0.0.1:(\d+)", done.stdout)
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}/")
+
+
+def test_two_demos_at_once_each_talk_to_their_own_server(tmp_path: Path) -> None:
+    """Also in one folder, and though both want the same port."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+    command = [*_COMMAND, "--exit", "--port", port, "--data", str(tmp_path)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    demos = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(2)]
+    told = [demo.communicate(timeout=120)[0] for demo in demos]
+    assert [demo.returncode for demo in demos] == [0, 0], told
+    ports = {number(r"Server +http://127.0.0.1:(\d+)", one) for one in told}
+    assert len(ports) == 2
+    assert int(port) in ports
 
 
 @pytest.mark.parametrize(

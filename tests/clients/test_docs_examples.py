@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.roughy.bad_network import BadNetwork
+from examples.roughy.tools.bad_network import BadNetwork
 from tests.clients.needs import need
 from tests.clients.roughy import Roughy
 from tests.clients.scripts import blocks, printed, run_bash, run_node, run_python

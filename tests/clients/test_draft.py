@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from examples.roughy.bad_network import BadNetwork
+from examples.roughy.tools.bad_network import BadNetwork
 from tests.clients.needs import HERE, need
 from tests.clients.scripts import run
 from tests.hosts._process import Server, free_port, running

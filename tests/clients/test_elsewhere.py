@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from examples.roughy.bad_network import BadNetwork
+from examples.roughy.tools.bad_network import BadNetwork
 from tests.clients.needs import HERE, NODE_MODULES, need
 from tests.clients.roughy import Roughy
 from tests.clients.scripts import printed, run, seed

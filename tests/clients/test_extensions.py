@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from tusclient.client import TusClient
 
-from examples.roughy.bad_network import BadNetwork
+from examples.roughy.tools.bad_network import BadNetwork
 from tests.clients.needs import HERE, need
 from tests.clients.scripts import run
 from tests.hosts._process import Server

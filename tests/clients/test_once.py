@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from examples.roughy.bad_network import BadNetwork
+from examples.roughy.tools.bad_network import BadNetwork
 from tests.clients.needs import HERE, java_classes, need
 from tests.clients.scripts import starting
 from tests.hosts._process import free_port, running

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from examples.roughy.bad_network import BadNetwork
+from examples.roughy.tools.bad_network import BadNetwork
 from tests.clients.needs import HERE
 from tests.clients.roughy import KEY, Roughy
 from tests.clients.scripts import run

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from examples.roughy.bad_network import BadNetwork
+from examples.roughy.tools.bad_network import BadNetwork
 from tests.clients.needs import HERE
 from tests.clients.scripts import run
 from tests.hosts._process import free_port

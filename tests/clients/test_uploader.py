@@ -1,4 +1,4 @@
-"""`python -m examples.roughy.upload`."""
+"""`python -m examples.roughy.tools.upload`."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from examples.roughy import upload
-from examples.roughy.bad_network import BadNetwork
+from examples.roughy.tools import upload
+from examples.roughy.tools.bad_network import BadNetwork
 from tests.clients.roughy import Roughy
 from tests.clients.scripts import run
 from tests.hosts._process import ROOT, free_port
@@ -47,7 +47,7 @@ class Uploader:
 
 
 def _command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "examples.roughy.upload", *map(str, arguments)]
+    return [sys.executable, "-m", "examples.roughy.tools.upload", *map(str, arguments)]
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_what_was_interrupted_goes_on_by_the_printed_command(
         assert account.is_pending(asset_id)
         assert account.key not in told
         words = shlex.split(told.partition("go on with:")[2])
-        assert words[:3] == ["python", "-m", "examples.roughy.upload"]
+        assert words[:3] == ["python", "-m", "examples.roughy.tools.upload"]
         assert words[-2:] == ["--resume", asset_id]
         assert uploader.run(*words[3:]).returncode == 0
     account.check_same(asset_id, video)

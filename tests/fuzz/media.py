@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import av
 
-from examples.roughy.measuring import Outcome
+from examples.roughy.media.measuring import GaveUp
 from tests.media.samples import RECIPES, write
 from tests.roughy.files import measure_file
 
@@ -40,22 +40,21 @@ class Search:
         file = damaged(self._chance.choice(self._starts), self._chance)
         await anyio.Path(path).write_bytes(file)
         start = time.monotonic()
-        outcome = await measure_file(path, seconds=60)
+        try:
+            outcome = await measure_file(path, seconds=60)
+            said = outcome.error_message or "measured"
+            wrong = None if outcome.error_code in _CLEAN else f"the program says {outcome}"
+        except GaveUp as failure:
+            said = wrong = str(failure)
         took = time.monotonic() - start
         self.slowest = max(self.slowest, took)
-        self.outcomes[outcome.error_message or "measured"] += 1
-        if wrong := _wrong(outcome, took):
+        self.outcomes[said] += 1
+        if took > SLOW_SECONDS:
+            wrong = f"took {took:.1f} seconds"
+        if wrong is not None:
             kept = self.folder / f"found-{len(self.found)}"
             os.replace(path, kept)
             self.found.append(f"{wrong}: {kept}")
-
-
-def _wrong(outcome: Outcome, took: float) -> str | None:
-    if took > SLOW_SECONDS:
-        return f"took {took:.1f} seconds"
-    if outcome.error_code not in _CLEAN or (outcome.error_message or "").endswith("be measured"):
-        return f"the program died: {outcome}"
-    return None
 
 
 def _real_files(folder: Path) -> list[bytes]:

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from examples.roughy.errors import ValidationFailed
-from examples.roughy.links import Links
-from examples.roughy.paging import parse_paging
+from examples.roughy.api.errors import ValidationFailed
+from examples.roughy.api.links import Links
+from examples.roughy.api.paging import parse_paging
+from examples.roughy.api.validation import Fields
 from examples.roughy.settings import Settings, SettingsError
-from examples.roughy.validation import Fields
 from tests.media.conftest import sample as sample  # the fixture
 from tests.media.samples import HAND_MADE, RECIPES
 from tusasgi import Upload

@@ -10,10 +10,10 @@ import httpx
 from sqlalchemy import select, update
 
 from examples.roughy.app import Roughy
-from examples.roughy.db import Asset, Base, LedgerEntry
 from examples.roughy.ids import uuid7
 from examples.roughy.keys import find_account
 from examples.roughy.ledger import top_up
+from examples.roughy.storage.tables import Asset, Base, LedgerEntry
 
 PATCH_TYPE = "application/offset+octet-stream"
 ORIGIN = "https://app.example.com"

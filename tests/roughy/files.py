@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 from anyio.to_thread import run_sync
 
-from examples.roughy.measuring import Outcome, measure
+from examples.roughy.media.measuring import Outcome, measure
 
 
 class Reads:

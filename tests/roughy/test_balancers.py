@@ -28,7 +28,7 @@ import pytest
 from examples.replicas import services
 from examples.replicas.__main__ import Deployment, deployed
 from examples.replicas.processes import Program, answers, free_port
-from examples.roughy.upload import Api, transfer
+from examples.roughy.tools.upload import Api, transfer
 from tests.clients.needs import HERE as CLIENTS
 from tests.clients.needs import need
 from tests.services.fixtures import QUICKLY_CHECKED

@@ -6,10 +6,11 @@ import uuid
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from examples.roughy.db import Asset, LedgerEntry
 from examples.roughy.ids import uuid7
 from examples.roughy.ledger import price_of
-from examples.roughy.worker import Claim, Outcome
+from examples.roughy.media.claims import Claim
+from examples.roughy.media.measuring import Outcome
+from examples.roughy.storage.tables import Asset, LedgerEntry
 
 from . import media
 from .api import Api

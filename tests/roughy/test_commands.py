@@ -1,20 +1,29 @@
 """`python -m examples.roughy`, without a server."""
 
 import asyncio
+import os
 import re
+import shutil
+import socket
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from examples.roughy.__main__ import main
-from examples.roughy.app import Roughy, own_key
-from examples.roughy.db import Database
+from examples.roughy.app import Roughy
 from examples.roughy.keys import find_account
 from examples.roughy.ledger import balance_of
+from examples.roughy.media import measuring
 from examples.roughy.settings import Settings
+from examples.roughy.storage.accounts import own_key
+from examples.roughy.storage.database import Database
 
 from .conftest import empty
+from .server import ROOT
 
 
 @pytest.fixture
@@ -185,4 +194,74 @@ def test_a_database_of_another_version_is_left_alone(settings, capsys):
     in_database(settings, lambda s: s.execute(text("UPDATE schema_version SET version = 99")))
     capsys.readouterr()
     assert main(["key", "add"]) == 2
-    assert capsys.readouterr().err == ("roughy: the database has version 99, this code needs 1\n")
+    assert capsys.readouterr().err == ("roughy: the database has version 99, this code needs 2\n")
+
+
+# What a server needs is asked for before it serves
+
+
+def run_with(before: str, *arguments: str, folder: Path, **environ: str):
+    """Run a command of Roughy in a process of its own, after some lines of Python."""
+    code = (
+        f"import resource, runpy, sys\n{before}\n"
+        f"sys.argv = ['roughy', '--data', {str(folder)!r}, *{arguments!r}]\n"
+        "runpy.run_module('examples.roughy', run_name='__main__')"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), **environ}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+
+
+def test_a_server_that_cannot_measure_does_not_start(settings, monkeypatch, tmp_path, capsys):
+    """Else every file that comes would fail."""
+    program = tmp_path / "program.py"
+    program.write_text("raise ModuleNotFoundError(\"No module named 'av'\")")
+    monkeypatch.setattr(measuring, "_PROGRAM", program)
+    assert main(["serve", "--port", "0"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert re.fullmatch(r"roughy: media cannot be measured[^\n]+: pip install av\n", told.err)
+
+
+def test_a_server_with_too_little_memory_to_measure_does_not_start(tmp_path):
+    limited = "resource.setrlimit(resource.RLIMIT_AS, (3 * 2**29, 3 * 2**29))"
+    done = run_with(limited, "--port", "0", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(r"roughy: media cannot be measured[^\n]+2 GiB[^\n]+\n", done.stderr)
+
+
+def test_monitoring_alone_needs_its_package(tmp_path):
+    missing = "sys.modules['prometheus_client'] = None"
+    done = run_with(missing, "key", "add", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run_with(missing, "--port", "0", folder=tmp_path, ROUGHY_MONITORING="1")
+    assert done.returncode == 2
+    assert done.stderr == ("roughy: prometheus_client is missing: pip install 'tusasgi[metrics]'\n")
+
+
+def test_a_taken_port_is_one_line(settings, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["serve", "--port", str(port)]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""  # no address that is another's
+    assert told.err.startswith(f"roughy: cannot listen on 127.0.0.1 port {port}: ")
+
+
+def test_the_first_command_of_the_readme_works_in_a_fresh_clone(tmp_path):
+    """All but the making of the environment, which is what it begins with."""
+    readme = (ROOT / "examples/roughy/README.md").read_text()
+    command = re.search(r"^\$ (\S+)", readme, re.MULTILINE)[1]
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    shutil.copy(ROOT / command, scripts)
+    for package in ("examples", "tusasgi"):
+        (tmp_path / package).symlink_to(ROOT / package)
+    install = scripts / "install"
+    install.write_text(f"#!/bin/sh\necho {sys.prefix}\n")
+    install.chmod(0o755)
+    done = subprocess.run(
+        [tmp_path / command, "--help"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "serve | key | credits" in done.stdout

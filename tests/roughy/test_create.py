@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import delete
 
-from examples.roughy.db import Project
+from examples.roughy.storage.tables import Project
 
 from .api import Api, error_of, fields_of, id_of
 from .conftest import ALICE, ON_SQLITE

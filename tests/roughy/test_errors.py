@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from examples.roughy.errors import CODES
+from examples.roughy.api.errors import CODES
 
 from .api import ORIGIN, PATCH_TYPE, Api, error_of
 from .conftest import ON_SQLITE

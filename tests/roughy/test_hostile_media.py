@@ -12,7 +12,7 @@ import anyio
 import psutil
 import pytest
 
-from examples.roughy.measuring import Outcome
+from examples.roughy.media.measuring import Outcome
 from examples.roughy.settings import MIN_SIZE
 from tests.fuzz.hostile import BY_HAND, damaged
 from tests.media.conftest import sample as sample  # the fixture
@@ -183,7 +183,7 @@ async def test_hostile_uploads_end_while_the_server_goes_on(
         wait_for(lambda: not children(process), "the measuring programs to be gone")
         assert process.memory_info().rss < memory + 200 * 1024**2
     # None of these files is a surprise, so neither a trace nor a death is to be told.
-    for told in ("measure.py", "PyAV", "measuring ended"):
+    for told in ("program.py", "PyAV", "measuring ended"):
         assert told not in server.log, server.log[-3000:]
 
 

@@ -1,10 +1,12 @@
 """The measuring program, on real files and on what is none."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,9 +14,11 @@ import anyio
 import psutil
 import pytest
 
-from examples.roughy import measure as program
-from examples.roughy import measuring
-from examples.roughy.measuring import GivenUp, Interrupted, measure
+from examples.roughy.media import measuring
+from examples.roughy.media import program as program
+from examples.roughy.media.measuring import GaveUp, Interrupted, Stream, check_measuring, measure
+from examples.roughy.settings import SettingsError
+from examples.roughy.tools.sample import make_video
 from tusasgi import StoreUnavailable
 
 from . import media
@@ -50,6 +54,41 @@ async def test_media_are_measured(tmp_path, make, seconds):
     outcome = await measure_file(path)
     assert outcome.error_code is None
     assert abs(outcome.milliseconds - seconds * 1000) < 150  # codecs round up to whole frames
+
+
+async def test_the_streams_of_a_file_are_told(tmp_path):
+    (tmp_path / "film").write_bytes(media.video(1))
+    assert (await measure_file(tmp_path / "film")).streams == (Stream("video", "mpeg4", False),)
+    (tmp_path / "song").write_bytes(media.audio(1.0, muxer="ipod", codec="aac"))
+    assert (await measure_file(tmp_path / "song")).streams == (Stream("audio", "aac", False),)
+
+
+def faststart() -> bytes:
+    """Return an MP4 with its index before its pictures, as it is put on the web."""
+    with tempfile.TemporaryDirectory() as folder:
+        return make_video(Path(folder) / "film.mp4", seconds=9, bit_rate=500_000).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(faststart, id="faststart-mp4"),
+        pytest.param(lambda: media.video(90, muxer="matroska"), id="matroska"),
+        pytest.param(lambda: media.video(90, muxer="flv", codec="flv1"), id="flv"),
+        pytest.param(lambda: media.audio(9.0, muxer="flac", codec="flac"), id="flac"),
+        pytest.param(lambda: media.audio(9.0, muxer="wav", codec="pcm_s16le"), id="wav"),
+        pytest.param(lambda: media.audio(9.0, muxer="mpegts", codec="mp2"), id="mpeg-ts"),
+    ],
+)
+async def test_a_file_that_was_cut_short_lasts_as_long_as_what_is_there(tmp_path, make):
+    """Its header may still tell of the whole."""
+    whole = make()
+    (tmp_path / "whole").write_bytes(whole)
+    (tmp_path / "half").write_bytes(whole[: len(whole) // 2])
+    full = (await measure_file(tmp_path / "whole")).milliseconds
+    half = (await measure_file(tmp_path / "half")).milliseconds
+    assert full > 8_900
+    assert 0.2 * full < half < 0.8 * full
 
 
 async def test_a_recording_that_says_nothing_of_its_length_is_counted(tmp_path):
@@ -132,12 +171,19 @@ async def test_a_store_with_too_few_bytes_is_an_outage(mp4, nothing_left):
         await measure(short, len(mp4))
 
 
+def said(**what: object) -> str:
+    return f"print({json.dumps(what)!r})"
+
+
 @pytest.fixture
 def instead(tmp_path, monkeypatch):
-    """Take another program for the one that measures."""
+    """Take another program for the one that measures, which says hello first if it is to."""
 
-    def write(code: str) -> None:
-        (tmp_path / "program.py").write_text("import json, os, signal, sys\n" + code)
+    def write(code: str, *, hello: bool = True) -> None:
+        lines = ["import json, os, signal, sys, time"]
+        if hello:
+            lines.append("print('{\"hello\": true}', flush=True)")
+        (tmp_path / "program.py").write_text("\n".join([*lines, code]))
         monkeypatch.setattr(measuring, "_PROGRAM", tmp_path / "program.py")
 
     return write
@@ -156,8 +202,10 @@ def instead(tmp_path, monkeypatch):
         pytest.param('print(\'{"read": [0, "9"]}\')', id="text"),
         pytest.param("print('[1]')", id="list"),
         pytest.param("print('{\"secret\": 1}')", id="other"),
-        pytest.param("print('{\"milliseconds\": -1}')", id="negative-length"),
-        pytest.param("print('{\"milliseconds\": 9223372036854775808}')", id="huge-length"),
+        pytest.param(said(milliseconds=-1, streams=[]), id="negative-length"),
+        pytest.param(said(milliseconds=2**63, streams=[]), id="huge-length"),
+        pytest.param(said(milliseconds=7), id="no-streams"),
+        pytest.param(said(milliseconds=7, streams=[["audio"]]), id="other-streams"),
         pytest.param(
             "print(json.dumps({'error_code': 'ready', 'error_message': ''}))", id="other-code"
         ),
@@ -176,19 +224,60 @@ async def test_a_program_that_misbehaves_takes_only_its_file_along(instead, code
             yield bytes(min(stop - start, 100_000))
 
     instead(code)
-    outcome = await measure(zeros, 1000)
-    assert outcome.error_code == "unreadable_media"
-    assert outcome.milliseconds is None
+    with pytest.raises(GaveUp):
+        await measure(zeros, 1000)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
-async def test_a_signal_from_outside_is_no_fault_of_the_file(instead, number, nothing_left):
-    # Where tests run under `nohup`, SIGHUP is ignored.
-    default = "" if number == signal.SIGKILL else f"signal.signal({int(number)}, signal.SIG_DFL);"
-    instead(f"{default} os.kill(os.getpid(), {int(number)})".strip())
-    with pytest.raises(Interrupted) as caught:
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("import no_such_package", id="without-pyav"),
+        pytest.param("os.kill(os.getpid(), signal.SIGKILL)", id="killed"),
+        pytest.param("os.kill(os.getpid(), signal.SIGSEGV)", id="dies"),
+        pytest.param("", id="says-nothing"),
+        pytest.param("print('x' * 10_000)", id="another-word"),
+        pytest.param('print(\'{"milliseconds": 7, "streams": []}\')', id="no-hello"),
+        pytest.param("time.sleep(60)", id="stands-still"),
+    ],
+)
+async def test_an_end_before_the_hello_is_never_the_fault_of_the_file(
+    instead, monkeypatch, code, nothing_left
+):
+    monkeypatch.setattr(measuring, "_HELLO_SECONDS", 1.0)
+    instead(code, hello=False)
+    with pytest.raises(Interrupted, match="does not start"):
         await measure(never, 1000)
-    assert isinstance(caught.value, GivenUp) == (number == signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_who_is_told_to_end_knows_nothing_of_the_file(instead, number, nothing_left):
+    # Where tests run under `nohup`, SIGHUP is ignored.
+    instead(f"signal.signal({int(number)}, signal.SIG_DFL); os.kill(os.getpid(), {int(number)})")
+    with pytest.raises(Interrupted):
+        await measure(never, 1000)
+
+
+async def test_who_is_killed_may_be_killed_for_the_file(instead, nothing_left):
+    """A system that runs out of memory kills whom it likes."""
+    instead("os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(GaveUp):
+        await measure(never, 1000)
+
+
+async def test_a_program_that_cannot_start_is_noticed_before_there_is_a_file(
+    instead, monkeypatch, nothing_left
+):
+    await check_measuring()
+    instead("import no_such_package", hello=False)
+    with pytest.raises(SettingsError, match=r"here: \w+: No module named 'no_such_package'$"):
+        await check_measuring()
+    instead("os.kill(os.getpid(), signal.SIGKILL)", hello=False)
+    with pytest.raises(SettingsError, match="exit code -9"):
+        await check_measuring()
+    monkeypatch.setattr(measuring, "_HELLO_SECONDS", 0.5)
+    instead("time.sleep(60)", hello=False)
+    with pytest.raises(SettingsError, match="hangs"):
+        await check_measuring()
 
 
 @pytest.mark.parametrize(
@@ -208,7 +297,7 @@ async def test_a_program_that_stands_still_is_given_up(instead, code, nothing_le
             yield bytes(100_000)
 
     instead(code)
-    with pytest.raises(GivenUp, match="too long"):
+    with pytest.raises(GaveUp, match="too long"):
         await measure(zeros, 1000, seconds=0.5)
 
 
@@ -219,7 +308,7 @@ async def test_the_time_in_which_it_waits_for_bytes_is_not_counted(instead, noth
 
     instead(
         "print('{\"read\": [0, 1000]}', flush=True); sys.stdin.buffer.read(1000)\n"
-        "print('{\"milliseconds\": 7}')"
+        'print(\'{"milliseconds": 7, "streams": []}\')'
     )
     assert (await measure(slowly, 1000, seconds=3)).milliseconds == 7
 
@@ -236,7 +325,8 @@ async def test_a_program_that_does_not_stop_reading_is_given_up(instead, monkeyp
     instead(
         "while True: print('{\"read\": [7, 8]}', flush=True); sys.stdin.buffer.read(1)",
     )
-    assert (await measure(bytes_of, 1000)).error_code == "unreadable_media"
+    with pytest.raises(GaveUp, match="reading"):
+        await measure(bytes_of, 1000)
     assert len(asked) == 51
 
 
@@ -255,8 +345,8 @@ def test_the_program_opens_neither_files_nor_connections():
     code = (
         "import sys, socket\n"
         f"sys.path.insert(0, {str(Path(program.__file__).parent)!r})\n"
-        "import measure\n"
-        "measure.confine()\n"
+        "import program\n"
+        "program.confine()\n"
         "for way in (lambda: open('/dev/null'), socket.socket):\n"
         "    try: way()\n"
         "    except OSError: print('refused')\n"
@@ -274,7 +364,7 @@ def test_the_program_opens_neither_files_nor_connections():
 )
 def test_the_program_dies_by_a_signal_that_tells_why(code, number):
     """SIGKILL would tell nothing: it is also that of a system without memory."""
-    code = f"import measure, os, time; measure._CPU_SECONDS = 1; measure.confine()\n{code}"
+    code = f"import program, os, time; program._CPU_SECONDS = 1; program.confine()\n{code}"
     folder = Path(program.__file__).parent
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True)
     assert done.returncode == -number
@@ -283,7 +373,7 @@ def test_the_program_dies_by_a_signal_that_tells_why(code, number):
 
 def test_the_program_ends_with_whoever_started_it():
     """It waits for bytes that nobody will send any more."""
-    code = "import measure; measure.ask(0, 1000)"
+    code = "import program; program.ask(0, 1000)"
     ours, theirs = socket.socketpair()
     child = subprocess.Popen(
         [sys.executable, "-c", code],

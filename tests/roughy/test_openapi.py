@@ -15,8 +15,11 @@ import schemathesis
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import BaseRoute, Mount, Route
 
+from examples.roughy.api.document import DOCUMENT
+from examples.roughy.api.errors import CODES
 from examples.roughy.app import Roughy
-from examples.roughy.openapi import DOCUMENT
+from examples.roughy.settings import MAX_SIZE, MIN_SIZE
+from examples.roughy.storage.tables import State
 
 from . import media
 from .api import Api, id_of
@@ -41,11 +44,42 @@ def test_the_document_is_valid_openapi() -> None:
     assert DOCUMENT["openapi"].startswith("3.1.")
 
 
-@pytest.mark.parametrize("kind", ["schemas", "responses"])
+@pytest.mark.parametrize("kind", ["headers", "parameters", "responses", "schemas"])
 def test_every_part_of_the_document_is_used(kind: str) -> None:
     text = json.dumps(DOCUMENT)
     parts = DOCUMENT["components"][kind]
     assert [name for name in parts if f'"#/components/{kind}/{name}"' not in text] == []
+
+
+def test_limits_states_and_codes_are_those_of_the_code() -> None:
+    schemas, responses = (DOCUMENT["components"][kind] for kind in ("schemas", "responses"))
+    assert schemas["AssetState"]["enum"] == list(State)
+    size = resolved(DOCUMENT["paths"]["/v1/assets"]["post"]["requestBody"])["content"][
+        "application/json"
+    ]["schema"]["properties"]["size_bytes"]
+    assert (size["minimum"], size["maximum"]) == (MIN_SIZE, MAX_SIZE)
+    codes = {name.removeprefix("upload_") for name in responses}
+    assert codes == set(CODES.values()) - {"method_not_allowed"}  # which is said once, in words
+    for status in used_statuses(DOCUMENT):
+        name = status[1].rpartition("/")[2].removeprefix("upload_")
+        assert name == CODES[int(status[0])]
+
+
+def used_statuses(node: object) -> Iterator[tuple[str, str]]:
+    """Yield each status of the document that refers to a response, with what it refers to."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if re.fullmatch("[0-9]{3}", key) and "$ref" in value:
+                yield key, value["$ref"]
+            yield from used_statuses(value)
+
+
+def resolved(part: dict) -> dict:
+    """Follow the reference that a part of the document is, if it is one."""
+    if "$ref" not in part:
+        return part
+    kind, name = part["$ref"].split("/")[-2:]
+    return DOCUMENT["components"][kind][name]
 
 
 # Routes and document
@@ -92,9 +126,10 @@ OF_UPLOADS = re.compile(r"accept-patch|location|retry-after|www-authenticate|(tu
 
 def check_headers(answer: httpx.Response, documented: dict) -> None:
     """What is promised is there, and nothing of uploads that is not promised."""
-    if "$ref" in documented:
-        documented = DOCUMENT["components"]["responses"][documented["$ref"].rpartition("/")[2]]
-    headers = {name.lower(): header for name, header in documented.get("headers", {}).items()}
+    headers = {
+        name.lower(): resolved(header)
+        for name, header in resolved(documented).get("headers", {}).items()
+    }
     assert {name for name in headers if headers[name]["required"]} <= answer.headers.keys()
     assert {name for name in answer.headers if OF_UPLOADS.fullmatch(name)} <= headers.keys()
 

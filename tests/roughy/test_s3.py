@@ -11,10 +11,11 @@ import anyio.to_thread
 import httpx
 import pytest
 
-from examples.roughy import worker
-from examples.roughy.app import Roughy, own_key
-from examples.roughy.bucket import object_of
+from examples.roughy.app import Roughy
+from examples.roughy.media import claims
+from examples.roughy.replicas.bucket import object_of
 from examples.roughy.settings import Settings, SettingsError
+from examples.roughy.storage.accounts import own_key
 from tests.services.faults import FaultProxy
 from tests.services.s3 import SeaweedFS
 from tusasgi import StoreUnavailable, Upload
@@ -207,7 +208,7 @@ async def test_every_patch_may_go_to_another_process(api: Api, start, clock, out
 
 
 async def test_processes_prepare_each_asset_once(api: Api, start, mp3, monkeypatch):
-    monkeypatch.setattr(worker, "_CLAIM", timedelta(minutes=2))  # none lapses on a busy machine
+    monkeypatch.setattr(claims, "_LASTS", timedelta(minutes=2))  # none lapses on a busy machine
     project_id = await api.new_project()
     others = [await start(), await start()]
     ids = [await api.upload(mp3, project_id=project_id) for _ in range(9)]

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -48,17 +49,33 @@ def send_and_leave(server: Server, url: str, offset: int, length: int, content: 
         connection.sendall(head.encode() + content)
 
 
-def test_killed_while_an_asset_is_prepared_it_goes_on_and_charges_once(tmp_path, film, database):
-    with Server(tmp_path, **database) as server:
+def measuring_by(program: str, folder: Path) -> tuple[str, str]:
+    """Return how to start a server that has another program for the one that measures."""
+    path = folder / "program.py"
+    path.write_text(f"import sys\nprint('{{\"hello\": true}}', flush=True)\n{program}")
+    code = (
+        "import sys; from pathlib import Path; from examples.roughy.__main__ import main;"
+        "from examples.roughy.media import measuring;"
+        f"measuring._PROGRAM = Path({str(path)!r}); sys.exit(main(sys.argv[2:]))"
+    )
+    return "-c", code
+
+
+def test_killed_while_an_asset_is_prepared_it_goes_on_and_charges_once(
+    tmp_path, tmp_path_factory, film, database
+):
+    for_ever = "if sys.argv[1] != '0': sys.stdin.read()"
+    start = measuring_by(for_ever, tmp_path_factory.mktemp("program"))
+    with Server(tmp_path, start=start, **database) as server:
         url = server.new_upload(len(film))
         for offset in range(0, len(film), 3 * MIB):
             response = server.patch(url, offset, film[offset : offset + 3 * MIB])
             assert response.status_code == 204
-        server.kill()  # measuring takes longer than the way of the answer to us
-
-    with Server(tmp_path, **database) as server:
         assert server.asset(url)["state"] == "processing"
         assert server.charges() == []
+        server.kill()
+
+    with Server(tmp_path, **database) as server:
         asset = server.ready(url)
         assert (asset["state"], asset["duration_seconds"]) == ("ready", "65.000")
         assert sha256(server.http.get(asset["download_url"]).content) == sha256(film)
@@ -174,13 +191,21 @@ def test_the_newest_patch_wins(tmp_path, film):  # U16 of the decisions
         assert sha256(server.http.get(asset["download_url"]).content) == sha256(film)
 
 
-def test_without_keys_it_makes_one_and_prints_it(tmp_path):
+def test_without_keys_it_makes_one_and_says_where_it_is(tmp_path, film):
     with Server(tmp_path, ROUGHY_API_KEYS="") as server:
         key = (tmp_path / "api-key").read_text()
-        answer = server.http.get("/v1/projects", headers={"Authorization": f"Bearer {key}"})
-        assert answer.status_code == 200
         assert server.http.get("/v1/projects").status_code == 401
-    assert f"API key: {key}" in server.log
+        server.http.headers["Authorization"] = f"Bearer {key}"
+        url = server.new_upload(len(film))
+        server.patch(url, 0, film)
+        link = server.ready(url)["download_url"]
+        assert server.http.get(link).status_code == 200
+    assert f"API key: in {tmp_path / 'api-key'}\n" in server.log
+    assert f"Roughy:  http://127.0.0.1:{server.port}/\n" in server.log
+    # A log is read by more people than may have what it tells of.
+    assert "GET /downloads/" in server.log
+    assert link.partition("signature=")[2] not in server.log
+    assert key not in server.log
     with Server(tmp_path, ROUGHY_API_KEYS="") as server:
         answer = server.http.get("/v1/projects", headers={"Authorization": f"Bearer {key}"})
         assert answer.status_code == 200

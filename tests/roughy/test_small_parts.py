@@ -1,18 +1,23 @@
 """Ids, secrets, settings and the bell: what needs no database."""
 
+import logging
 import re
+import socket
 import stat
 import threading
 import uuid
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 import pytest
 
-from examples.roughy.bell import Bell
+from examples.roughy.api.wire import seconds_or_none, timestamp
 from examples.roughy.ids import parse_uuid, uuid7
-from examples.roughy.private import read_or_make
+from examples.roughy.media.bell import Bell
+from examples.roughy.server.logs import without_signatures
+from examples.roughy.server.serving import CannotListen, listening, url_of
 from examples.roughy.settings import Settings, SettingsError
-from examples.roughy.wire import seconds_or_none, timestamp
+from examples.roughy.storage.private import read_or_make
 
 NOW = datetime(2026, 5, 2, 8, 54, 52, 423000, UTC)
 SOME = uuid.UUID("019de7f7-3a52-74d1-9eeb-323e0bfb7bb9")
@@ -148,6 +153,63 @@ def test_a_wrong_setting_is_one_line_that_names_it(tmp_path, name, value):
     assert "\n" not in line
     if name in ("API_KEYS", "DATABASE_URL"):  # there may be a secret in it
         assert value not in line.removesuffix("sqlite:////var/lib/roughy/roughy.sqlite3")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("ROUGHY_DATABASE_URI", "ROUGHY_DATABASE_URL"),
+        ("ROUGHY_KEYS", "ROUGHY_API_KEYS"),
+        ("ROUGHY_STORAGE", "ROUGHY_STORE"),
+        ("ROUGHY_CORS_ORIGIN", "ROUGHY_CORS_ORIGINS"),
+        ("ROUGHY_UPLOAD_EXPIRE_AFTER", "ROUGHY_UPLOAD_EXPIRES_AFTER"),
+    ],
+)
+def test_a_misspelt_setting_is_refused_with_the_name_that_was_meant(tmp_path, name, meant):
+    with pytest.raises(SettingsError) as caught:
+        Settings.of(tmp_path, {name: "sk_secret_0123456789abcdef"})
+    assert str(caught.value) == f"{name} is no setting: did you mean {meant}?"
+
+
+def test_what_others_call_by_our_name_is_left_alone(tmp_path):
+    """The uploader's key, the folder, and what Kubernetes sets for a service called roughy."""
+    theirs = {
+        "ROUGHY_API_KEY": "sk_0123456789abcdef",
+        "ROUGHY_DATA": "elsewhere",
+        "ROUGHY_SERVICE_HOST": "10.0.0.1",
+        "ROUGHY_SERVICE_PORT": "8000",
+        "ROUGHY_PORT": "tcp://10.0.0.1:8000",
+        "ROUGHY_PORT_8000_TCP_ADDR": "10.0.0.1",
+    }
+    assert Settings.of(tmp_path, theirs) == Settings.of(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", r"http://127\.0\.0\.1:\d+"),
+        ("::1", r"http://\[::1\]:\d+"),
+        ("0.0.0.0", rf"http://{re.escape(socket.gethostname())}:\d+"),
+    ],
+)
+def test_the_address_that_is_told_is_the_one_that_was_taken(host, url):
+    with listening(host, 0) as listener:
+        assert re.fullmatch(url, url_of(listener))
+        port = urlsplit(url_of(listener)).port
+        assert port == listener.getsockname()[1] != 0
+        with pytest.raises(CannotListen, match=rf"^cannot listen on {host} port {port}: "):
+            listening(host, port)
+
+
+def test_the_log_of_requests_has_no_signature():
+    path = "/downloads/7?expires=123&signature=0a1b2c"
+    record = logging.LogRecord(
+        "uvicorn.access", logging.INFO, "", 0, '%s - "%s %s" %d', ("::1", "GET", path, 200), None
+    )
+    with without_signatures():
+        assert logging.getLogger("uvicorn.access").filter(record)
+    assert record.getMessage() == '::1 - "GET /downloads/7?expires=123&signature=…" 200'
+    assert logging.getLogger("uvicorn.access").filters == []
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def monitored(folder: Path, *options: str) -> Iterator[tuple[Server, str]]:
 
 def watched(folder: Path, address: Address) -> Watched:
     return Watched(
-        directory=str(folder), address=address, path="/files/", store_trouble=lambda: None
+        directory=str(folder), address=address, path="/files/", backend_trouble=lambda: None
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.hosts._process import ROOT, free_port, running
 from tests.hosts._wire import TUS, UPLOAD, Client
+from tests.server.test_monitor import ask
 from tests.webhooks._receiver import SECRET, Receiver
 from tusasgi.server.options import read_arguments
 from tusasgi.server.settings import Settings
@@ -47,8 +48,12 @@ def test_a_server_asks_and_tells_and_a_sweep_tells_what_it_could_not(
     with Receiver() as receiver:
         hook = ["--hook", receiver.url, "--hook-secret-file", str(secret)]
         words = ["-m", "tusasgi", "serve", "--dir", str(folder), "--port", str(port), *hook]
+        monitor = free_port()
+        ready = f"http://127.0.0.1:{monitor}/ready"
+        words += ["--monitor", str(monitor)]
         with running("with a receiver", words, port, folder) as server:
             client = Client(port)
+            assert ask(ready) == (200, "ok\n")
             receiver.answer(402, body=b"pay first")
             refused = client.request("POST", "/files/", {**TUS, "Upload-Length": "5"})
             assert (refused.status, refused.body) == (402, b"pay first\n")
@@ -56,6 +61,7 @@ def test_a_server_asks_and_tells_and_a_sweep_tells_what_it_could_not(
             path = client.create(5)
             wait_until(lambda: "upload.created" in receiver.types())
             receiver.stop()
+            assert ask(ready) == (503, "the receiver of the web hooks cannot be reached\n")
             append = {**UPLOAD, "Upload-Offset": "0"}
             assert client.request("PATCH", path, append, b"hello").status == 204
             assert client.request("DELETE", path, TUS).status == 204

@@ -29,7 +29,7 @@ from tusasgi.server.listening import (
 from tusasgi.server.logs import announce, log_config
 from tusasgi.server.monitor import Monitor, Watched, counting
 from tusasgi.server.options import read_arguments
-from tusasgi.server.readiness import StoreProbe
+from tusasgi.server.readiness import Readiness
 from tusasgi.server.settings import FOR_WORKERS, Settings
 from tusasgi.server.values import Address
 
@@ -74,13 +74,13 @@ def serve(settings: Settings) -> None:
     with (
         _monitor(settings.monitor, install=f"{extra},metrics") as monitor,
         _listener(settings) as listener,
-        contextlib.closing(StoreProbe(settings)) as probe,
+        contextlib.closing(Readiness(settings)) as readiness,
     ):
         settings = listener.written_into(settings)
         url = settings.public_url or listener.url(settings)
         announce(f"Clients upload to {url} and the bytes go to {settings.shown_place}", settings)
         if monitor is not None:
-            _watch(monitor, listener, settings, probe)
+            _watch(monitor, listener, settings, readiness)
         _run_server(settings, listener)
 
 
@@ -113,12 +113,12 @@ def _monitor(address: Address | None, *, install: str) -> Iterator[Monitor | Non
             yield monitor
 
 
-def _watch(monitor: Monitor, listener: Listener, settings: Settings, probe: StoreProbe) -> None:
+def _watch(monitor: Monitor, listener: Listener, settings: Settings, readiness: Readiness) -> None:
     watched = Watched(
         directory=settings.place if settings.is_in_folder else None,
         address=listener.address,
         path=settings.path,
-        store_trouble=probe.trouble,
+        backend_trouble=readiness.trouble,
         unix_socket=listener.path,
         has_tls=settings.ssl_certfile is not None,
         shows_uploads=settings.page,

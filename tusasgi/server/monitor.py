@@ -39,15 +39,15 @@ _POLL_SECONDS = 0.1  # that the end of the server waits for this one
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Watched:
-    """What is looked at: the folder of the uploads if there is one, their server, their store.
+    """What is looked at: the folder of the uploads if there is one, and their server.
 
-    `store_trouble` says in one line what keeps the store from answering, which `/ready` asks.
+    `backend_trouble` says in one line what is wrong with store or receiver, which `/ready` asks.
     """
 
     directory: str | None
     address: Address | None
     path: str
-    store_trouble: Callable[[], str | None]
+    backend_trouble: Callable[[], str | None]
     unix_socket: str | None = None
     """Where it listens if it has no address."""
     has_tls: bool = False
@@ -106,7 +106,7 @@ class Monitor:
         if path == "/health":
             return self._checked(find_trouble)
         if path == "/ready":
-            return self._checked(lambda target: find_trouble(target) or target.store_trouble())
+            return self._checked(lambda target: find_trouble(target) or target.backend_trouble())
         assert self._target is not None  # nobody is answered before
         page = self._live_page(path) if self._target.shows_uploads else None
         return page or _text(HTTPStatus.NOT_FOUND, "there are /metrics, /health and /ready")

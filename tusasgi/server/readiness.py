@@ -1,6 +1,9 @@
-"""Whether the store can be reached, asked by the process that watches the workers."""
+"""Whether store and receiver can be reached, asked by the process that watches the workers."""
 
+import contextlib
+import http.client
 from contextlib import ExitStack
+from urllib.parse import urlsplit
 
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -10,14 +13,15 @@ from tusasgi.server.settings import Settings
 from tusasgi.server.storage import closing, connect, make_store
 
 _SECONDS = 5.0  # that the store may take
+_RECEIVER_SECONDS = 2.0  # that the receiver of web hooks may take
 _NOBODY = "tusasgi-ready"  # an id that no upload has: a store gives none like it
 
 
-class StoreProbe:
-    """Asks a store of its own, by the same settings as those of the workers, for one upload.
+class Readiness:
+    """Asks a store of its own, by the same settings as those of the workers, and the receiver.
 
-    Its connections stay open from one question to the next. From the first one on it has a thread,
-    until it is closed.
+    The connections of the store stay open from one question to the next. From the first one on
+    it has a thread, until it is closed.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -27,6 +31,10 @@ class StoreProbe:
 
     def trouble(self) -> str | None:
         """Say in one line what is wrong, without a path or a name; None for nothing."""
+        hook = self._settings.hook
+        return self._store_trouble() or (None if hook is None else receiver_trouble(hook))
+
+    def _store_trouble(self) -> str | None:
         if self._portal is None:
             self._portal = self._open.enter_context(start_blocking_portal())
             self._store = make_store(self._settings)
@@ -48,3 +56,18 @@ class StoreProbe:
         except (TusError, OSError):
             return "the store cannot be reached"
         return None
+
+
+def receiver_trouble(url: str) -> str | None:
+    """Say what keeps the receiver of web hooks from being asked; whatever it answers is fine."""
+    receiver = urlsplit(url)
+    kind = http.client.HTTPSConnection if receiver.scheme == "https" else http.client.HTTPConnection
+    assert receiver.hostname is not None  # else it would have been refused as a setting
+    connection = kind(receiver.hostname, receiver.port, timeout=_RECEIVER_SECONDS)
+    with contextlib.closing(connection):
+        try:
+            connection.request("HEAD", receiver.path or "/", headers={"Connection": "close"})
+            connection.getresponse()
+        except (OSError, http.client.HTTPException):
+            return "the receiver of the web hooks cannot be reached"
+    return None

@@ -1,0 +1,1 @@
+"""What happens to a complete file: it is measured, charged, and made ready."""

@@ -1,0 +1,1 @@
+"""What only several machines need: bytes in a bucket, rows in PostgreSQL."""

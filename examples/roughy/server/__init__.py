@@ -1,0 +1,1 @@
+"""Running Roughy: its commands, its logs, how it is watched, and how it stops."""
