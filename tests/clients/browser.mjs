@@ -21,3 +21,14 @@ export async function scenario(play) {
     await shared.close() // the connection
   }
 }
+
+/** Drop files or folders on the drop zone, from outside of the browser. */
+export async function drop(tab, browser, ...paths) {
+  const devtools = await browser.newCDPSession(tab)
+  await tab.locator("#drop").scrollIntoViewIfNeeded()
+  const { x, y, width, height } = await tab.locator("#drop").boundingBox()
+  const data = { items: [], files: paths, dragOperationsMask: 1 }
+  for (const type of ["dragEnter", "dragOver", "drop"]) {
+    await devtools.send("Input.dispatchDragEvent", { type, x: x + width / 2, y: y + height / 2, data })
+  }
+}

@@ -60,3 +60,8 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("document") / "letter.pdf"
     path.write_bytes(b"%PDF-1.7\n" + b"not a film\n" * 20_000)
     return path
+
+
+@pytest.fixture(scope="session")
+def axe() -> None:
+    need("npm:axe-core")

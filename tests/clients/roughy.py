@@ -42,9 +42,22 @@ class Roughy:
     def new_project(self, name: str) -> str:
         return str(self.http.post("/v1/projects", json={"name": name}).json()["id"])
 
-    def create(self, size: int) -> str:
-        body = {"project_id": self.project, "size_bytes": size}
+    def names_of_projects(self) -> list[str]:
+        return [project["name"] for project in self.http.get("/v1/projects").json()["items"]]
+
+    def create(self, size: int, project: str | None = None) -> str:
+        body = {"project_id": project or self.project, "size_bytes": size}
         return str(self.http.post("/v1/assets", json=body).json()["id"])
+
+    def refuse(self, project: str) -> None:
+        """Make an asset that fails, as what came for it is not media."""
+        headers = {
+            "Content-Type": "application/offset+octet-stream",
+            "Tus-Resumable": "1.0.0",
+            "Upload-Offset": "0",
+        }
+        url = f"/v1/uploads/{self.create(64, project)}"
+        assert self.http.patch(url, content=bytes(64), headers=headers).status_code == 409
 
     def assets(self, project: str | None = None) -> list[dict[str, Any]]:
         of = {} if project is None else {"project_id": project}

@@ -1,8 +1,7 @@
 // What people do on the pages of `tusasgi serve --page`: node serve_page.mjs NAME URL MONITOR FILE…
 
-import { readFileSync } from "node:fs"
-
-import { scenario } from "./browser.mjs"
+import { barriers } from "./axe.mjs"
+import { drop, scenario } from "./browser.mjs"
 
 const [name, url, monitor, ...files] = process.argv.slice(2)
 
@@ -13,15 +12,6 @@ const shot = (tab, what) =>
   process.env.SHOTS && tab.screenshot({ path: `${process.env.SHOTS}/${what}.png`, fullPage: true })
 const moreThan = (tab, share) =>
   tab.waitForFunction((share) => document.querySelector("progress")?.value > share, share)
-
-const AXE = readFileSync(new URL("node_modules/axe-core/axe.min.js", import.meta.url), "utf8")
-
-/** What axe has to say against the page as it is now. */
-async function barriers(tab) {
-  await tab.evaluate(AXE) // the page itself would not load it
-  const { violations } = await tab.evaluate(() => window.axe.run())
-  return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`)
-}
 
 /** Every PATCH that the page sends, by its offset. */
 function patches(tab) {
@@ -40,8 +30,8 @@ const digest = (tab) =>
   })
 
 const scenarios = {
-  /** A bad network, a pause, a reload, another file by mistake, and deletion; by keyboard. */
-  async resumed(tab, say) {
+  /** A bad network, a pause, a reload, another file by mistake, and deletion; by keyboard; a folder. */
+  async resumed(tab, say, browser) {
     const offsets = patches(tab)
     await tab.goto(url)
     await shot(tab, "empty")
@@ -53,6 +43,10 @@ const scenarios = {
     await button(tab, "Pause").press("Enter")
     await state(tab, "paused")
     await shot(tab, "paused")
+    const other = await browser.newPage()
+    await other.goto(url)
+    say("elsewhere", await (await state(other, "elsewhere")).innerText())
+    await other.close()
     found.push(...(await barriers(tab)))
     await button(tab, "Resume").press("Enter")
     await moreThan(tab, 0.5)
@@ -67,12 +61,15 @@ const scenarios = {
     await state(tab, "complete")
     await shot(tab, "complete")
     say("barriers", [...found, ...(await barriers(tab))])
-    say("offsets", offsets)
+    say("offsets", [...offsets])
     say("digest", await digest(tab))
     say("name", await tab.locator("#list h3").textContent())
     await button(tab, "Delete").press("Enter")
     await tab.waitForSelector("#empty:not([hidden])")
     say("remembered", await tab.evaluate(() => localStorage.getItem("tusasgi:uploads")))
+    await drop(tab, browser, files[2])
+    await tab.waitForFunction(() => document.querySelectorAll("[data-state=complete]").length === 2)
+    say("dropped", await tab.locator("#list h3").allTextContents())
   },
 
   /** A key that is asked for, a wrong one first, a file that is too large, and one that is not. */

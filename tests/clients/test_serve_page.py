@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from examples.roughy.tools.bad_network import BadNetwork
-from tests.clients.needs import HERE, need
+from tests.clients.needs import HERE
 from tests.clients.scripts import run
 from tests.hosts._process import free_port
 from tests.server.test_command import serving
@@ -23,11 +23,6 @@ pytestmark = pytest.mark.usefixtures("in_chromium", "axe")
 
 SIZE, SLOWLY = 3_000_000, 1_500_000  # bytes, and bytes a second
 KEY = "key-of-somebody-0123456789"
-
-
-@pytest.fixture(scope="module")
-def axe() -> None:
-    need("npm:axe-core")
 
 
 @pytest.fixture
@@ -68,8 +63,12 @@ def play(scenario: str, urls: list[str], *files: Path) -> dict[str, Any]:
 def test_a_browser_uploads_over_a_bad_network_and_goes_on_after_a_reload(
     tmp_path: Path, file: Path, other: Path
 ) -> None:
+    folder = tmp_path / "folder"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "10").write_bytes(b"ten")
+    (folder / "inner" / "9").write_bytes(b"nine")
     with served(tmp_path / "data", cuts=(1_200_000,)) as urls:
-        told = play("resumed", urls, file, other)
+        told = play("resumed", urls, file, other, folder)
     assert told["focus"] == "files"
     (refusal,) = told["other"]
     assert "This is another file: the upload was begun with a báll.bin" in refusal
@@ -79,7 +78,9 @@ def test_a_browser_uploads_over_a_bad_network_and_goes_on_after_a_reload(
     )
     assert told["offsets"] == sorted(told["offsets"])
     assert len(set(told["offsets"])) >= 3, "it did not go on where it was"
+    assert "Paused in another tab" in told["elsewhere"]
     assert told["remembered"] == "{}"
+    assert told["dropped"] == ["9", "10"], "the newest is first"
 
 
 def test_a_key_is_asked_for_and_refusals_are_shown(

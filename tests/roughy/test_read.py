@@ -79,6 +79,9 @@ async def test_the_download_has_the_uploaded_bytes_for_900_seconds(api: Api, clo
         assert hashlib.sha256(got.content).digest() == hashlib.sha256(mp4).digest()
         assert got.headers["content-type"] == "video/mp4"
         assert f"{asset['id']}.mp4" in got.headers["content-disposition"]
+    for name in ("clip", "clip.mp4"):
+        got = await api.http.head(f"{first}&filename={name}")
+        assert 'filename="clip.mp4"' in got.headers["content-disposition"]
     clock.advance(seconds=899)
     assert error_of(await api.http.get(first)) == (403, "forbidden")
     clock.advance(seconds=2)

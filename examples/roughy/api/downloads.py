@@ -39,7 +39,9 @@ class Downloads:
         if asset is None or asset.state != State.READY:
             raise NotFound("there is no such asset")
         upload = await self._uploads.get(asset_id)
-        file = FileInfo(name=f"{asset_id}.{asset.extension}", content_type=asset.content_type or "")
+        # Who asks may know what the file is called; what it is, the bytes have said.
+        stem = query.get("filename", asset_id).removesuffix(f".{asset.extension}")
+        file = FileInfo(name=f"{stem}.{asset.extension}", content_type=asset.content_type or "")
         answer = download(
             upload,
             self._store,

@@ -188,7 +188,7 @@ def _compare(asset: Asset, checksum: str) -> None:
 
 def _keep_open(server: subprocess.Popen[bytes], port: int, key: str) -> None:
     if not _TUS_JS.is_file():
-        _tell("No npm", "the page below cannot upload without tus-js-client, which npm installs")
+        _tell("No npm", "the page below uploads without tus-js-client, which npm installs")
     # The page takes the key from behind the #, which browsers do not send.
     _tell("Page", f"http://127.0.0.1:{port}/#key={key}")
     _tell("", "Ctrl-C ends it.")

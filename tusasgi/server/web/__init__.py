@@ -20,7 +20,10 @@ HEADERS: Mapping[str, str] = {
 }
 """What comes with each of them."""
 
-UPLOAD_PAGE = ("index.html", "style.css", "upload.js", "uploads.js", "words.js")
+UPLOADER = ("choosing.js", "remembered.js", "style.css", "tabs.js", "upload.js", "words.js")
+"""What other pages that upload can be built on: a TUS client, and what goes with it."""
+
+UPLOAD_PAGE = ("index.html", "uploads.js", *UPLOADER)
 LIVE_PAGE = ("live.html", "live.js", "style.css", "words.js")
 
 

@@ -3,18 +3,24 @@
 const VERSION = "1.0.0"
 const CHUNK = 64 * 1024 * 1024 // bytes of one PATCH; proxies may limit what they let through
 const WAITS = [0, 1, 2, 5, 10, 20, 30] // seconds before the next attempt; the last one again and again
-const MAY_PASS = [0, 408, 409, 423, 429, 460] // 0: there was no answer
+const MAY_PASS = [0, 408, 423, 429, 460] // 0: there was no answer
 
-/** The server has said no, or nothing (status 0). Nothing that it has acknowledged is lost. */
+/**
+ * The server has said no, or nothing (status 0). Nothing that it has acknowledged is lost.
+ *
+ * `header(name)` returns what the answer has under that name, null for nothing.
+ */
 export class Refusal extends Error {
-  constructor(status, text = "", retryAfter = null) {
+  constructor(status, text = "", header = () => null) {
     super(text.trim() || (status ? `the server answered ${status}` : "the server cannot be reached"))
     this.status = status
-    this.retryAfter = Number(retryAfter) || 0
+    this.retryAfter = Number(header("Retry-After")) || 0
+    // Of all conflicts, only that about the offset says what the true one is.
+    this.isAboutOffset = status === 409 && header("Upload-Offset") !== null
   }
 
   get mayPass() {
-    return MAY_PASS.includes(this.status) || this.status >= 500
+    return this.isAboutOffset || MAY_PASS.includes(this.status) || this.status >= 500
   }
 }
 
@@ -33,7 +39,7 @@ class Paused extends Error {}
  * has handed on.
  */
 export class Upload {
-  constructor(file, { collection, url = null, headers = () => ({}), onChange = () => {} }) {
+  constructor(file, { collection = "", url = null, headers = () => ({}), onChange = () => {} }) {
     this.file = file
     this.collection = new URL(collection, document.baseURI)
     this.url = url
@@ -44,6 +50,7 @@ export class Upload {
     this.sent = 0
     this.error = null
     this.stop = null
+    this.inHurry = false
   }
 
   /** Upload until all is there, it is paused, or the server refuses it. */
@@ -70,6 +77,7 @@ export class Upload {
 
   /** Do not wait for the next attempt: the network is back. */
   hurry() {
+    this.inHurry = true // also after an attempt that is failing just now
     this.wake?.()
   }
 
@@ -87,9 +95,7 @@ export class Upload {
     for (let failures = 0; ; failures++) {
       const before = this.offset
       try {
-        if (!this.url) await this.create(signal)
-        else await this.look(signal)
-        while (this.offset < this.file.size) await this.patch(signal)
+        await this.attempt(signal)
         return
       } catch (error) {
         if (signal.aborted) throw signal.reason
@@ -100,6 +106,13 @@ export class Upload {
         this.set("uploading")
       }
     }
+  }
+
+  /** Send all that is left, as long as nothing comes between. */
+  async attempt(signal) {
+    if (!this.url) await this.create(signal)
+    else await this.look(signal)
+    while (this.offset < this.file.size) await this.patch(signal)
   }
 
   async create(signal) {
@@ -145,7 +158,7 @@ export class Upload {
     }
     signal.throwIfAborted()
     if (request.status !== 204 && request.status !== 200) {
-      throw new Refusal(request.status, request.responseText, request.getResponseHeader("Retry-After"))
+      throw new Refusal(request.status, request.responseText, (name) => request.getResponseHeader(name))
     }
     this.offset = Number(request.getResponseHeader("Upload-Offset"))
     this.progressed(this.offset)
@@ -164,6 +177,12 @@ export class Upload {
   }
 
   async wait(seconds, signal) {
+    if (!this.inHurry) await this.sleep(seconds, signal)
+    this.inHurry = false
+    signal.throwIfAborted()
+  }
+
+  async sleep(seconds, signal) {
     await new Promise((resolve) => {
       const timer = setTimeout(resolve, 1000 * seconds)
       this.wake = () => {
@@ -173,7 +192,6 @@ export class Upload {
       signal.addEventListener("abort", this.wake, { once: true })
     })
     this.wake = null
-    signal.throwIfAborted()
   }
 
   // What whoever shows it hears of.
@@ -194,13 +212,18 @@ export class Upload {
   }
 }
 
-async function refusalOf(answer) {
+/** What an answer of `fetch` says that is not ok. */
+export async function refusalOf(answer) {
   const text = answer.status === 423 ? "the server is busy with this upload" : await answer.text()
-  return new Refusal(answer.status, text, answer.headers.get("Retry-After"))
+  return new Refusal(answer.status, text, (name) => answer.headers.get(name))
 }
 
-/** The browser cannot tell an unreadable file from a lost connection, once it sends. */
-async function readable(piece) {
+/**
+ * Throw `Unreadable` unless the browser can read this of a file.
+ *
+ * Once it sends, it does not tell an unreadable file from a lost connection.
+ */
+export async function readable(piece) {
   await piece.slice(0, 1).arrayBuffer().catch(() => {
     throw new Unreadable("the file cannot be read: was it moved or changed, or is it a folder?")
   })

@@ -1,10 +1,12 @@
 // The page of `tusasgi serve --page`: what this browser uploads, and has uploaded.
 
-import { Refusal, Upload } from "./upload.js"
-import { Rate, bytes, duration } from "./words.js"
+import { Remembered, about, isSame } from "./remembered.js"
+import { Rate, bytes, duration, sentence } from "./words.js"
+import { Tabs } from "./tabs.js"
+import { Upload } from "./upload.js"
+import { onFiles } from "./choosing.js"
 
 const AT_ONCE = 3 // a browser has six connections for a server
-const REMEMBERED = "tusasgi:uploads"
 const STATES = {
   waiting: "Waits for its turn",
   uploading: "Uploading",
@@ -14,30 +16,16 @@ const STATES = {
   unfinished: "Unfinished",
   complete: "Complete",
 }
-const told = (name) => document.querySelector(`meta[name=${name}]`).content
-const COLLECTION = told("collection")
-const MISSING = told("missing").split(" ") // what this server does not do
+const IS_RUNNING = new Set(["waiting", "uploading", "retrying"])
+const IS_UNDER_WAY = new Set([...IS_RUNNING, "paused"])
+const meta = (name) => document.querySelector(`meta[name=${name}]`).content
+const COLLECTION = meta("collection")
+const MISSING = meta("missing").split(" ") // what this server does not do
 
 const $ = (id) => document.getElementById(id)
 const say = (text) => ($("status").textContent = text)
 
-// ---------------------------------------------------------------- what this browser remembers
-
-/** Name, size and time of each file by the URL of its upload. */
-const remembered = {
-  all: () => JSON.parse(localStorage.getItem(REMEMBERED) ?? "{}"),
-  save(url, about) {
-    const newest = Object.entries({ ...remembered.all(), [url]: about }).slice(-200)
-    localStorage.setItem(REMEMBERED, JSON.stringify(Object.fromEntries(newest)))
-  },
-  forget(url) {
-    const { [url]: _, ...others } = remembered.all()
-    localStorage.setItem(REMEMBERED, JSON.stringify(others))
-  },
-}
-
-const about = (file) => ({ name: file.name, size: file.size, time: file.lastModified })
-const isSame = (one, other) => one.name === other.name && one.size === other.size && one.time === other.time
+const remembered = new Remembered("tusasgi:uploads", 200)
 
 // ---------------------------------------------------------------- who uploads
 
@@ -64,6 +52,7 @@ class Card {
     this.shown = ""
     this.rate = new Rate()
     this.upload = null
+    this.elsewhere = null // its state in another tab that runs it
     if (file) this.goOnWith(file)
     cards.unshift(this)
     this.connect()
@@ -132,6 +121,18 @@ class Card {
     startNext()
   }
 
+  /** Another tab of this browser runs it, or, with the state null, does so no longer. */
+  heard({ state }) {
+    if (this.upload) return
+    this.elsewhere = state
+    this.entry = remembered.all()[this.url] ?? this.entry
+    this.draw()
+  }
+
+  get isUnderWay() {
+    return Boolean(this.upload && this.url) && IS_UNDER_WAY.has(this.state)
+  }
+
   changed() {
     const { url, state, sent } = this.upload
     if (url && url !== this.url) {
@@ -144,6 +145,7 @@ class Card {
     this.shown = state
     say(`${this.entry.name}: ${STATES[state]}`)
     if (state === "complete") this.completed()
+    if (this.url) tabs.post([told(this)])
     if (state === "complete" || state === "failed") startNext()
     if (state === "failed" && this.upload.error.status === 401) askForKey()
   }
@@ -156,9 +158,10 @@ class Card {
 
   draw() {
     const { state, upload, entry } = this
-    this.element.dataset.state = state
+    const isElsewhere = this.elsewhere !== null
+    this.element.dataset.state = isElsewhere ? "elsewhere" : state
     this.part("h3").textContent = entry.name
-    this.part(".state").textContent = STATES[state]
+    this.part(".state").textContent = isElsewhere ? `${STATES[this.elsewhere]} in another tab` : STATES[state]
     const progress = this.part("progress")
     progress.hidden = state === "complete" || state === "unfinished"
     progress.value = upload && entry.size ? upload.sent / entry.size : 0
@@ -168,13 +171,13 @@ class Card {
     const toggle = this.part("[data-do=toggle]")
     toggle.hidden = state === "complete" || state === "unfinished"
     toggle.textContent = state === "paused" ? "Resume" : state === "failed" ? "Try again" : "Pause"
-    this.part(".choose").hidden = state !== "unfinished"
+    this.part(".choose").hidden = state !== "unfinished" || isElsewhere
     // A link brings no key along.
     this.part(".open").hidden = state !== "complete" || key !== null || MISSING.includes("downloads")
     if (this.url) this.part(".open").href = this.url
     this.part("[data-do=copy]").hidden = this.part(".open").hidden || !navigator.clipboard
-    this.part("[data-do=forget]").hidden = !["complete", "failed", "unfinished"].includes(state)
-    this.part("[data-do=remove]").hidden = MISSING.includes("termination") || (state === "failed" && !this.url)
+    this.part("[data-do=forget]").hidden = isElsewhere || !["complete", "failed", "unfinished"].includes(state)
+    this.part("[data-do=remove]").hidden = isElsewhere || MISSING.includes("termination") || (state === "failed" && !this.url)
     this.part("[data-do=remove]").textContent = state === "complete" ? "Delete" : "Cancel upload"
     for (const one of this.element.querySelectorAll("button, a.button, .choose label")) {
       one.setAttribute("aria-label", `${one.textContent}: ${entry.name}`)
@@ -201,7 +204,10 @@ class Card {
 
   forget() {
     this.upload?.pause()
-    if (this.url) remembered.forget(this.url)
+    if (this.url) {
+      remembered.forget(this.url)
+      tabs.post([{ id: this.url, state: null }])
+    }
     cards.splice(cards.indexOf(this), 1)
     this.element.remove()
     $("empty").hidden = cards.length > 0
@@ -210,8 +216,6 @@ class Card {
     startNext()
   }
 }
-
-const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`
 
 // ---------------------------------------------------------------- all of them
 
@@ -222,7 +226,7 @@ function startNext() {
 }
 
 function summarize() {
-  const running = cards.filter(({ state }) => ["waiting", "uploading", "retrying"].includes(state))
+  const running = cards.filter(({ state }) => IS_RUNNING.has(state))
   const left = running.reduce((sum, { upload, entry }) => sum + entry.size - upload.sent, 0)
   $("summary").textContent = running.length ? `${running.length} under way, ${bytes(left)} left` : ""
 }
@@ -233,21 +237,30 @@ function show(card) {
 }
 
 /** Upload files, each by going on with what was begun before where it is known. */
-function uploadAll(files) {
-  for (const file of files) {
+async function uploadAll(files) {
+  for await (const file of files) {
     const known = cards.find((card) => card.state === "unfinished" && isSame(about(file), card.entry))
-    if (known) known.choose(file)
+    if (known?.elsewhere) say(`${file.name} is on its way already`)
+    else if (known) known.choose(file)
     else show(new Card({ file, entry: about(file) }))
+    startNext()
   }
-  startNext()
 }
 
 for (const [url, entry] of Object.entries(remembered.all())) show(new Card({ url, entry }))
 
-$("files").addEventListener("change", () => {
-  const chosen = [...$("files").files]
-  $("files").value = "" // so that the same file can be chosen again
-  uploadAll(chosen)
+const told = ({ url, state, upload }) => ({ id: url, state: IS_UNDER_WAY.has(state) ? state : null, sent: upload.sent })
+const tabs = new Tabs("tusasgi:uploads", {
+  mine: () => cards.filter((card) => card.isUnderWay).map(told),
+  heard: (upload) => cards.find(({ url }) => url === upload.id)?.heard(upload),
+})
+tabs.ask()
+
+onFiles({
+  inputs: [$("files")],
+  zone: $("drop"),
+  take: uploadAll,
+  cannotRead: (name) => ($("trouble").textContent = `${name} cannot be read.`),
 })
 $("access").addEventListener("submit", (event) => {
   event.preventDefault()
@@ -258,15 +271,7 @@ $("access").addEventListener("submit", (event) => {
   for (const card of cards) if (card.upload?.error?.status === 401) card.upload.set("waiting")
   startNext()
 })
-for (const type of ["dragover", "drop"]) {
-  // A file that misses the drop zone must not replace the page.
-  window.addEventListener(type, (event) => event.preventDefault())
-}
-for (const type of ["dragover", "dragleave", "drop"]) {
-  $("drop").addEventListener(type, (event) => $("drop").classList.toggle("over", event.type === "dragover"))
-}
-$("drop").addEventListener("drop", (event) => uploadAll([...event.dataTransfer.files]))
 window.addEventListener("online", () => cards.forEach((card) => card.upload?.hurry()))
 window.addEventListener("beforeunload", (event) => {
-  if (cards.some(({ state }) => ["waiting", "uploading", "retrying"].includes(state))) event.preventDefault()
+  if (cards.some(({ state }) => IS_RUNNING.has(state))) event.preventDefault()
 })

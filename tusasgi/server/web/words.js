@@ -1,4 +1,4 @@
-// Sizes, times and rates, as people read them.
+// Sizes, times, rates and sentences, as people read them.
 
 const NUMBER = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 })
 
@@ -12,6 +12,8 @@ export function duration(seconds) {
   if (seconds < 3600) return `${Math.ceil(seconds / 60)} min`
   return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`
 }
+
+export const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`
 
 /** Bytes a second over the last seconds. */
 export class Rate {
