@@ -256,7 +256,7 @@ WRONG += [
     (redis_locker, {"lease": 0}, "lease must be a positive number of seconds"),
     (redis_locker, {"lease": "10"}, "lease must be a number of seconds, not '10'"),
 ]
-NAMES = [f"{make.__name__}-{options}-{message}"[:100] for make, options, message in WRONG]
+NAMES = [f"{make.__name__}-{message}"[:100] for make, _, message in WRONG]
 
 
 @pytest.mark.parametrize(("make", "options", "message"), WRONG, ids=NAMES)
