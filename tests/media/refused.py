@@ -117,7 +117,7 @@ REFUSED = {
     "jpeg2000": b"\0\0\0\x0cjP  \r\n\x87\n" + file_type(b"jp2 ", b"jp2 "),
     "jpeg2000-codestream": b"\xff\x4f\xff\x51\0\x2f\0\0" + bytes(64),
     "jpeg-xl": b"\0\0\0\x0cJXL \r\n\x87\n" + file_type(b"jxl ", b"jxl "),
-    "unknown-brand": file_type(b"ABCD", b"EFGH"),
+    "unknown-brand": atom(b"ftyp", b"ABCD\0\0\0\0EFGH") + atom(b"abcd", bytes(90)),
     "mp4-of-subtitles": file_type(b"isom") + movie(b"subt"),
     "reference-movie": atom(b"moov", atom(b"rmra", atom(b"rmda", bytes(80)))),
     "media-segment": atom(b"styp", b"msdh\0\0\0\0msdh") + atom(b"sidx", bytes(90)),

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
@@ -19,13 +20,10 @@ WIDTH, HEIGHT, FPS, SECONDS = 64, 48, 25, 0.6
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to have PyAV write one file, and what it must be recognised as."""
+    """How to have PyAV write one file."""
 
     id: str
     muxer: str
-    kind: str
-    content_type: str
-    extension: str
     video: str | None = None
     audio: str | None = None
     rate: int = 48_000
@@ -35,9 +33,19 @@ class Recipe:
     layout: str = "stereo"
     bit_rate: int | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    video_options: Mapping[str, str] = field(default_factory=dict)
     audio_options: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     audio_first: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Recipe):
+    """A file, and what it must be recognised as."""
+
+    kind: str
+    content_type: str
+    extension: str
 
 
 def write(recipe: Recipe, path: Path) -> None:
@@ -69,7 +77,7 @@ def _usual_priority():
 
 
 def _add_video(out, recipe):
-    stream = out.add_stream(recipe.video, rate=recipe.fps)
+    stream = out.add_stream(recipe.video, rate=recipe.fps, options=dict(recipe.video_options))
     stream.width, stream.height = recipe.size
     stream.pix_fmt = recipe.pix_fmt
     return _video_packets(stream, recipe)
@@ -102,18 +110,21 @@ def _audio_packets(stream, recipe):
         format=context.format, layout=recipe.layout, rate=recipe.rate, frame_size=context.frame_size
     )
     samples = int(SECONDS * recipe.rate)
-    channels = context.layout.nb_channels
-    wave = b"".join(struct.pack("<h", (n * 331 % 8000) - 4000) * channels for n in range(samples))
     frame = av.AudioFrame(format="s16", layout=recipe.layout, samples=samples)
-    frame.planes[0].update(wave)
+    frame.planes[0].update(_wave(samples, context.layout.nb_channels))
     frame.sample_rate, frame.pts = recipe.rate, 0
     for part in [*resampler.resample(frame), *resampler.resample(None)]:
         yield stream.encode(part)
     yield stream.encode(None)
 
 
-def _audio(id: str, muxer: str, audio: str, content_type: str, extension: str, **more) -> Recipe:
-    return Recipe(
+@cache
+def _wave(samples, channels):
+    return b"".join(struct.pack("<h", (n * 331 % 8000) - 4000) * channels for n in range(samples))
+
+
+def _audio(id: str, muxer: str, audio: str, content_type: str, extension: str, **more) -> Sample:
+    return Sample(
         id=id,
         muxer=muxer,
         audio=audio,
@@ -124,8 +135,8 @@ def _audio(id: str, muxer: str, audio: str, content_type: str, extension: str, *
     )
 
 
-def _video(id: str, muxer: str, video: str, content_type: str, extension: str, **more) -> Recipe:
-    return Recipe(
+def _video(id: str, muxer: str, video: str, content_type: str, extension: str, **more) -> Sample:
+    return Sample(
         id=id,
         muxer=muxer,
         video=video,
@@ -138,7 +149,7 @@ def _video(id: str, muxer: str, video: str, content_type: str, extension: str, *
 
 _FRAGMENTS = {"movflags": "frag_keyframe+empty_moov"}
 _BARE_MP3 = {"id3v2_version": "0", "write_xing": "0"}
-_PAL = {"size": (720, 576), "fps": 25}
+PAL = {"size": (720, 576), "fps": 25}
 
 RECIPES = (
     _video("mp4", "mp4", "mpeg4", "video/mp4", "mp4", audio="aac"),
@@ -236,6 +247,7 @@ RECIPES = (
         audio="ac3",
         options={"mpegts_m2ts_mode": "1"},
     ),
+    _video("wtv", "wtv", "mpeg2video", "video/x-ms-wtv", "wtv", audio="mp2"),
     _video("mpeg-1-system", "mpeg", "mpeg1video", "video/mpeg", "mpg", audio="mp2"),
     _video("vob", "vob", "mpeg2video", "video/mpeg", "mpg", audio="ac3"),
     _video("dvd", "dvd", "mpeg2video", "video/mpeg", "mpg", audio="mp2"),
@@ -270,12 +282,13 @@ RECIPES = (
         layout="mono",
     ),
     _audio("aac", "adts", "aac", "audio/aac", "aac"),
+    _audio("loas", "latm", "aac", "audio/mp4a-latm", "loas"),
     _audio("au", "au", "pcm_s16be", "audio/basic", "au"),
     _audio("voc", "voc", "pcm_u8", "audio/x-voc", "voc", rate=22_050, layout="mono"),
     _audio("wavpack", "wv", "wavpack", "audio/x-wavpack", "wv"),
     _audio("tta", "tta", "tta", "audio/x-tta", "tta"),
-    _video("dv", "dv", "dvvideo", "video/dv", "dv", **_PAL),
-    _video("gxf", "gxf", "mpeg2video", "application/gxf", "gxf", **_PAL),
+    _video("dv", "dv", "dvvideo", "video/dv", "dv", **PAL),
+    _video("gxf", "gxf", "mpeg2video", "application/gxf", "gxf", **PAL),
     _video("ivf", "ivf", "libvpx", "video/x-ivf", "ivf"),
     _video("y4m", "yuv4mpegpipe", "wrapped_avframe", "video/x-yuv4mpeg", "y4m"),
     _video("nut", "nut", "mpeg4", "video/x-nut", "nut", audio="aac"),
@@ -536,6 +549,13 @@ HAND_MADE = (
         data=id3_tag(200, version=2) + b"fLaC\0\0\0\x22" + bytes(80),
         content_type="audio/flac",
         extension="flac",
+        why=_NO_MUXER,
+    ),
+    Head(
+        id="dts-hd",
+        data=b"DTSHDHDR" + bytes(7) + b"\x0e" + bytes(80),
+        content_type="audio/vnd.dts.hd",
+        extension="dtshd",
         why=_NO_MUXER,
     ),
     Head(

@@ -11,6 +11,7 @@ Every reader in this package takes any bytes whatever, cut at any place, and nev
 
 from tusasgi.media.detection import HEAD_SIZE, MIN_HEAD_SIZE, detect, inspect_head
 from tusasgi.media.hooks import MediaHooks
+from tusasgi.media.measured import measured
 from tusasgi.media.rules import Judge, Magic, MediaFormat, Rule, pattern
 from tusasgi.media.table import FORMATS
 
@@ -25,5 +26,6 @@ __all__ = [
     "Rule",
     "detect",
     "inspect_head",
+    "measured",
     "pattern",
 ]

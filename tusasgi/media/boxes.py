@@ -120,9 +120,9 @@ _BRANDS: tuple[tuple[re.Pattern[bytes], MediaFormat | None], ...] = tuple(
     for brand, media in (
         # Images, named so that a brand they share with movies further on does not let them in.
         (rb"avi[fos]|he[iv][cxms]|miaf|mif[12]|msf1|jp[2mx] |mjp2|crx |jxl ", None),
-        (rb"M4[AP] |F4A ", M4A),
-        (rb"M4B |F4B ", M4B),
-        (rb"M4V[ HP]", M4V),
+        (rb"M4[AP][ \0]|F4A ", M4A),
+        (rb"M4B[ \0]|F4B ", M4B),
+        (rb"M4V[ HP\0]", M4V),
         (rb"qt  ", MOV),
         (rb"3g2[a-c]|KDDI", VIDEO_3G2),
         (rb"3g[efghmprst][0-9]", VIDEO_3GP),
@@ -146,23 +146,58 @@ def _mp4_tracks(head: bytes) -> _Tracks:
     return _tracks(b"vide" in handlers, b"soun" in handlers, is_complete)
 
 
-def _brand_format(brands: list[bytes]) -> MediaFormat | None:
-    """The format of the first brand we know, which may be an image: then None."""
-    for brand in brands:
-        for regex, media in _BRANDS:
-            if regex.fullmatch(brand):
-                return media
-    return None
+_GAPS = (b"free", b"skip", b"uuid", b"wide")
+_LONGEST_FILE_TYPE = 1024
+
+
+def _top_level(head: bytes) -> Iterator[_Box]:
+    """The boxes of the file, those left out that say nothing."""
+    return (box for box in _atoms(head, 0, len(head)) if box.kind not in _GAPS)
+
+
+def _brands_of(head: bytes, box: _Box) -> list[bytes]:
+    """The brands of a file type, the first one first; none of a box that cannot be one."""
+    if box.kind != b"ftyp" or box.end - box.start not in range(8, _LONGEST_FILE_TYPE, 4):
+        return []
+    # The second word is the version of the first brand.
+    words = [head[at : at + 4] for at in range(box.start, min(box.end, len(head)), 4)]
+    return words[:1] + words[2:]
+
+
+def _formats_of(brands: list[bytes]) -> list[MediaFormat | None]:
+    """The formats of all brands that we know, None for those of images."""
+    return [media for brand in brands for regex, media in _BRANDS if regex.fullmatch(brand)]
+
+
+def _format_of(brands: list[bytes], following: bytes) -> MediaFormat | None:
+    """Judge by the first brand that we know, or by the box that follows the file type."""
+    known = _formats_of(brands)
+    if not known:
+        # Cameras and encoders invent brands.
+        return MP4 if following in (b"moov", b"mdat") else None
+    # What else calls itself an image, and begins like one, is no movie.
+    return None if following == b"meta" and None in known else known[0]
+
+
+def _is_of_pictures(head: bytes, box: _Box) -> bool:
+    """Tell whether a box is the `meta` of an image (ISO/IEC 23008-12, 6.2)."""
+    # It has a version of four bytes before its children, of which the handler is the first.
+    handler = next(_atoms(head, box.start + 4, box.end), None)
+    return (
+        box.kind == b"meta"
+        and handler is not None
+        and (head[handler.start + 8 : handler.start + 12] == b"pict")
+    )
 
 
 def iso_media(head: bytes) -> MediaFormat | None:
-    """Judge a file that starts with `ftyp`: by its tracks if they are seen, else by brand."""
-    box = next(_atoms(head, 0, len(head)), None)
-    if box is None or box.kind != b"ftyp" or box.end - box.start not in range(8, 1024, 4):
+    """Judge a file by its `ftyp`: by the tracks if they are seen, else by brand."""
+    boxes = _top_level(head)
+    first, second = next(boxes, None), next(boxes, None)
+    brands = _brands_of(head, first) if first else []
+    if not brands or (second and _is_of_pictures(head, second)):
         return None
-    # The second word is the version of the first brand.
-    words = [head[at : at + 4] for at in range(box.start, min(box.end, len(head)), 4)]
-    media = _brand_format(words[:1] + words[2:])
+    media = _format_of(brands, second.kind if second else b"")
     if media not in _WITHOUT_VIDEO:
         return media
     tracks = _mp4_tracks(head)

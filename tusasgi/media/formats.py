@@ -14,7 +14,8 @@ def _video(content_type: str, extension: str) -> MediaFormat:
 MP3, MP2 = _audio("audio/mpeg", "mp3"), _audio("audio/mpeg", "mp2")
 AAC, FLAC = _audio("audio/aac", "aac"), _audio("audio/flac", "flac")
 AC3, EAC3 = _audio("audio/ac3", "ac3"), _audio("audio/eac3", "eac3")
-DTS = _audio("audio/vnd.dts", "dts")
+LOAS = _audio("audio/mp4a-latm", "loas")
+DTS, DTS_HD = _audio("audio/vnd.dts", "dts"), _audio("audio/vnd.dts.hd", "dtshd")
 WAV, W64 = _audio("audio/wav", "wav"), _audio("audio/x-w64", "w64")
 AIFF, AIFC = _audio("audio/aiff", "aiff"), _audio("audio/aiff", "aifc")
 CAF, AU = _audio("audio/x-caf", "caf"), _audio("audio/basic", "au")
@@ -37,7 +38,7 @@ AVI, FLV, AUDIO_FLV = (
     _audio("audio/x-flv", "flv"),
 )
 ASF, WMV = _video("video/x-ms-asf", "asf"), _video("video/x-ms-wmv", "wmv")
-WMA = _audio("audio/x-ms-wma", "wma")
+WMA, WTV = _audio("audio/x-ms-wma", "wma"), _video("video/x-ms-wtv", "wtv")
 TS, M2TS = _video("video/mp2t", "ts"), _video("video/mp2t", "m2ts")
 MPEG = _video("video/mpeg", "mpg")
 MXF, GXF = _video("application/mxf", "mxf"), _video("application/gxf", "gxf")

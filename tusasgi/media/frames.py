@@ -1,35 +1,51 @@
 """Streams of frames without a container: MPEG audio, AAC, AC-3, DTS and AMR."""
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from tusasgi.media.formats import AAC, AC3, AMR, AMR_WB, DTS, EAC3, MP2, MP3
+from tusasgi.media.formats import AAC, AC3, AMR, AMR_WB, DTS, DTS_HD, EAC3, LOAS, MP2, MP3
 from tusasgi.media.rules import Judge, MediaFormat, Rule
 
 
 class _Frame(NamedTuple):
-    """A frame header: the length of the frame, and what its successors must share with it."""
+    """A frame header: what it is of, where its successor is, and what both must share.
 
+    `is_proof` when it says so much that it is believed without a successor.
+    """
+
+    media: MediaFormat
     length: int
-    traits: object
+    traits: object = None
+    is_proof: bool = False
 
 
 _FrameReader = Callable[[bytes, int], _Frame | None]
 
 HEADER_SIZE = 10  # The longest header that a frame reader below looks at.
-_ENOUGH_FRAMES = 3
+ENOUGH_FRAMES = 3
 
 
-def _count_frames(head: bytes, read: _FrameReader, start: int = 0) -> int:
-    """Count frames that follow each other, up to three; 0 when a visible one is broken."""
-    at, count, traits = start, 0, None
-    while count < _ENOUGH_FRAMES and at + HEADER_SIZE <= len(head):
+def _chain(
+    head: bytes, read: _FrameReader, start: int = 0, most: int = ENOUGH_FRAMES
+) -> list[_Frame]:
+    """The frames that follow each other; none at all when a visible one is broken."""
+    at, frames = start, list[_Frame]()
+    while len(frames) < most and at + HEADER_SIZE <= len(head):
         frame = read(head, at)
-        if frame is None or (count and frame.traits != traits):
-            return 0
-        at, count, traits = at + frame.length, count + 1, frame.traits
-    return count
+        if frame is None or (frames and frame.traits != frames[0].traits):
+            return []
+        frames.append(frame)
+        at += frame.length
+    return frames
+
+
+def _judge(head: bytes, read: _FrameReader, least: int) -> MediaFormat | None:
+    frames = _chain(head, read)
+    # One frame alone means that the head ends before a second.
+    is_stream = len(frames) >= least or (len(frames) == 1 and frames[0].is_proof)
+    return frames[0].media if is_stream else None
 
 
 # kbit/s by bitrate index; free format (0) and 15 are not accepted.
@@ -56,26 +72,19 @@ def _mpeg_frame(head: bytes, at: int) -> _Frame | None:
         kbits = _MPEG2_LAYER23[bitrate]
     hertz = (44_100, 48_000, 32_000)[rate] >> (3 - version if version else 2)
     slots = 72_000 if layer == _LAYER3 and version != _MPEG1 else 144_000
-    return _Frame(slots * kbits // hertz + (word >> 9 & 1), word & 0xFFFE0C00)
+    length = slots * kbits // hertz + (word >> 9 & 1)
+    if layer == _LAYER3:
+        return _Frame(MP3, length, word & 0xFFFE0C00, _starts_a_bit_reservoir(head, at))
+    return _Frame(MP2, length, word & 0xFFFE0C00)
 
 
-def _starts_a_bit_reservoir(head: bytes) -> bool:
-    """Tell whether the first layer III frame needs nothing from frames before it."""
-    word = int.from_bytes(head[:4])
-    side_info = 4 if word >> 16 & 1 else 6
+def _starts_a_bit_reservoir(head: bytes, at: int = 0) -> bool:
+    """Tell whether a layer III frame needs nothing from frames before it, as the first does."""
+    word = int.from_bytes(head[at : at + 4])
+    side_info = at + (4 if word >> 16 & 1 else 6)
     if word >> 19 & 3 != _MPEG1:
         return head[side_info] == 0
     return head[side_info] == 0 and head[side_info + 1] < 0x80
-
-
-def _mpeg_audio(head: bytes, least: int) -> MediaFormat | None:
-    count = _count_frames(head, _mpeg_frame)
-    media = MP3 if head[1:2] and head[1] >> 1 & 3 == _LAYER3 else MP2
-    # One header is 15 bits of evidence. The nine more that the first frame of an MP3 has make
-    # it enough where a short head shows no second one; layer II has none, so it must show two.
-    if count == 1 and media is MP3 and _starts_a_bit_reservoir(head):
-        return media
-    return media if count >= least else None
 
 
 _LAST_ADTS_RATE = 12
@@ -88,19 +97,13 @@ def _adts_frame(head: bytes, at: int) -> _Frame | None:
     overhead = 7 if word >> 40 & 1 else 9
     if word >> 40 & 0xFFF6 != 0xFFF0 or word >> 34 & 15 > _LAST_ADTS_RATE or length <= overhead:
         return None
-    return _Frame(length, word & 0xFFFFFDC0000000)
-
-
-def _adts(head: bytes, least: int) -> MediaFormat | None:
-    count = _count_frames(head, _adts_frame)
-    # Variable bit rate is written as a buffer fullness of all ones: 11 bits more to trust.
-    if count == 1 and int.from_bytes(head[5:7]) & 0x1FFF == 0x1FFC:
-        return AAC
-    return AAC if count >= least else None
+    # Variable bit rate is written as a buffer fullness of all ones: 11 bits to trust.
+    return _Frame(AAC, length, word & 0xFFFFFDC0000000, word & 0x1FFF == 0x1FFC)
 
 
 _AC3_KBITS = (*_MPEG1_LAYER3[1:], 384, 448, 512, 576, 640)
-_AC3_LAST_BSID, _EAC3_BSIDS = 8, range(11, 17)
+_AC3_LAST_BSID = 8
+_EAC3_BSIDS = range(11, 17)
 
 
 def _ac3_frame(head: bytes, at: int) -> _Frame | None:
@@ -111,7 +114,7 @@ def _ac3_frame(head: bytes, at: int) -> _Frame | None:
         return None
     kbits = _AC3_KBITS[size >> 1]
     words = (kbits * 2, kbits * 320 // 147 + (size & 1), kbits * 3)[rate]
-    return _Frame(words * 2, (rate, bsid))
+    return _Frame(AC3, words * 2, (rate, bsid))
 
 
 def _eac3_frame(head: bytes, at: int) -> _Frame | None:
@@ -119,36 +122,90 @@ def _eac3_frame(head: bytes, at: int) -> _Frame | None:
     kind, bsid = head[at + 2] >> 6, head[at + 5] >> 3
     if head[at : at + 2] != b"\x0b\x77" or bsid not in _EAC3_BSIDS or kind == 3:
         return None
-    return _Frame(2 * (int.from_bytes(head[at + 2 : at + 4]) & 0x7FF) + 2, bsid)
+    length = 2 * (int.from_bytes(head[at + 2 : at + 4]) & 0x7FF) + 2
+    return _Frame(EAC3, length, bsid)
 
 
-def _ac3(head: bytes, least: int) -> MediaFormat | None:
-    if _count_frames(head, _ac3_frame) >= least:
-        return AC3
-    return EAC3 if _count_frames(head, _eac3_frame) >= least else None
+def _loas_frame(head: bytes, at: int) -> _Frame | None:
+    """Read a header of AAC in LOAS (ISO/IEC 14496-3, 1.7.2)."""
+    word = int.from_bytes(head[at : at + 3])
+    if word >> 13 != 0x2B7 or not word & 0x1FFF:
+        return None
+    # What the first frame begins with: a configuration, of one program and one layer.
+    return _Frame(LOAS, 3 + (word & 0x1FFF), None, head[at + 3 : at + 5] == b"\x20\0")
 
 
 def frame_rules(least: int) -> tuple[Rule, ...]:
     """Rules for streams of frames, of which `least` must be seen to believe in them."""
+
+    def rule(name: str, formats: tuple[MediaFormat, ...], read: _FrameReader) -> Rule:
+        return Rule(name=name, formats=formats, judge=partial(_judge, read=read, least=least))
+
     return (
-        Rule(name="MPEG audio", formats=(MP3, MP2), judge=partial(_mpeg_audio, least=least)),
-        Rule(name="AAC", formats=(AAC,), judge=partial(_adts, least=least)),
-        Rule(name="AC-3", formats=(AC3, EAC3), judge=partial(_ac3, least=least)),
+        rule("MPEG audio", (MP3, MP2), _mpeg_frame),
+        rule("AAC", (AAC,), _adts_frame),
+        rule("LOAS", (LOAS,), _loas_frame),
+        rule("AC-3", (AC3,), _ac3_frame),
+        rule("E-AC-3", (EAC3,), _eac3_frame),
     )
 
 
+# Where a frame may begin: what its header starts with, and how to read it.
+_STARTS: tuple[tuple[re.Pattern[bytes], _FrameReader], ...] = (
+    (re.compile(rb"\xff[\xe2-\xe5\xf2-\xf5\xfa-\xfd][\x10-\xef]", re.DOTALL), _mpeg_frame),
+    (re.compile(rb"\xff[\xf0\xf1\xf8\xf9]"), _adts_frame),
+    (re.compile(rb"\x56[\xe0-\xff]"), _loas_frame),
+    (re.compile(rb"\x0b\x77"), _ac3_frame),
+    (re.compile(rb"\x0b\x77"), _eac3_frame),
+)
+
+
+def find_frames(
+    head: bytes, start: int, stop: int, *, least: int, most: int
+) -> tuple[int, MediaFormat] | None:
+    """Find where a chain of frames begins, and what they are.
+
+    The chain has `least` frames, and none of those up to `most` that are seen is broken.
+    """
+    for regex, read in _STARTS:
+        for match in regex.finditer(head, start, stop):
+            frames = _chain(head, read, match.start(), most)
+            if len(frames) >= least:
+                return match.start(), frames[0].media
+    return None
+
+
 _DTS_RATES = (1, 2, 3, 6, 7, 8, 11, 12, 13)
-_DTS_SYNCS = (b"\x7f\xfe\x80\x01", b"\x64\x58\x20\x25")  # A core frame, or an extension of it.
+_DTS_CORE, _DTS_SUBSTREAM = _DTS_SYNCS = (b"\x7f\xfe\x80\x01", b"\x64\x58\x20\x25")
+
+
+def _dts_core(head: bytes) -> _Frame | None:
+    """Read the header of a core frame in 16 bits, big endian (ETSI TS 102 114, 5.4)."""
+    bits = int.from_bytes(head[4:9])
+    length = (bits >> 12 & 0x3FFF) + 1
+    if length < 96 or bits >> 2 & 15 not in _DTS_RATES:
+        return None
+    return _Frame(DTS, length)
+
+
+def _dts_substream(head: bytes) -> _Frame | None:
+    """Read the header of an extension substream, which needs no core (7.5.2)."""
+    bits = int.from_bytes(head[5:10])
+    is_long = bits >> 37 & 1
+    header = (bits >> 25 & 0xFFF if is_long else bits >> 29 & 0xFF) + 1
+    length = (bits >> 5 & 0xFFFFF if is_long else bits >> 13 & 0xFFFF) + 1
+    return _Frame(DTS_HD, length) if 10 < header < length else None
 
 
 def dts(head: bytes) -> MediaFormat | None:
-    """Read one core header in 16 bits, big endian, and the sync word after it."""
-    bits = int.from_bytes(head[4:9])
-    length = (bits >> 12 & 0x3FFF) + 1
-    if head[:4] != _DTS_SYNCS[0] or length < 96 or bits >> 2 & 15 not in _DTS_RATES:
+    """Read one header and the sync word after it."""
+    readers = {_DTS_CORE: _dts_core, _DTS_SUBSTREAM: _dts_substream}
+    read = readers.get(head[:4])
+    frame = read(head) if read else None
+    if frame is None:
         return None
-    following = head[length : length + 4]
-    return DTS if any(sync.startswith(following) for sync in _DTS_SYNCS) else None
+    following = head[frame.length : frame.length + 4]
+    return frame.media if any(sync.startswith(following) for sync in _DTS_SYNCS) else None
 
 
 _NO_DATA = {14: 1, 15: 1}
@@ -160,10 +217,10 @@ def _amr(marker: bytes, lengths: Mapping[int, int], media: MediaFormat) -> Judge
     def frame(head: bytes, at: int) -> _Frame | None:
         # RFC 4867, 5.3: the first and the last two bits of the frame header are padding.
         length = lengths.get(head[at] >> 3)
-        return _Frame(length, None) if length and not head[at] & 0x83 else None
+        return _Frame(media, length) if length and not head[at] & 0x83 else None
 
     def judge(head: bytes) -> MediaFormat | None:
-        is_amr = head.startswith(marker) and _count_frames(head, frame, len(marker))
+        is_amr = head.startswith(marker) and _chain(head, frame, len(marker))
         return media if is_amr else None
 
     return judge

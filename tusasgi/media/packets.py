@@ -49,10 +49,23 @@ def asf(head: bytes) -> MediaFormat | None:
     types = {part[8:24] for part in head.split(_ASF_STREAM)[1:]}
     if _ASF_VIDEO in types:
         return WMV
-    return WMA if _ASF_AUDIO in types else ASF
+    is_complete = int.from_bytes(head[16:24], "little") <= len(head)
+    return WMA if _ASF_AUDIO in types and is_complete else ASF
+
+
+def _real_chunks(head: bytes) -> Iterator[bytes]:
+    """The chunks of a RealMedia file up to the last that is there in full."""
+    at = 0
+    while (size := int.from_bytes(head[at + 4 : at + 8])) >= 10 and at + size <= len(head):
+        yield head[at : at + size]
+        at += size
 
 
 def real_media(head: bytes) -> MediaFormat | None:
-    if b"video/x-pn-realvideo" in head or b"audio/x-pn-realaudio" not in head:
-        return RM
-    return RA
+    """Judge by the media properties: as long as some are not seen, video may still follow."""
+    chunks = [*_real_chunks(head)]
+    streams = [chunk for chunk in chunks if chunk.startswith(b"MDPR")]
+    announced = [int.from_bytes(c[46:48]) for c in chunks if c.startswith(b"PROP")]
+    has_audio = any(b"audio/x-pn-realaudio" in stream for stream in streams)
+    has_video = any(b"video/x-pn-realvideo" in stream for stream in streams)
+    return RA if has_audio and not has_video and announced == [len(streams)] else RM

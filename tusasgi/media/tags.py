@@ -3,7 +3,7 @@
 import re
 
 from tusasgi.media.formats import APE, FLAC, MP3, MUSEPACK, TTA
-from tusasgi.media.frames import HEADER_SIZE, frame_rules
+from tusasgi.media.frames import ENOUGH_FRAMES, HEADER_SIZE, find_frames, frame_rules
 from tusasgi.media.rules import MediaFormat, first_match, pattern
 
 _APE_HEAD = rb"[\x8c-\x96]\x0f\x00\x00\x34\x00\x00\x00"
@@ -21,28 +21,56 @@ _ID3 = re.compile(rb"ID3[\x02-\x04][^\xff]")
 _ID3_FRAME = re.compile(rb"[A-Z][A-Z0-9]{2,3}|\x00{3}")
 _ID3_FLAGS = {2: 0x3F, 3: 0x1F, 4: 0x0F}
 _EXTENDED, _FOOTER = 0x40, 0x10
+_ID3_HEADER_SIZE = 10
 
 
-def _id3_end(head: bytes) -> int | None:
-    """Where the ID3v2 tag at the start ends; None if there is no tag by the book."""
-    if len(head) < 14 or not _ID3.match(head) or max(head[6:10]) >= 0x80:
-        return None
-    if head[5] & _ID3_FLAGS[head[3]]:
-        return None
-    if not head[5] & _EXTENDED and not _ID3_FRAME.match(head, 10):
-        return None
-    size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
-    return 10 + size + (10 if head[5] & _FOOTER else 0)
+def _tag_end(head: bytes, at: int) -> int:
+    """Where the ID3v2 tag at a place ends; the same place if there is no tag by the book."""
+    tag = head[at : at + 14]
+    if len(tag) < 14 or not _ID3.match(tag) or max(tag[6:10]) >= 0x80:
+        return at
+    if tag[5] & _ID3_FLAGS[tag[3]]:
+        return at
+    size = tag[6] << 21 | tag[7] << 14 | tag[8] << 7 | tag[9]
+    if size and not tag[5] & _EXTENDED and not _ID3_FRAME.match(tag, 10):
+        return at
+    return at + _ID3_HEADER_SIZE + size + (_ID3_HEADER_SIZE if tag[5] & _FOOTER else 0)
+
+
+def _tags_end(head: bytes) -> int:
+    """Where the last of the tags at the start ends, and the padding behind each."""
+    at, end = -1, 0
+    while end > at:
+        at = _after_zeros(head, end)
+        end = _tag_end(head, at)
+    return at
+
+
+def _after_zeros(head: bytes, at: int) -> int:
+    return max(at, len(head) - len(head[at:].lstrip(b"\0")))
 
 
 def tagged(head: bytes) -> MediaFormat | None:
-    end = _id3_end(head)
-    if end is None:
+    if _tag_end(head, 0) == 0:
         return None
-    body = head[end:].lstrip(b"\0")
+    start = _tags_end(head)
     # Cover art makes tags longer than any head. Then the tag is all there is to judge by, and
     # it is MP3 that carries such tags.
-    if len(body) < HEADER_SIZE:
+    if len(head) - start < HEADER_SIZE:
         return MP3
     # Behind a tag even one frame is proof, should the head end before a second.
-    return first_match(body, (*frame_rules(1), *TAGGED), {})
+    media = first_match(head[start:], (*frame_rules(1), *TAGGED), {})
+    if media is not None:
+        return media
+    # The tag has a wrong length, or there is junk behind it.
+    found = find_frames(head, _ID3_HEADER_SIZE, len(head), least=ENOUGH_FRAMES, most=ENOUGH_FRAMES)
+    return found and found[1]
+
+
+def padded(head: bytes) -> MediaFormat | None:
+    """Judge what follows the zeros that some encoders and editors leave at the start."""
+    start = _after_zeros(head, 0)
+    if start == 0:
+        return None
+    found = find_frames(head, start, start + 3, least=ENOUGH_FRAMES, most=ENOUGH_FRAMES)
+    return found[1] if found and found[0] == start else tagged(head[start:])
