@@ -202,10 +202,11 @@ def instead(tmp_path, monkeypatch):
         pytest.param('print(\'{"read": [0, "9"]}\')', id="text"),
         pytest.param("print('[1]')", id="list"),
         pytest.param("print('{\"secret\": 1}')", id="other"),
-        pytest.param(said(milliseconds=-1, streams=[]), id="negative-length"),
-        pytest.param(said(milliseconds=2**63, streams=[]), id="huge-length"),
-        pytest.param(said(milliseconds=7), id="no-streams"),
-        pytest.param(said(milliseconds=7, streams=[["audio"]]), id="other-streams"),
+        pytest.param(said(milliseconds=-1, container="x", streams=[]), id="negative-length"),
+        pytest.param(said(milliseconds=2**63, container="x", streams=[]), id="huge-length"),
+        pytest.param(said(milliseconds=7, container="x"), id="no-streams"),
+        pytest.param(said(milliseconds=7, streams=[]), id="no-container"),
+        pytest.param(said(milliseconds=7, container="x", streams=[["audio"]]), id="other-streams"),
         pytest.param(
             "print(json.dumps({'error_code': 'ready', 'error_message': ''}))", id="other-code"
         ),
@@ -236,7 +237,9 @@ async def test_a_program_that_misbehaves_takes_only_its_file_along(instead, code
         pytest.param("os.kill(os.getpid(), signal.SIGSEGV)", id="dies"),
         pytest.param("", id="says-nothing"),
         pytest.param("print('x' * 10_000)", id="another-word"),
-        pytest.param('print(\'{"milliseconds": 7, "streams": []}\')', id="no-hello"),
+        pytest.param(
+            'print(\'{"milliseconds": 7, "container": "x", "streams": []}\')', id="no-hello"
+        ),
         pytest.param("time.sleep(60)", id="stands-still"),
     ],
 )
@@ -308,7 +311,7 @@ async def test_the_time_in_which_it_waits_for_bytes_is_not_counted(instead, noth
 
     instead(
         "print('{\"read\": [0, 1000]}', flush=True); sys.stdin.buffer.read(1000)\n"
-        'print(\'{"milliseconds": 7, "streams": []}\')'
+        'print(\'{"milliseconds": 7, "container": "x", "streams": []}\')'
     )
     assert (await measure(slowly, 1000, seconds=3)).milliseconds == 7
 

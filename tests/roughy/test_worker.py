@@ -14,6 +14,7 @@ from examples.roughy.media.measuring import Outcome, unreadable
 from examples.roughy.storage.tables import Asset, Removal
 from tusasgi import StoreUnavailable, UploadLocked
 
+from . import media
 from .api import Api, id_of
 from .conftest import ALICE
 
@@ -70,6 +71,23 @@ async def test_a_length_counts_whoever_found_it(api: Api, roughy, mp4):
     await roughy.worker.record(old, Outcome(milliseconds=2000))
     assert (await api.asset(asset_id))["state"] == "ready"
     assert await api.balance() == 99
+
+
+@pytest.mark.parametrize(
+    ("muxer", "codec", "first", "then"),
+    [
+        pytest.param("mp4", "aac", "video/mp4", ("audio", "audio/mp4", "m4a"), id="memo"),
+        pytest.param("mpegts", "mp2", "video/mp2t", ("audio", "video/mp2t", "ts"), id="radio"),
+        pytest.param("mp3", "mp3", "audio/mpeg", ("audio", "audio/mpeg", "mp3"), id="as-it-was"),
+    ],
+)
+async def test_the_type_is_right_once_the_streams_are_known(api: Api, muxer, codec, first, then):
+    asset_id = await api.upload(media.audio(20.0, muxer=muxer, codec=codec))
+    assert (await api.asset(asset_id))["content_type"] == first
+    await api.roughy.worker.prepare_next()
+    asset = await api.asset(asset_id)
+    assert asset["state"] == "ready"
+    assert (asset["type"], asset["content_type"], asset["extension"]) == then
 
 
 @pytest.fixture

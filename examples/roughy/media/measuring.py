@@ -50,9 +50,11 @@ class Stream(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What the measuring program found: a length and its streams, or why there is none."""
+    """What the measuring program found: a length, container and streams, or why there is none."""
 
     milliseconds: int | None = None
+    container: str = ""
+    """As FFmpeg calls it."""
     streams: tuple[Stream, ...] = ()
     error_code: str | None = None
     error_message: str | None = None
@@ -194,10 +196,12 @@ def _parse(line: bytes, length: int) -> tuple[int, int] | Outcome:
     match said:
         case {"read": [int(start), int(stop)]} if 0 <= start < stop <= length:
             return start, stop
-        case {"milliseconds": int(milliseconds), "streams": list(streams)} if (
-            0 <= milliseconds < 2**63
-        ):
-            return Outcome(milliseconds, tuple(map(_stream, streams)))
+        case {
+            "milliseconds": int(milliseconds),
+            "container": str(container),
+            "streams": list(streams),
+        } if 0 <= milliseconds < 2**63:
+            return Outcome(milliseconds, container, tuple(map(_stream, streams)))
         case {"error_code": str(code), "error_message": str(message)} if code in _CODES:
             return Outcome(error_code=code, error_message=message[:_MAX_MESSAGE])
     raise GaveUp("it said what makes no sense")

@@ -5,8 +5,8 @@
 It says `{"hello": true}` once it has all that it needs; whatever becomes of it before that has
 nothing to do with the file. The file is wherever the parent keeps it: the program prints
 `{"read": [start, stop]}` and gets these bytes on its standard input, again and again. In the end
-it prints `{"milliseconds": 12345, "streams": [{"kind": …, "codec": …, "is_picture": …}, …]}`, or
-`{"error_code": …, "error_message": …}` for what is no use.
+it prints `{"milliseconds": 12345, "container": "flac", "streams": [{"kind": …, "codec": …,
+"is_picture": …}, …]}`, or `{"error_code": …, "error_message": …}` for what is no use.
 
 The length is the one that the container tells if the file reaches that far, else that of what is
 there: a file may have been cut short before it was uploaded.
@@ -176,6 +176,7 @@ def measure(new_source: Callable[[], Source]) -> dict[str, object]:
         if not _has_frame(media, streams):
             raise Unusable("unreadable_media", "nothing in the file can be played")
         found = [_described(stream) for stream in streams[:_STREAMS_TOLD]]
+        container = media.format.name
         told = None if media.format.name in _GUESSED else _told(media, streams)
         is_counted = told is None or not _is_there(media, streams, _possible(told))
     if is_counted:
@@ -184,7 +185,7 @@ def measure(new_source: Callable[[], Source]) -> dict[str, object]:
         if told is None or counted < told - _LAST_SECONDS:
             told = counted
     assert told is not None
-    return {"milliseconds": round(told * 1000), "streams": found}
+    return {"milliseconds": round(told * 1000), "container": container, "streams": found}
 
 
 def _described(stream: Stream) -> dict[str, object]:

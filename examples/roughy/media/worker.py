@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
+from typing import Literal, cast
 
 import anyio
 
@@ -15,6 +16,7 @@ from examples.roughy.storage.database import Database
 from examples.roughy.storage.place import ReadableStore
 from examples.roughy.storage.tables import Asset, State
 from tusasgi import Upload, UploadNotFound, Uploads
+from tusasgi.media import MediaFormat, measured
 
 logger = logging.getLogger("roughy.worker")
 
@@ -103,8 +105,8 @@ class Worker:
             if asset is None or asset.state != State.PROCESSING:
                 return  # deleted, or somebody else was first
             if outcome.milliseconds is not None:
-                # `outcome.streams` knows more of the type than the first bytes did.
                 asset.duration_ms = outcome.milliseconds
+                _correct_type(asset, outcome)
                 await settle(session, asset, self._clock())
             elif await self.claims.holds(claim, asset, session):
                 _fail(asset, outcome)
@@ -122,6 +124,21 @@ class Worker:
             asset.attempts += 1
             if asset.attempts >= _ATTEMPTS:
                 _fail(asset, unreadable("the file cannot be measured"))
+
+
+def _correct_type(asset: Asset, outcome: Outcome) -> None:
+    """Say what the file is by its streams, which its first bytes may not have shown."""
+    assert asset.type is not None  # its first bytes were accepted
+    assert asset.content_type is not None and asset.extension is not None
+    kind = cast("Literal['audio', 'video']", asset.type)
+    found = MediaFormat(kind=kind, content_type=asset.content_type, extension=asset.extension)
+    kinds = {stream.kind for stream in outcome.streams if not stream.is_picture}
+    known = measured(found, demuxer=outcome.container, kinds=kinds)
+    asset.type, asset.content_type, asset.extension = (
+        known.kind,
+        known.content_type,
+        known.extension,
+    )
 
 
 def _fail(asset: Asset, outcome: Outcome) -> None:
