@@ -122,7 +122,8 @@ class Client:
         length = {"Content-Length": str(len(body))} if body or method != "GET" else {}
         with self.connection() as connection:
             connection.start(method, path, {**headers, **length, "Connection": "close"})
-            connection.send(body)
+            if body:  # else it may have been answered already, and be gone
+                connection.send(body)
             return connection.answer()
 
     def create(self, length: int, **headers: str) -> str:

@@ -60,7 +60,7 @@ RSA = jwt.algorithms.RSAAlgorithm
 
 def claims(**more: Any) -> dict[str, Any]:
     """Return what a token of Alice says, with a claim left out that is None."""
-    own = {"sub": "alice", "exp": datetime.now(UTC) + timedelta(minutes=5), **more}
+    own = {"sub": "alice", "exp": datetime.now(UTC) + timedelta(days=1), **more}
     return {name: value for name, value in own.items() if value is not None}
 
 

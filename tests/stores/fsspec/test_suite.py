@@ -21,6 +21,9 @@ from tusasgi.testing import StoreSuite
 class FsspecStoreSuite(StoreSuite):
     """Over one filesystem for a test, whatever stores are made of it."""
 
+    # Four pieces of 2 MiB, and one that a thread has written and not let go of yet.
+    memory_bound = 10 * 1024 * 1024
+
     @pytest.fixture
     def place(self, fast_place: Path) -> Path:
         return fast_place / "place"
