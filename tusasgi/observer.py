@@ -62,6 +62,37 @@ class Observer:
         """A sweep is over: so many uploads were removed, so many have to be tried again."""
 
 
+class Several(Observer):
+    """Tells several observers, one after the other."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def request_began(self, operation: str) -> None:
+        for one in self._observers:
+            one.request_began(operation)
+
+    def request_ended(self, outcome: Outcome) -> None:
+        for one in self._observers:
+            one.request_ended(outcome)
+
+    def changed(self, upload: Upload, event: Event) -> None:
+        for one in self._observers:
+            one.changed(upload, event)
+
+    def progressed(self, upload: Upload) -> None:
+        for one in self._observers:
+            one.progressed(upload)
+
+    def lock_waited(self, seconds: float) -> None:
+        for one in self._observers:
+            one.lock_waited(seconds)
+
+    def swept(self, removed: int, failed: int) -> None:
+        for one in self._observers:
+            one.swept(removed, failed)
+
+
 class Guarded(Observer):
     """Passes everything on to an observer, and logs what it raises.
 

@@ -3,12 +3,23 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
 
 import anyio
 import pytest
 
 from tests._stage import MakeStage, Stage, location_path
-from tusasgi import Event, Expiry, Hooks, Rejected, TryAgain, Upload, UploadNotFound, Uploads
+from tusasgi import (
+    Event,
+    Expiry,
+    Hooks,
+    Rejected,
+    TryAgain,
+    Upload,
+    UploadNotFound,
+    UploadPending,
+    Uploads,
+)
 from tusasgi.lifecycle import TOLD
 from tusasgi.stores.memory import MemoryStore
 
@@ -63,6 +74,14 @@ async def until(is_true: Callable[[], bool] | Callable[[], Awaitable[bool]]) -> 
             await anyio.sleep(0.002)
 
 
+async def is_gone(stage: Stage, upload: Upload) -> bool:
+    try:
+        await stage.store.get(upload.id)
+    except UploadNotFound:
+        return True
+    return False
+
+
 async def swept(stage: Stage) -> None:
     with anyio.fail_after(30):
         try:
@@ -79,14 +98,7 @@ async def test_what_happens_is_told_at_once_and_in_order(make: MakeStage) -> Non
         await until(lambda: len(hooks.told) == 3)
         assert hooks.told == ["created", "completed", "terminated"]
 
-        async def is_gone() -> bool:
-            try:
-                await stage.store.get(upload.id)
-            except UploadNotFound:
-                return True
-            return False
-
-        await until(is_gone)
+        await until(partial(is_gone, stage, upload))
 
 
 async def test_what_happens_twice_before_its_turn_is_told_once(
@@ -190,6 +202,40 @@ async def test_a_sweep_tells_of_what_is_there_still(make: MakeStage) -> None:
     assert sorted(hooks.told) == ["completed", "created", "created"]
     for upload in (begun, done):
         assert (await later.store.get(upload.id)).untold == {}
+
+
+@pytest.mark.parametrize("is_told_late", [False, True], ids=["by-the-sweep", "by-a-delivery"])
+async def test_a_removal_is_neither_told_nor_ended_before_its_own_hook_was_done(
+    make: MakeStage, quickly: None, is_told_late: bool
+) -> None:
+    class Failing(Teller):
+        is_broken = True
+
+        async def terminated(self, upload: Upload) -> None:
+            if self.is_broken:
+                raise RuntimeError("try again")
+            self.told.append("hook")
+
+    hooks = Failing()
+    stage = make(hooks=hooks)
+    upload = await stage.upload(length=9)
+    if is_told_late:  # the creation is under way while the removal fails
+        hooks.down = RuntimeError("down")
+    async with delivering(stage.uploads):
+        await swept(stage)
+        if not is_told_late:
+            await until(lambda: hooks.told == ["created"])
+        with pytest.raises(UploadPending):
+            await stage.uploads.terminate(upload.id)
+        hooks.down = None
+        await swept(stage)
+        await until(lambda: "created" in hooks.told)
+        await anyio.sleep(0.05)  # for what must not come
+        assert hooks.told == ["created"]
+        hooks.is_broken = False
+        await swept(stage)
+        await until(partial(is_gone, stage, upload))
+    assert hooks.told == ["created", "hook", "terminated"]
 
 
 async def test_an_expired_upload_goes_when_it_was_told(make: MakeStage) -> None:

@@ -16,9 +16,9 @@ from tests.server.test_command import serving
 from tests.server.test_monitor import ask
 from tusasgi import Event, Observer, Uploads
 from tusasgi.models import Upload, utc_now
-from tusasgi.observer import Outcome
+from tusasgi.observer import Outcome, Several
 from tusasgi.server.live import LiveView
-from tusasgi.server.running import Running, Seen, Several, read_running
+from tusasgi.server.running import Running, Seen, read_running
 from tusasgi.stores.memory import MemoryStore
 
 NOW = 1_000_000.0

@@ -131,7 +131,7 @@ class Completion:
         hook = self._hooks.expired if upload.removal == "expired" else self._hooks.terminated
         await self._call(partial(hook, upload), "the upload is being removed; it will be repeated")
         if self._telling.is_due(upload):  # then the record stays until everything is told
-            (self._telling.happened if is_new else self._telling.found)(upload.id)
+            self._telling.removed(upload.id, is_new=is_new)
             return
         await terminator.terminate(upload.id)
         self._observer.changed(upload, Event.REMOVED)

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 import anyio
 
+from tusasgi.engine.delivering import deliver_each
 from tusasgi.errors import Rejected
 from tusasgi.hooks import Hooks, is_overridden
 from tusasgi.models import Upload
@@ -57,18 +58,13 @@ class ProgressTelling:
 
     async def deliver(self) -> NoReturn:
         """Call the hook for what comes, until cancelled."""
-        slots = anyio.Semaphore(_AT_ONCE)
         self._is_delivering = True
         try:
-            async with anyio.create_task_group() as tasks:
-                while True:
-                    await slots.acquire()
-                    tasks.start_soon(self._deliver, await self._next(), slots)
+            await deliver_each(self._next, self._deliver, at_once=_AT_ONCE)
         finally:
             self._is_delivering = False
             self._waiting.clear()
             self._running.clear()
-        raise AssertionError("it ends by being cancelled")
 
     async def _next(self) -> Progress:
         while not self._waiting:
@@ -79,7 +75,7 @@ class ProgressTelling:
         self._running.add(progress)
         return progress
 
-    async def _deliver(self, progress: Progress, slots: anyio.Semaphore) -> None:
+    async def _deliver(self, progress: Progress) -> None:
         upload = progress.upload
         assert upload is not None
         try:
@@ -91,4 +87,3 @@ class ProgressTelling:
             logger.info("The progress of upload %s could not be told: %s", upload.id, failure)
         finally:
             self._running.discard(progress)
-            slots.release()

@@ -21,6 +21,7 @@ from typing import NoReturn
 import anyio
 
 from tusasgi.engine.calling import called
+from tusasgi.engine.delivering import deliver_each
 from tusasgi.engine.locks import Locks
 from tusasgi.errors import TryAgain, UploadLocked, UploadNotFound, UploadPending
 from tusasgi.hooks import Hooks
@@ -51,6 +52,8 @@ class Delivery:
     """How often it has failed in a row."""
     has_more: bool = False
     """True if something has happened since it was begun."""
+    may_end: bool = False
+    """True once the hook of its removal was done: that is told then, and the upload ended."""
 
 
 class Telling:
@@ -106,6 +109,17 @@ class Telling:
         else:
             self._put(delivery, after=0)
 
+    def removed(self, upload_id: str, *, is_new: bool) -> None:
+        """Have the removal told of which the host's own hook was called, and ended then.
+
+        One that is not new was perhaps told in vain before, and waits for its turn.
+        """
+        delivery = self._deliveries.get(upload_id)
+        if is_new or delivery is None or delivery.place is None:
+            self.happened(upload_id)
+        if (delivery := self._deliveries.get(upload_id)) is not None:
+            delivery.may_end = True
+
     def found(self, upload_id: str) -> None:
         """Have the upload told of in its turn, if it has none yet."""
         if upload_id not in self._deliveries and len(self._deliveries) < _REMEMBERED:
@@ -116,18 +130,13 @@ class Telling:
 
     async def deliver(self) -> NoReturn:
         """Tell what happens when it happens, and again what failed, until cancelled."""
-        slots = anyio.Semaphore(_AT_ONCE)
         self.is_delivering = True
         try:
-            async with anyio.create_task_group() as tasks:
-                while True:
-                    await slots.acquire()
-                    tasks.start_soon(self._deliver, await self._next(), slots)
+            await deliver_each(self._next, self._deliver, at_once=_AT_ONCE)
         finally:
             self.is_delivering = False
             for delivery in self._deliveries.values():
                 self._put(delivery, after=0)
-        raise AssertionError("it ends by being cancelled")
 
     async def deliver_once(self) -> list[Exception]:
         """Tell once of all that wait for it, and return what failed.
@@ -186,7 +195,7 @@ class Telling:
             with anyio.move_on_after(wait):
                 await self._woken.wait()
 
-    async def _deliver(self, delivery: Delivery, slots: anyio.Semaphore) -> None:
+    async def _deliver(self, delivery: Delivery) -> None:
         delivery.has_more = False
         try:
             await self._tell(delivery)
@@ -205,8 +214,6 @@ class Telling:
                 self._put(delivery, after=0)
             else:
                 self._deliveries.pop(delivery.upload_id, None)
-        finally:
-            slots.release()
 
     def _repeat(self, delivery: Delivery, *, after: float) -> None:
         """Have it told again, after longer each time that it fails; not all at the same moment."""
@@ -248,7 +255,7 @@ class Telling:
 
     def _untold(self, upload: Upload, delivery: Delivery) -> Iterator[tuple[str, datetime]]:
         untold = dict(upload.untold)
-        if upload.removal is not None:
+        if upload.removal is not None and delivery.may_end:
             untold[upload.removal] = self._clock()
         for event, at in untold.items():
             if _key(upload, event, at) not in delivery.told:
@@ -260,7 +267,7 @@ class Telling:
             upload = await self._store.get(delivery.upload_id)
             if any(self._untold(upload, delivery)):
                 return False
-            if upload.removal is not None:
+            if upload.removal is not None and delivery.may_end:
                 await self._capabilities.terminator.terminate(upload.id)
                 self._observer.changed(upload, Event.REMOVED)
             elif upload.untold:

@@ -68,6 +68,18 @@ def _random_id() -> str:
     return uuid.uuid4().hex
 
 
+def _check_parts(
+    store: Store, locker: Locker, hooks: Hooks, observer: Observer, limits: Limits, expiry: Expiry
+) -> None:
+    """Refuse what is of another kind, before anything depends on it."""
+    check_fulfils("store", store, Store)
+    check_fulfils("locker", locker, Locker)
+    check_derived("hooks", hooks, Hooks)
+    check_derived("observer", observer, Observer)
+    check_type("limits", limits, Limits)
+    check_type("expiry", expiry, Expiry)
+
+
 class Uploads:
     """The engine. One object serves any number of requests and tasks of one event loop.
 
@@ -102,12 +114,7 @@ class Uploads:
         self.hooks = Hooks() if hooks is None else hooks
         self.limits = Limits() if limits is None else limits
         self.expiry = Expiry() if expiry is None else expiry
-        check_fulfils("store", store, Store)
-        check_fulfils("locker", locker, Locker)
-        check_derived("hooks", self.hooks, Hooks)
-        check_derived("observer", observer, Observer)
-        check_type("limits", self.limits, Limits)
-        check_type("expiry", self.expiry, Expiry)
+        _check_parts(store, locker, self.hooks, observer, self.limits, self.expiry)
         check_seconds("hook_timeout", hook_timeout)
         self.observer = Guarded(observer)
         self.capabilities = Capabilities(store)

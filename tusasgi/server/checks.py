@@ -1,6 +1,5 @@
 """What has to be there before the command begins. What is not ends it with one line and code 1."""
 
-import contextlib
 import importlib.util
 import logging
 import os
@@ -13,13 +12,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 import anyio
 
-from tusasgi import StoreUnavailable, UploadNotFound
+from tusasgi import StoreUnavailable
 from tusasgi.server.access import make_credentials
 from tusasgi.server.failures import describe
 from tusasgi.server.lockers import ask_redis, make_locker, url_of_redis
 from tusasgi.server.python_hooks import load_hooks
 from tusasgi.server.settings import SECRETS, Settings
-from tusasgi.server.storage import make_store
+from tusasgi.server.storage import make_store, reach
 from tusasgi.server.values import Address, without_password
 from tusasgi.server.web_hooks import make_web_hooks
 
@@ -190,14 +189,9 @@ def _check_filesystem(settings: Settings, *, may_be_away: bool) -> None:
     except ImportError as error:
         fail(f"cannot use the store {settings.shown_place}: {error}")  # it names the package
     try:
-        anyio.run(_try_filesystem, settings)
+        anyio.run(reach, make_store(settings))
     except Exception as error:  # each filesystem has exceptions of its own
         _end_or_warn("store", settings.shown_place, error, may_be_away=may_be_away)
-
-
-async def _try_filesystem(settings: Settings) -> None:
-    with contextlib.suppress(UploadNotFound):
-        await make_store(settings).get("tusasgi-check")
 
 
 def _end_or_warn(kind: str, place: str, error: Exception, *, may_be_away: bool) -> None:

@@ -8,13 +8,12 @@ from urllib.parse import urlsplit
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from tusasgi import TusError, UploadNotFound
+from tusasgi import TusError
 from tusasgi.server.settings import Settings
-from tusasgi.server.storage import closing, connect, make_store
+from tusasgi.server.storage import closing, connect, make_store, reach
 
 _SECONDS = 5.0  # that the store may take
 _RECEIVER_SECONDS = 2.0  # that the receiver of web hooks may take
-_NOBODY = "tusasgi-ready"  # an id that no upload has: a store gives none like it
 
 
 class Readiness:
@@ -48,9 +47,7 @@ class Readiness:
         try:
             with anyio.fail_after(_SECONDS):
                 await connect(self._store)
-                await self._store.get(_NOBODY)
-        except UploadNotFound:
-            return None
+                await reach(self._store)
         except TimeoutError:
             return f"the store has not answered within {_SECONDS:g} seconds"
         except (TusError, OSError):

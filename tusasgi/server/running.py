@@ -17,7 +17,7 @@ from functools import partial
 import anyio
 from anyio.to_thread import run_sync
 
-from tusasgi import Event, Observer, Outcome, State, Upload, state_of
+from tusasgi import Event, Observer, State, Upload, state_of
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that names the folder of the counters, as prometheus_client reads it."""
@@ -89,37 +89,6 @@ class Running(Observer):
         while len(self._seen) > _MOST:
             del self._seen[next(iter(self._seen))]
         self._has_changed = True
-
-
-class Several(Observer):
-    """Tells several observers, one after the other."""
-
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
-
-    def request_began(self, operation: str) -> None:
-        for one in self._observers:
-            one.request_began(operation)
-
-    def request_ended(self, outcome: Outcome) -> None:
-        for one in self._observers:
-            one.request_ended(outcome)
-
-    def changed(self, upload: Upload, event: Event) -> None:
-        for one in self._observers:
-            one.changed(upload, event)
-
-    def progressed(self, upload: Upload) -> None:
-        for one in self._observers:
-            one.progressed(upload)
-
-    def lock_waited(self, seconds: float) -> None:
-        for one in self._observers:
-            one.lock_waited(seconds)
-
-    def swept(self, removed: int, failed: int) -> None:
-        for one in self._observers:
-            one.swept(removed, failed)
 
 
 def counters() -> str:

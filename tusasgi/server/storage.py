@@ -4,17 +4,19 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
-from tusasgi import Expiry, Hooks, Limits, Observer, Uploads
+from tusasgi import Expiry, Hooks, Limits, Observer, UploadNotFound, Uploads
+from tusasgi.observer import Several
 from tusasgi.server.access import Access
 from tusasgi.server.credentials import Credentials
 from tusasgi.server.lockers import make_locker
 from tusasgi.server.python_hooks import load_hooks
-from tusasgi.server.running import Running, Several
+from tusasgi.server.running import Running
 from tusasgi.server.settings import Settings
 from tusasgi.server.web_hooks import make_web_hooks, place_in
 from tusasgi.stores import Store
 
 _MIB = 1024 * 1024
+_NOBODY = "tusasgi-reach"  # an id that no upload has: a store gives none like it
 
 
 def make_uploads(
@@ -77,6 +79,12 @@ async def connect(store: Store) -> None:
     """Connect to where the store is, if that is somewhere else: no request has to wait for it."""
     if hasattr(store, "open"):
         await store.open()
+
+
+async def reach(store: Store) -> None:
+    """Ask the store for what it cannot have; raises what it raises if it cannot be reached."""
+    with contextlib.suppress(UploadNotFound):
+        await store.get(_NOBODY)
 
 
 @contextlib.asynccontextmanager
